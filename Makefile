@@ -1,0 +1,44 @@
+# make demo: a trained autoencoder, pictures and numbers.   make test: the whole suite.
+# Another interpreter or place: make test PYTHON=python3.13 VENV=.venv-3.13
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+LOCK := requirements.lock
+
+.PHONY: setup demo test lint lock clean
+
+setup: $(VENV)/.installed
+
+$(VENV)/.installed: $(LOCK) pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit("aecli needs Python 3.11 or newer, this is " + sys.version.split()[0] + ": make PYTHON=python3.13" if sys.version_info < (3, 11) else 0)'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $(LOCK)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
+	touch $@
+
+demo: setup
+	@set -e; \
+	run=$$($(BIN)/aecli train configs/quickstart.yaml); \
+	$(BIN)/aecli eval $$run; \
+	$(BIN)/aecli sample $$run; \
+	$(BIN)/aecli sample $$run --mode reconstruct; \
+	echo; \
+	echo "pictures  runs/$$run/samples/"; \
+	echo "numbers   runs/$$run/eval/test.json"; \
+	echo "more      $(BIN)/aecli show $$run"
+
+test: setup
+	$(BIN)/python -m pytest $(ARGS)
+
+lint: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/pyright --pythonpath $(BIN)/python
+
+# Serves every supported Python at once; without index addresses, so that it works behind a mirror.
+lock:
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links \
+	  --no-annotate --no-header --extra dev pyproject.toml --output-file $(LOCK)
+
+clean:
+	rm -rf $(VENV) build dist .pytest_cache .ruff_cache

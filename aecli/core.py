@@ -1,0 +1,144 @@
+"""The contract between a model family and the program that trains, evaluates and samples it.
+
+A variant is one file under `aecli/models/` with one final subclass of `Model`. The runner never asks which variant it has:
+it asks for abilities, the small protocols below.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple, Protocol, TypeAlias, runtime_checkable
+
+import jax
+from flax import nnx
+
+from aecli.frozen import Frozen
+from aecli.learner import Learner, Recipe
+
+Values: TypeAlias = Mapping[str, jax.Array]
+"""Metric name -> one value per example, [B] float32. The unit is in the name (`rate_nats`); `loss` is the objective."""
+
+
+class Spec(NamedTuple):
+    """What the data looks like: all that a model may know about it. `classes` is 0 where there are no labels."""
+
+    height: int
+    width: int
+    channels: int
+    classes: int
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        return self.height, self.width, self.channels
+
+    @property
+    def size(self) -> int:
+        """Dimensions of one image: what 'per pixel' and 'per dimension' divide by."""
+        return self.height * self.width * self.channels
+
+
+class Batch(NamedTuple):
+    """`image` [B, H, W, C] float32 in [0, 1]; `label` [B] int32, -1 where there is none; `mask` [B] bool, False for the
+    padding of the last batch of an evaluation."""
+
+    image: jax.Array
+    label: jax.Array
+    mask: jax.Array
+
+
+class Objection(NamedTuple):
+    """Why a model cannot serve the data: the setting at fault (a key of the model block), what is wrong, and the fix."""
+
+    key: str
+    message: str
+    help: str
+
+
+class Model(Frozen):
+    """A model family and how it learns. Hyperparameters only: arrays live in the state, which `init` makes and every other
+    method takes, a pytree of any type. All methods can be traced by jit with `self` static."""
+
+    @property
+    def variant(self) -> str:
+        """The name in `model.variant`: the file's."""
+        return type(self).__module__.rpartition(".")[2]
+
+    def objections(self, spec: Spec) -> Iterable[Objection]:
+        """Why this model cannot serve such data, found before anything is compiled; none by default."""
+        return ()
+
+    @abstractmethod
+    def init(self, key: jax.Array, spec: Spec, recipe: Recipe) -> Any:
+        """The state before the first step."""
+
+    @abstractmethod
+    def train_step(self, state: Any, batch: Batch, key: jax.Array) -> tuple[Any, Values]:
+        """One step of every optimizer that the model has."""
+
+    @abstractmethod
+    def evaluate(self, state: Any, batch: Batch, key: jax.Array) -> Values:
+        """The values of held-out images; `loss` among them."""
+
+
+class SingleLoss(Model):
+    """One network, one loss, one optimizer: fills in everything but the two."""
+
+    @abstractmethod
+    def build(self, spec: Spec, rngs: nnx.Rngs) -> Any:
+        """The network, an `nnx.Module` that holds parameters and nothing else."""
+
+    @abstractmethod
+    def loss(self, net: Any, batch: Batch, key: jax.Array, step: jax.Array | None) -> Values:
+        """Per-example values; `loss` is the one minimized. `step` counts the steps done, for schedules; it is None at
+        evaluation, where schedules have ended and what only helps training is off."""
+
+    def init(self, key: jax.Array, spec: Spec, recipe: Recipe) -> Learner[Any]:
+        return Learner.create(self.build(spec, nnx.Rngs(key)), recipe)
+
+    def train_step(self, state: Learner[Any], batch: Batch, key: jax.Array) -> tuple[Learner[Any], Values]:
+        def objective(net: Any) -> tuple[jax.Array, Values]:
+            values = self.loss(net, batch, key, state.step)
+            return values["loss"].mean(), values
+
+        return state.descend(objective)
+
+    def evaluate(self, state: Learner[Any], batch: Batch, key: jax.Array) -> Values:
+        return self.loss(state.net, batch, key, None)
+
+
+@runtime_checkable
+class Samples(Protocol):
+    """Draws images from the model's distribution."""
+
+    def sample(self, state: Any, key: jax.Array, n: int) -> jax.Array:
+        """[n, H, W, C] float32 in [0, 1]."""
+        ...
+
+
+@runtime_checkable
+class Reconstructs(Protocol):
+    """Maps an image to what is left of it after the code."""
+
+    def reconstruct(self, state: Any, image: jax.Array) -> jax.Array:
+        """[B, H, W, C] in [0, 1] -> the same."""
+        ...
+
+
+@runtime_checkable
+class Encodes(Protocol):
+    """Maps an image to a code."""
+
+    def encode(self, state: Any, image: jax.Array) -> jax.Array:
+        """[B, H, W, C] in [0, 1] -> [B, latent]; of a distribution over codes, its mean."""
+        ...
+
+
+ABILITIES: Mapping[str, type] = {"samples": Samples, "reconstructs": Reconstructs, "encodes": Encodes}
+
+
+def abilities(model: Model | type[Model]) -> tuple[str, ...]:
+    """The names of what a model, or every model of a class, can do."""
+    if isinstance(model, type):
+        return tuple(name for name, protocol in ABILITIES.items() if issubclass(model, protocol))
+    return tuple(name for name, protocol in ABILITIES.items() if isinstance(model, protocol))

@@ -1,0 +1,138 @@
+"""What can go wrong for a user, each kind with its exit code, and how it is written on a terminal.
+
+Exit codes: 0 ok, 1 a bug in aecli, 2 usage or config, 3 data, 4 run missing, locked or in the wrong state, 5 checkpoint
+corrupt or incompatible, 6 diverged, 7 disk or permissions, 8 device or memory, 130 and 143 interrupted by a signal.
+"""
+
+from __future__ import annotations
+
+import difflib
+import errno
+import signal
+from collections.abc import Iterable, Sequence
+from typing import ClassVar, NamedTuple
+
+
+class AecliError(Exception):
+    """An error that the user can act on: what and where in the message, the fix in `help`."""
+
+    code: ClassVar[int] = 1
+
+    def __init__(self, message: str, help: str | None = None):
+        super().__init__(message)
+        self.message, self.help = message, help
+
+    def render(self) -> str:
+        return f"error: {self.message}" + (f"\n  help: {self.help}" if self.help else "")
+
+
+class UsageError(AecliError):
+    code = 2
+
+
+class DataError(AecliError):
+    code = 3
+
+
+class RunError(AecliError):
+    code = 4
+
+
+class CheckpointError(AecliError):
+    code = 5
+
+
+class DivergedError(AecliError):
+    code = 6
+
+
+class StorageError(AecliError):
+    code = 7
+
+
+class DeviceError(AecliError):
+    code = 8
+
+
+class InterruptedRun(AecliError):
+    """A signal ended the work at a step boundary, with the state saved; the exit code is 128 + the signal."""
+
+    def __init__(self, signum: int, message: str, help: str | None = None):
+        super().__init__(message, help)
+        self.signum = signum
+
+    def render(self) -> str:
+        return f"{signal.Signals(self.signum).name}: {self.message}" + (f"\n  help: {self.help}" if self.help else "")
+
+
+class Diagnostic(NamedTuple):
+    """One mistake in a config. `line` and `column` count from 1; line 0 means that it stands in no file (a flag)."""
+
+    file: str
+    line: int
+    column: int
+    rule: str
+    message: str
+    source: str = ""
+    width: int = 1
+    label: str = ""
+    help: str = ""
+
+    def render(self) -> str:
+        where = f"{self.file}:{self.line}:{self.column}" if self.line else self.file
+        lines = [f"{where}: error[{self.rule}]: {self.message}"]
+        if self.line and self.source.strip():
+            number = f"{self.line:3d}"
+            caret = " " * (self.column - 1) + "^" * max(1, min(self.width, len(self.source) - self.column + 1))
+            lines.append(f"{number} | {self.source}")
+            lines.append(f"{' ' * len(number)} | {caret}" + (f" {self.label}" if self.label else ""))
+        elif self.label:
+            lines[0] += f": {self.label}"
+        if self.help:
+            lines.append(f"  help: {self.help}")
+        return "\n".join(lines)
+
+
+class ConfigError(AecliError):
+    """Every mistake of one config at once, in line order."""
+
+    code = 2
+
+    def __init__(self, diagnostics: Iterable[Diagnostic]):
+        self.diagnostics: Sequence[Diagnostic] = sorted(diagnostics, key=lambda d: (d.line == 0, d.line, d.column))
+        super().__init__("; ".join(d.message for d in self.diagnostics))
+
+    def render(self) -> str:
+        n = len(self.diagnostics)
+        count = f"\n{n} errors" if n > 1 else ""
+        return "\n".join(d.render() for d in self.diagnostics) + count
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """`did you mean 'hidden'?`, or nothing when no known word is close."""
+    close = difflib.get_close_matches(word.lower(), list(known), n=1, cutoff=0.6)
+    return f"did you mean '{close[0]}'?" if close else ""
+
+
+_STORAGE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO}
+
+
+def translate(error: BaseException) -> AecliError | None:
+    """The user's view of an error that a library raised, or None where it is a bug of aecli."""
+    if isinstance(error, AecliError):
+        return error
+    if isinstance(error, OSError) and error.errno in _STORAGE:
+        where = f": {error.filename}" if error.filename else ""
+        return StorageError(f"{(error.strerror or str(error)).lower()}{where}", "free some space, or check the permissions")
+    text = str(error)
+    if isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in text or "Out of memory" in text:
+        return DeviceError(
+            f"out of memory: {text.splitlines()[0] if text else 'the host'}",
+            "lower data.batch_size or the size of the network, or set data.tier: memmap",
+        )
+    if isinstance(error, RuntimeError) and ("nable to initialize backend" in text or "nknown backend" in text):
+        return DeviceError(
+            text.splitlines()[0],
+            "unset JAX_PLATFORMS, or install the device's package: pip install 'aecli[cuda]' or 'aecli[tpu]'",
+        )
+    return None

@@ -1,0 +1,79 @@
+"""One network, the optimizer that moves it, and its averaged weights: a pytree that jit can carry."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any, Generic, Literal, NamedTuple, TypeVar, cast
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import nnx
+
+from aecli.optimizers import Optimizer
+
+M = TypeVar("M")
+Precision = Literal["float32", "bfloat16"]
+
+
+class Recipe(NamedTuple):
+    """How a run trains, apart from the model: the optimizer, the steps that its schedule spans, and the type that
+    networks compute in (weights, optimizer state and losses stay float32)."""
+
+    optimizer: Optimizer
+    steps: int
+    precision: Precision = "float32"
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Learner(Generic[M]):
+    """`params` and `ema` are `nnx.State`s of float32 parameters (`ema` None where it is off), `step` an int32 scalar that
+    counts the steps done. Networks compute in the type of the parameters that they are given, so the precision is one cast."""
+
+    graphdef: Any = dataclasses.field(metadata={"static": True})
+    recipe: Recipe = dataclasses.field(metadata={"static": True})
+    params: Any
+    opt_state: Any
+    ema: Any
+    step: jax.Array
+
+    @classmethod
+    def create(cls, net: M, recipe: Recipe) -> Learner[M]:
+        """Raises TypeError where the network holds anything but parameters: keys and statistics are to be passed."""
+        graphdef, params, rest = cast("tuple[Any, Any, Any]", nnx.split(net, nnx.Param, ...))
+        if jax.tree.leaves(rest):
+            raise TypeError(f"{type(net).__name__} holds state besides parameters: {list(rest)}")
+        opt_state = recipe.optimizer.build(recipe.steps).init(params)
+        ema = jax.tree.map(jnp.copy, params) if recipe.optimizer.ema is not None else None
+        return cls(graphdef, recipe, params, opt_state, ema, jnp.zeros((), jnp.int32))
+
+    def _merge(self, params: Any) -> M:
+        if self.recipe.precision == "bfloat16":
+            params = jax.tree.map(lambda p: p.astype(jnp.bfloat16), params)
+        return cast(M, nnx.merge(self.graphdef, params))
+
+    @property
+    def net(self) -> M:
+        """The network to evaluate and sample with: the averaged weights where there are any."""
+        return self._merge(self.params if self.ema is None else self.ema)
+
+    def descend(
+        self, objective: Callable[[M], tuple[jax.Array, Mapping[str, jax.Array]]]
+    ) -> tuple[Learner[M], Mapping[str, jax.Array]]:
+        """One step down `objective(net) -> (scalar, values)`; returns the new learner and the values."""
+
+        def of_params(params: Any) -> tuple[jax.Array, Mapping[str, jax.Array]]:
+            return objective(self._merge(params))
+
+        optimizer, steps, _ = self.recipe
+        (_, values), gradient = jax.value_and_grad(of_params, has_aux=True)(self.params)
+        updates, opt_state = optimizer.build(steps).update(gradient, self.opt_state, self.params)
+        params = optax.apply_updates(self.params, updates)
+        ema = self.ema
+        if optimizer.ema is not None:
+            # The usual debiasing start: an average over few steps forgets the random initialization quickly.
+            decay = jnp.minimum(optimizer.ema, (1.0 + self.step) / (10.0 + self.step))
+            ema = jax.tree.map(lambda average, p: decay * average + (1 - decay) * p, ema, params)
+        return dataclasses.replace(self, params=params, opt_state=opt_state, ema=ema, step=self.step + 1), values

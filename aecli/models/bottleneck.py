@@ -1,0 +1,64 @@
+"""Bottleneck autoencoder: reconstruct the image from a short code.
+
+Hinton & Salakhutdinov 2006, "Reducing the dimensionality of data with neural networks". With `net: linear` and
+`likelihood: mse` the optimum is PCA (Baldi & Hornik 1989, "Neural networks and principal component analysis").
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Literal
+
+import jax
+from flax import nnx
+from pydantic import PositiveInt, model_validator
+
+from aecli.core import Batch, Objection, SingleLoss, Spec, Values
+from aecli.learner import Learner
+from aecli.likelihoods import bernoulli_nll, mse, squared_error
+from aecli.nets.pairs import PAIRS, Net, resolve_hidden
+
+
+class Autoencoder(nnx.Module):
+    def __init__(self, spec: Spec, net: Net, hidden: tuple[int, ...], latent: int, *, rngs: nnx.Rngs):
+        self.encoder = PAIRS[net].encoder(spec.shape, hidden, latent, rngs=rngs)
+        self.decoder = PAIRS[net].decoder(spec.shape, hidden, latent, rngs=rngs)
+
+
+class Bottleneck(SingleLoss):
+    """`hidden`: layer widths of an mlp, channels of a conv net; the decoder mirrors the encoder.
+
+    `likelihood: mse` minimizes half the summed squared error, `bernoulli` the binary cross-entropy, both in nats.
+    """
+
+    net: Net = "mlp"
+    hidden: tuple[PositiveInt, ...] | None = None
+    latent: PositiveInt = 16
+    likelihood: Literal["mse", "bernoulli"] = "mse"
+
+    @model_validator(mode="after")
+    def _hidden_fits_net(self) -> Bottleneck:
+        resolve_hidden(self.net, self.hidden)
+        return self
+
+    def objections(self, spec: Spec) -> Iterable[Objection]:
+        if self.latent > spec.size:
+            yield Objection("latent", f"a code of {self.latent} is no bottleneck for images of {spec.size} values", f"at most {spec.size}")
+
+    def build(self, spec: Spec, rngs: nnx.Rngs) -> Autoencoder:
+        return Autoencoder(spec, self.net, resolve_hidden(self.net, self.hidden), self.latent, rngs=rngs)
+
+    def loss(self, net: Autoencoder, batch: Batch, key: jax.Array, step: jax.Array | None) -> Values:
+        output = net.decoder(net.encoder(batch.image))
+        nll = squared_error if self.likelihood == "mse" else bernoulli_nll
+        return {"loss": nll(output, batch.image), "mse": mse(self._image(output), batch.image)}
+
+    def encode(self, state: Learner[Autoencoder], image: jax.Array) -> jax.Array:
+        return state.net.encoder(image)
+
+    def reconstruct(self, state: Learner[Autoencoder], image: jax.Array) -> jax.Array:
+        net = state.net
+        return self._image(net.decoder(net.encoder(image)))
+
+    def _image(self, output: jax.Array) -> jax.Array:
+        return output if self.likelihood == "mse" else nnx.sigmoid(output)

@@ -1,0 +1,37 @@
+"""Encoder and decoder by name: what `net` means in the blocks of the models that have both."""
+
+from __future__ import annotations
+
+from typing import Any, Literal, NamedTuple
+
+from aecli.nets.conv import ConvDecoder, ConvEncoder
+from aecli.nets.mlp import MlpDecoder, MlpEncoder
+
+Net = Literal["linear", "mlp", "conv"]
+
+
+class Pair(NamedTuple):
+    """`encoder(shape, hidden, out, rngs=)` maps [B, H, W, C] -> [B, out], `decoder(shape, hidden, latent, rngs=)` maps
+    [B, latent] -> [B, H, W, C]. `hidden` is what a config that gives none gets."""
+
+    encoder: Any
+    decoder: Any
+    hidden: tuple[int, ...]
+
+
+PAIRS: dict[Net, Pair] = {
+    "linear": Pair(MlpEncoder, MlpDecoder, ()),
+    "mlp": Pair(MlpEncoder, MlpDecoder, (400,)),
+    "conv": Pair(ConvEncoder, ConvDecoder, (32, 64, 128, 128)),
+}
+
+
+def resolve_hidden(net: Net, hidden: tuple[int, ...] | None) -> tuple[int, ...]:
+    """The widths that a block's `hidden` stands for. Raises ValueError where they contradict `net`."""
+    if hidden is None:
+        return PAIRS[net].hidden
+    if net == "linear" and hidden:
+        raise ValueError("net: linear has no hidden layers: leave hidden out, or set net: mlp")
+    if net != "linear" and not hidden:
+        raise ValueError(f"net: {net} needs at least one hidden layer, such as {list(PAIRS[net].hidden)}")
+    return hidden
