@@ -29,6 +29,9 @@ from aecli.errors import DataError, did_you_mean
 from aecli.files import exclusive
 
 BUILT_IN: Mapping[str, Any] = {"digits": Digits, "shapes": Shapes}
+FILE_ORDER = ("mnist", "fashion_mnist", "kmnist")
+"""Published protocols speak of the last 10,000 images of these files, which are shuffled already. TFDS shuffles what it
+prepares by a hash; for these it is told not to."""
 
 
 class TfdsSource:
@@ -48,6 +51,8 @@ class TfdsSource:
 
     def _open(self, data: Data) -> None:
         splits = self._builder.info.splits
+        if self._name in FILE_ORDER and not self._builder.info.disable_shuffling:
+            raise self._damaged("it was prepared elsewhere and its examples are not in the order of the original files")
         if "train" not in splits:
             raise DataError(f"{self._name} has no split 'train', only {', '.join(splits)}")
         names = [name for name in ("train", "test") if name in splits]
@@ -162,6 +167,8 @@ def _prepare(data: Data, root: Path, say: Say) -> None:
         manual = _manual_dir(data, temporary)
         builder = _builder(data.name, temporary / "out")
         config = tfds.download.DownloadConfig(manual_dir=manual, try_download_gcs=False, register_checksums=False)
+        if data.name in FILE_ORDER:
+            builder.info.as_proto.disable_shuffling = True
         try:
             with _quiet(), without_tensorflow(builder):
                 builder.download_and_prepare(download_dir=str(temporary / "downloads"), download_config=config)
