@@ -232,7 +232,9 @@ def _at(
 ) -> Diagnostic:
     """A diagnostic at the value (or the key) of a path, or at what encloses it, or at the flag that set it."""
     for override in reversed(overrides):
-        if tuple(path[: len(override.path)]) == override.path:
+        inside = tuple(path[: len(override.path)]) == override.path
+        made = override.path[: len(path)] == tuple(path) and tuple(path) not in document.values
+        if inside or made:
             return Diagnostic(override.flag, 0, 0, rule, message, label=label, help=help)
     full = tuple(path)
     if key and full in document.keys:

@@ -184,3 +184,27 @@ def _load(folder: Path) -> tuple[Spec, ArrayRows, ArrayRows, str]:
         return spec, train, test, str(meta["fingerprint"])
     except (OSError, ValueError, KeyError, TypeError, EOFError) as error:
         raise damaged(str(error)) from None
+
+
+def subset(dataset: Dataset, train: int, held_out: int) -> Dataset:
+    """The first rows of each split: for trying a config out."""
+    return dataclasses.replace(
+        dataset,
+        train=dataset.train.part(0, min(train, len(dataset.train))),
+        validation=dataset.validation.part(0, min(held_out, len(dataset.validation))),
+        test=dataset.test.part(0, min(held_out, len(dataset.test))),
+    )
+
+
+def peek(data: Data) -> Spec | None:
+    """What the images look like, as far as that is known without preparing anything. Raises SettingError for a name that
+    does not exist, DataError for own files that cannot be read."""
+    if data.name in ("folder", "npz"):
+        source = _source(data, lambda line: None)
+        return Spec(*source.shape, source.classes)
+    from aecli.data.tfds_source import declared
+
+    shape, classes = declared(data.name, cache_root() / "tfds")
+    height, width = data.size or shape[:2]
+    channels = data.channels or shape[2]
+    return None if None in (height, width, channels) else Spec(height, width, channels, classes)

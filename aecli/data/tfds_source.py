@@ -120,6 +120,15 @@ def names() -> tuple[str, ...]:
     return tuple(sorted({*tfds.list_builders(with_community_datasets=False), *BUILT_IN}))
 
 
+def declared(name: str, root: Path) -> tuple[tuple[Any, Any, Any], int]:
+    """Image shape (None where images differ) and number of classes, as the builder declares them, prepared or not. Raises
+    SettingError for a name that does not exist."""
+    _hush()
+    info = _builder(name, root).info
+    image, label = _features(name, info)
+    return info.features[image].shape, 0 if label is None else int(info.features[label].num_classes)
+
+
 def _builder(name: str, root: Path) -> Any:
     if name in BUILT_IN:
         return BUILT_IN[name](data_dir=str(root), file_format="array_record")

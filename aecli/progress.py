@@ -1,0 +1,74 @@
+"""What a person sees while something runs: a bar on a terminal, plain lines elsewhere. Everything goes to stderr."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Mapping
+from types import TracebackType
+from typing import Any
+
+PLAIN_SECONDS = 5.0
+"""Without a terminal, at most one line in this time."""
+
+
+def say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
+def duration(seconds: float) -> str:
+    """`1:05`, or `2:03:04`."""
+    minutes, s = divmod(max(0, round(seconds)), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{s:02d}" if hours else f"{minutes}:{s:02d}"
+
+
+class Progress:
+    """Steps done out of `total`, with the loss, images per second and the time left."""
+
+    def __init__(self, total: int, start: int = 0, title: str = "step"):
+        self._total, self._title = total, title
+        self._first = (time.monotonic(), start)
+        self._last_line = 0.0
+        self._bar: Any = None
+        self._task: Any = None
+
+    def __enter__(self) -> Progress:
+        if sys.stderr.isatty():
+            from rich.console import Console
+            from rich.progress import BarColumn, TextColumn
+            from rich.progress import Progress as Bar
+
+            # Text comes from numbers of ours alone, and markup is off, so nothing in a config can style the terminal.
+            columns = [
+                TextColumn("{task.description}", markup=False),
+                BarColumn(bar_width=24),
+                TextColumn("{task.fields[text]}", markup=False),
+            ]
+            self._bar = Bar(*columns, console=Console(stderr=True), transient=True, refresh_per_second=5)
+            self._task = self._bar.add_task(self._title, total=self._total, completed=self._first[1], text="compiling")
+            self._bar.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+
+    def update(self, step: int, values: Mapping[str, float], images_per_s: float) -> None:
+        now = time.monotonic()
+        begun, start = self._first
+        left = (now - begun) / max(1, step - start) * (self._total - step)
+        loss = f"  loss {values['loss']:.5g}" if "loss" in values else ""
+        text = f"{step}/{self._total}{loss}  {images_per_s:,.0f} images/s  {duration(left)} left"
+        if self._bar is not None:
+            self._bar.update(self._task, completed=step, text=text)
+        elif now - self._last_line >= PLAIN_SECONDS:
+            self._last_line = now
+            say(f"{self._title} {text}")
+
+    def line(self, text: str) -> None:
+        """A line that stays, above the bar where there is one."""
+        if self._bar is not None:
+            self._bar.console.print(text, markup=False, highlight=False, soft_wrap=True)
+        else:
+            say(text)

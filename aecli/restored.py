@@ -1,0 +1,55 @@
+"""A trained model out of its run directory, for everything that only reads it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from aecli import checkpoint
+from aecli.config import Experiment, parse
+from aecli.core import Model, Spec
+from aecli.errors import AecliError, RunError
+from aecli.evaluate.batches import BATCH
+from aecli.mesh import Placement, placement
+from aecli.runs import Run
+from aecli.train import state_template
+
+
+class Trained(NamedTuple):
+    experiment: Experiment
+    state: Any
+    step: int
+    place: Placement
+
+    @property
+    def model(self) -> Model:
+        return self.experiment.model
+
+
+def stored_experiment(run: Run) -> Experiment:
+    """The experiment that a run was started with. Raises RunError where its config cannot be read any more."""
+    try:
+        return parse(run.resolved_config(), str(run.path / "config.resolved.yaml")).experiment
+    except RunError:
+        raise
+    except AecliError as error:
+        raise RunError(f"run {run.id} has a config that this aecli does not read:\n{error.render()}") from None
+
+
+def load(run: Run, which: str, warn: Callable[[str], None]) -> Trained:
+    """The `best` or the `last` checkpoint. Raises RunError where there is none yet, CheckpointError where none is good."""
+    experiment = stored_experiment(run)
+    info = run.info()["data"]
+    place = placement(BATCH)
+    template = state_template(experiment, Spec(**info["spec"]), info["sizes"]["train"], place)
+    known = checkpoint.steps(run.checkpoints)
+    if not known:
+        raise RunError(f"run {run.id} has no checkpoint yet, it is {run.state()}", "train it for longer")
+    best = checkpoint.best_step(run.checkpoints) if which == "best" else None
+    wanted = known[-1] if best is None else best
+    restored = checkpoint.restore(run.checkpoints, template, warn, wanted)
+    if restored is None:
+        raise RunError(f"run {run.id} has no checkpoint any more")
+    if restored.step != wanted:
+        warn(f"using step {restored.step} instead of {wanted}")
+    return Trained(experiment, restored.state, restored.step, place)

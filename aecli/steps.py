@@ -1,0 +1,63 @@
+"""Several training steps in one call of the device, without the host in between."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from aecli.config import Binarize
+from aecli.core import Batch, Model, Spec
+from aecli.data.binarize import draw
+from aecli.data.feed import to_unit
+from aecli.keys import Stream, stream
+
+
+class Totals(NamedTuple):
+    """Over the steps of a call: `sums` of each value over all examples, and `bad`, the first step with a value that is not
+    finite, -1 if there was none."""
+
+    sums: dict[str, jax.Array]
+    bad: jax.Array
+
+
+@partial(jax.jit, static_argnames=("model", "spec", "binarize"), donate_argnames=("state",))
+def advance(
+    model: Model, spec: Spec, binarize: Binarize, state: Any, chunk: Any, first: jax.Array, count: jax.Array, root: jax.Array
+) -> tuple[Any, Totals]:
+    """Does steps `first` to `first + count - 1` on the batches of `chunk`.
+
+    The count is no constant of the compiled program: one program serves calls of every length, so that a run cut at any step
+    goes on with the same bits.
+    """
+
+    def step(i: jax.Array, carry: tuple[Any, Totals]) -> tuple[Any, Totals]:
+        state, totals = carry
+        number = first + i
+        image, label = chunk.batch(i, spec)
+        image = to_unit(image)
+        if binarize != "none":
+            image = draw(image, stream(root, Stream.BINARIZE, number))
+        batch = Batch(image, label, jnp.ones(label.shape, bool))
+        state, values = model.train_step(state, batch, stream(root, Stream.TRAIN, number))
+        sums = {name: jnp.sum(value.astype(jnp.float32)) for name, value in values.items()}
+        finite = jnp.all(jnp.isfinite(jnp.stack(list(sums.values()))))
+        bad = jnp.where((totals.bad < 0) & ~finite, number, totals.bad)
+        return state, Totals({name: totals.sums[name] + value for name, value in sums.items()}, bad)
+
+    image, label = jax.eval_shape(lambda: chunk.batch(jnp.int32(0), spec))
+    batch = Batch(
+        jax.ShapeDtypeStruct(image.shape, jnp.float32), label, jax.ShapeDtypeStruct(label.shape, jnp.bool_)
+    )
+    _, values = jax.eval_shape(model.train_step, state, batch, root)
+    zero = Totals({name: jnp.zeros(()) for name in values}, jnp.int32(-1))
+    return jax.lax.fori_loop(0, count, step, (state, zero))
+
+
+@jax.jit
+def all_finite(state: Any) -> jax.Array:
+    """Whether no floating-point leaf holds a NaN or an infinity."""
+    leaves = [leaf for leaf in jax.tree.leaves(state) if jnp.issubdtype(leaf.dtype, jnp.floating)]
+    return jnp.all(jnp.stack([jnp.all(jnp.isfinite(leaf)) for leaf in leaves])) if leaves else jnp.bool_(True)
