@@ -50,7 +50,11 @@ def parse_model(value: Any) -> Any:
         raise PydanticCustomError(
             "unknown_variant",
             "there is no variant '{variant}'",
-            {"variant": str(variant), "label": did_you_mean(str(variant), variants()), "help": "variants: " + ", ".join(variants())},
+            {
+                "variant": str(variant),
+                "label": did_you_mean(str(variant), variants()),
+                "help": "variants: " + ", ".join(variants()),
+            },
         )
     return cls.model_validate(block)
 

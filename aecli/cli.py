@@ -146,8 +146,9 @@ def _train_new(path: Path, sets: list[str], name: str | None, runs_dir: Path) ->
         },
     }
     run = runs.create(runs_dir, name or path.stem, config.text, config.resolved(), facts)
-    shown = f"{experiment.model.variant} with {facts['parameters']:,} parameters on {sizes['train']:,} images of {experiment.data.name}"
-    say(f"{run.id}: {shown}, {experiment.steps(sizes['train']):,} steps on {place.devices} x {template_device()}")
+    model, images = f"{experiment.model.variant} with {facts['parameters']:,} parameters", f"{sizes['train']:,} images"
+    steps, devices = f"{experiment.steps(sizes['train']):,} steps", f"{place.devices} x {device_kind()}"
+    say(f"{run.id}: {model}, {images} of {experiment.data.name}, {steps} on {devices}")
     with run.locked():
         try:
             train(experiment, run, dataset, _warn)
@@ -178,14 +179,18 @@ def _resume(runs_dir: Path, name: str, sets: list[str]) -> Run:
         recorded, info = run.recorded(), run.info()["data"]
         steps = experiment.steps(info["sizes"]["train"])
         if recorded["state"] == "diverged":
-            raise RunError(f"run {run.id} diverged and would do so again: {recorded.get('reason')}", "train anew with other settings")
+            raise RunError(
+                f"run {run.id} diverged and would do so again: {recorded.get('reason')}", "train anew with other settings"
+            )
         done = recorded["state"] == "completed" and (not sets or recorded["step"] >= steps)
         if done:
             say(f"{run.id} is complete at step {recorded['step']}; --set train.steps=N makes it longer")
             return run
         dataset = open_dataset(experiment.data, say)
         if dataset.fingerprint != info["fingerprint"]:
-            raise DataError(f"the data is not what run {run.id} was trained on: its fingerprint differs", "restore the data, or train anew")
+            raise DataError(
+                f"the data is not what run {run.id} was trained on: its fingerprint differs", "restore the data, or train anew"
+            )
         if sets:
             write_atomic(run.path / "config.resolved.yaml", dump(experiment).encode())
         from aecli import checkpoint
@@ -305,7 +310,9 @@ def runs(
     from aecli.tables import run_facts, show_runs
 
     if state is not None and state not in store.STATES:
-        raise UsageError(f"there is no state '{state}'", did_you_mean(state, store.STATES) or "states: " + ", ".join(store.STATES))
+        raise UsageError(
+            f"there is no state '{state}'", did_you_mean(state, store.STATES) or "states: " + ", ".join(store.STATES)
+        )
     facts = [run_facts(run) for run in reversed(store.every(runs_dir))]
     facts = [f for f in facts if (state is None or f["state"] == state) and (variant is None or f["variant"] == variant)]
     if as_json:
@@ -331,7 +338,9 @@ def show(run_name: RunName, as_json: Json = False, runs_dir: RunsDir = RUNS) -> 
 def check(
     configs: Annotated[list[Path], typer.Argument(metavar="CONFIG...", help="YAML files.")],
     sets: Sets = [],  # noqa: B006 (typer reads the default, nothing changes it)
-    smoke: Annotated[bool, typer.Option("--smoke", help="Also train 2 steps, evaluate and sample, in a temporary place.")] = False,
+    smoke: Annotated[
+        bool, typer.Option("--smoke", help="Also train 2 steps, evaluate and sample, in a temporary place.")
+    ] = False,
 ) -> None:
     """Validate configs, and with --smoke try them: what a CI would call."""
     from aecli.config import SettingError, load
@@ -462,10 +471,10 @@ def parameter_count(template: Any) -> int:
     return sum(prod(leaf.shape) for path, leaf in leaves(template).items() if "params" in path.split("/"))
 
 
-def template_device() -> str:
+def device_kind() -> str:
     import jax
 
-    return jax.local_devices()[0].device_kind
+    return str(jax.local_devices()[0].device_kind)
 
 
 def _count(experiment: Any, spec: Any) -> int:

@@ -43,17 +43,17 @@ class Data(Frozen):
     """
 
     name: str = Field(description="digits, shapes, fashion_mnist, any TFDS name, or folder and npz with a path")
-    path: str | None = Field(None, description="the folder, or the .npz file")
+    path: str | None = Field(default=None, description="the folder, or the .npz file")
     batch_size: PositiveInt = 128
     validation: Annotated[int, Field(ge=0)] | Annotated[float, Field(ge=0, lt=1)] = Field(
-        0.1, description="the last part of train that is held out: a number of images or a fraction"
+        default=0.1, description="the last part of train that is held out: a number of images or a fraction"
     )
-    test: float = Field(0.1, gt=0, lt=1, description="the fraction held out where the source has no test split")
+    test: float = Field(default=0.1, gt=0, lt=1, description="the fraction held out where the source has no test split")
     binarize: Binarize = "none"
-    size: tuple[PositiveInt, PositiveInt] | None = Field(None, description="resize to height, width")
-    channels: Literal[1, 3] | None = Field(None, description="convert to gray (1) or colour (3)")
-    manual_dir: str | None = Field(None, description="a folder with the original files of a TFDS data set")
-    tier: Tier = Field("auto", description="where decoded images live; auto chooses by size")
+    size: tuple[PositiveInt, PositiveInt] | None = Field(default=None, description="resize to height, width")
+    channels: Literal[1, 3] | None = Field(default=None, description="convert to gray (1) or colour (3)")
+    manual_dir: str | None = Field(default=None, description="a folder with the original files of a TFDS data set")
+    tier: Tier = Field(default="auto", description="where decoded images live; auto chooses by size")
 
     @model_validator(mode="after")
     def _path_where_needed(self) -> Data:
@@ -73,12 +73,14 @@ class Train(Frozen):
 
     steps: PositiveInt | None = None
     epochs: PositiveInt | None = None
-    eval_every: PositiveInt = Field(1, description="epochs between evaluations on the validation split")
-    log_every: PositiveInt = Field(100, description="steps between rows of training metrics")
-    checkpoint_every: PositiveInt | None = Field(None, description="steps between checkpoints; by default each evaluation")
-    keep: int = Field(2, ge=2, description="how many of the newest checkpoints stay, beside the best")
+    eval_every: PositiveInt = Field(default=1, description="epochs between evaluations on the validation split")
+    log_every: PositiveInt = Field(default=100, description="steps between rows of training metrics")
+    checkpoint_every: PositiveInt | None = Field(
+        default=None, description="steps between checkpoints; by default each evaluation"
+    )
+    keep: int = Field(default=2, ge=2, description="how many of the newest checkpoints stay, beside the best")
     monitor: str = "loss"
-    patience: PositiveInt | None = Field(None, description="evaluations without a better monitor before stopping")
+    patience: PositiveInt | None = Field(default=None, description="evaluations without a better monitor before stopping")
     precision: Precision = Field("float32", description="what networks compute in; weights and losses stay float32")
 
     @model_validator(mode="after")
@@ -91,7 +93,7 @@ class Train(Frozen):
 class Experiment(Frozen):
     """A whole config."""
 
-    seed: int = Field(0, ge=0, lt=2**32)
+    seed: int = Field(default=0, ge=0, lt=2**32)
     data: Data
     model: Annotated[SerializeAsAny[Model], BeforeValidator(parse_model)]
     optimizer: Optimizer = Optimizer()
@@ -121,7 +123,7 @@ class SettingError(AecliError):
 
     code = 2
 
-    def __init__(self, path: tuple[str, ...], rule: str, message: str, label: str = "", help: str = ""):
+    def __init__(self, path: tuple[str, ...], rule: str, message: str, label: str = "", help: str = "") -> None:
         super().__init__(f"{'.'.join(path)}: {message}" + (f": {label}" if label else ""), help or None)
         self.path, self.rule, self.text, self.label, self.hint = path, rule, message, label, help
 
@@ -199,7 +201,9 @@ def _override(flag: str) -> Override:
     key, separator, text = flag.partition("=")
     path = tuple(key.strip().split("."))
     if not separator or not all(path):
-        raise ConfigError([Diagnostic(name, 0, 0, "bad-flag", "a flag reads --set block.key=value", help="such as --set train.steps=100")])
+        raise ConfigError(
+            [Diagnostic(name, 0, 0, "bad-flag", "a flag reads --set block.key=value", help="such as --set train.steps=100")]
+        )
     try:
         return Override(name, path, yamlfile.parse_value(text, name))
     except ConfigError as error:
@@ -215,7 +219,7 @@ def _apply(data: dict[str, Any], override: Override, overrides: Sequence[Overrid
         return
     block[override.path[-1]] = override.value
     # steps and epochs say the same thing: a flag for one takes the place of the other in the file.
-    other = {("train", "steps"): "epochs", ("train", "epochs"): "steps"}.get(override.path)
+    other = {"train.steps": "epochs", "train.epochs": "steps"}.get(".".join(override.path))
     if other and not any(o.path == ("train", other) for o in overrides):
         cast("dict[str, Any]", block).pop(other, None)
 
@@ -323,9 +327,10 @@ def _real_path(loc: Sequence[str | int], data: Any) -> tuple[str | int, ...]:
     """A pydantic location without the names of union members, which no file has."""
     path: list[str | int] = []
     for i, part in enumerate(loc):
-        known = isinstance(data, dict) and part in data or isinstance(data, tuple) and isinstance(part, int) and part < len(data)
-        if known:
-            data = data[part]
+        if isinstance(data, dict) and part in data:
+            data = cast("dict[Any, Any]", data)[part]
+        elif isinstance(data, tuple) and isinstance(part, int) and part < len(cast("tuple[Any, ...]", data)):
+            data = cast("tuple[Any, ...]", data)[part]
         elif i + 1 < len(loc) or not isinstance(data, dict):
             continue  # a union member, such as 'float' of `float | 'learned'`
         path.append(part)

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple, Protocol, TypeAlias, runtime_checkable
 
 import jax
+import jax.numpy as jnp
 from flax import nnx
 
 from aecli.frozen import Frozen
@@ -45,6 +46,12 @@ class Batch(NamedTuple):
     image: jax.Array
     label: jax.Array
     mask: jax.Array
+
+    @classmethod
+    def abstract(cls, n: int, spec: Spec) -> Any:
+        """The form of a batch of n, for `jax.eval_shape`."""
+        form = jax.ShapeDtypeStruct
+        return cls(form((n, *spec.shape), jnp.float32), form((n,), jnp.int32), form((n,), jnp.bool_))  # pyright: ignore[reportArgumentType]
 
 
 class Objection(NamedTuple):

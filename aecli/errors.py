@@ -18,7 +18,7 @@ class AecliError(Exception):
 
     code: ClassVar[int] = 1
 
-    def __init__(self, message: str, help: str | None = None):
+    def __init__(self, message: str, help: str | None = None) -> None:
         super().__init__(message)
         self.message, self.help = message, help
 
@@ -57,7 +57,7 @@ class DeviceError(AecliError):
 class InterruptedRun(AecliError):
     """A signal ended the work at a step boundary, with the state saved; the exit code is 128 + the signal."""
 
-    def __init__(self, signum: int, message: str, help: str | None = None):
+    def __init__(self, signum: int, message: str, help: str | None = None) -> None:
         super().__init__(message, help)
         self.signum = signum
 
@@ -98,7 +98,7 @@ class ConfigError(AecliError):
 
     code = 2
 
-    def __init__(self, diagnostics: Iterable[Diagnostic]):
+    def __init__(self, diagnostics: Iterable[Diagnostic]) -> None:
         self.diagnostics: Sequence[Diagnostic] = sorted(diagnostics, key=lambda d: (d.line == 0, d.line, d.column))
         super().__init__("; ".join(d.message for d in self.diagnostics))
 

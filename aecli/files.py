@@ -8,7 +8,7 @@ import hashlib
 import json
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
@@ -74,7 +74,7 @@ def sha256_file(path: Path) -> str:
 
 
 @contextlib.contextmanager
-def exclusive(path: Path) -> Iterator[None]:
+def exclusive(path: Path) -> Generator[None]:
     """Holds an advisory lock on `path`, which is made where needed and never deleted; waits for whoever has it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a") as file:

@@ -20,12 +20,12 @@ class Optimizer(Frozen):
     name: Literal["adam", "adamw", "sgd", "lion"] = "adam"
     learning_rate: PositiveFloat = 1e-3
     schedule: Literal["constant", "cosine", "linear"] = "constant"
-    warmup: NonNegativeInt = Field(0, description="steps")
-    b1: float = Field(0.9, ge=0, lt=1, description="decay of the first moment; the momentum of sgd")
-    b2: float = Field(0.999, ge=0, lt=1, description="decay of the second moment; not used by sgd")
-    weight_decay: NonNegativeFloat = Field(0.0, description="decoupled from the gradient; adamw, lion and sgd")
-    clip_norm: PositiveFloat | None = Field(None, description="the largest global norm of the gradient")
-    ema: float | None = Field(None, gt=0, lt=1, description="decay of the averaged weights that evaluation uses")
+    warmup: NonNegativeInt = Field(default=0, description="steps")
+    b1: float = Field(default=0.9, ge=0, lt=1, description="decay of the first moment; the momentum of sgd")
+    b2: float = Field(default=0.999, ge=0, lt=1, description="decay of the second moment; not used by sgd")
+    weight_decay: NonNegativeFloat = Field(default=0.0, description="decoupled from the gradient; adamw, lion and sgd")
+    clip_norm: PositiveFloat | None = Field(default=None, description="the largest global norm of the gradient")
+    ema: float | None = Field(default=None, gt=0, lt=1, description="decay of the averaged weights that evaluation uses")
 
     @model_validator(mode="after")
     def _adam_has_no_decay(self) -> Optimizer:

@@ -26,10 +26,10 @@ def duration(seconds: float) -> str:
 class Progress:
     """Steps done out of `total`, with the loss, images per second and the time left."""
 
-    def __init__(self, total: int, start: int = 0, title: str = "step"):
+    def __init__(self, total: int, start: int = 0, title: str = "step") -> None:
         self._total, self._title = total, title
         self._first = (time.monotonic(), start)
-        self._last_line = 0.0
+        self._last_line = time.monotonic()
         self._bar: Any = None
         self._task: Any = None
 
@@ -54,12 +54,16 @@ class Progress:
         if self._bar is not None:
             self._bar.stop()
 
+    def begin(self, step: int) -> None:
+        """The first call is compiled: from here on the time left can be told."""
+        self._first = (time.monotonic(), step)
+
     def update(self, step: int, values: Mapping[str, float], images_per_s: float) -> None:
         now = time.monotonic()
         begun, start = self._first
         left = (now - begun) / max(1, step - start) * (self._total - step)
         loss = f"  loss {values['loss']:.5g}" if "loss" in values else ""
-        text = f"{step}/{self._total}{loss}  {images_per_s:,.0f} images/s  {duration(left)} left"
+        text = f"{step:,}/{self._total:,}{loss}  {images_per_s:,.0f} images/s  {duration(left)} left"
         if self._bar is not None:
             self._bar.update(self._task, completed=step, text=text)
         elif now - self._last_line >= PLAIN_SECONDS:

@@ -11,7 +11,7 @@ import re
 import secrets
 import socket
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -81,7 +81,7 @@ class Run(NamedTuple):
             return False
 
     @contextlib.contextmanager
-    def locked(self) -> Iterator[None]:
+    def locked(self) -> Generator[None]:
         """Holds the run for writing. Raises RunError where another process has it."""
         with (self.path / ".lock").open("a+") as file:
             give_up = time.monotonic() + _LOCK_SECONDS  # whoever only looks whether it is locked holds it for an instant
@@ -205,4 +205,6 @@ def find(root: Path, name: str) -> Run:
     if matches:
         shown = ", ".join(run.id for run in matches[:5]) + (", ..." if len(matches) > 5 else "")
         raise RunError(f"'{name}' is the start of {len(matches)} run ids: {shown}", "give more of the id")
-    raise RunError(f"there is no run '{name}' in {root}", did_you_mean(name, [run.id for run in runs]) or "`aecli runs` lists them")
+    raise RunError(
+        f"there is no run '{name}' in {root}", did_you_mean(name, [run.id for run in runs]) or "`aecli runs` lists them"
+    )

@@ -47,10 +47,8 @@ def advance(
         bad = jnp.where((totals.bad < 0) & ~finite, number, totals.bad)
         return state, Totals({name: totals.sums[name] + value for name, value in sums.items()}, bad)
 
-    image, label = jax.eval_shape(lambda: chunk.batch(jnp.int32(0), spec))
-    batch = Batch(
-        jax.ShapeDtypeStruct(image.shape, jnp.float32), label, jax.ShapeDtypeStruct(label.shape, jnp.bool_)
-    )
+    label = jax.eval_shape(lambda: chunk.batch(jnp.int32(0), spec)[1])
+    batch = Batch.abstract(label.shape[0], spec)
     _, values = jax.eval_shape(model.train_step, state, batch, root)
     zero = Totals({name: jnp.zeros(()) for name in values}, jnp.int32(-1))
     return jax.lax.fori_loop(0, count, step, (state, zero))

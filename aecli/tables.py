@@ -76,8 +76,11 @@ def show_run(run: Run) -> None:
         ("run", str(run.path)),
         ("state", facts["state"] + (f" ({recorded['reason']})" if recorded.get("reason") else "")),
         ("variant", f"{info['variant']}, {info['parameters']:,} parameters"),
-        ("data", f"{data['name']} {spec['height']}x{spec['width']}x{spec['channels']}, "
-         + ", ".join(f"{n:,} {split}" for split, n in data["sizes"].items())),
+        (
+            "data",
+            f"{data['name']} {spec['height']}x{spec['width']}x{spec['channels']}, "
+            + ", ".join(f"{n:,} {split}" for split, n in data["sizes"].items()),
+        ),
         ("step", f"{facts['step']:,}"),
     ]
     if facts["best_step"]:
@@ -155,7 +158,9 @@ def show_data(every: bool) -> None:
         table.add_row(name, state, about.get(name, "from TFDS"))
     console = _console()
     console.print(table)
-    console.print(f"kept in {root} (set AECLI_DATA_DIR to change); {len(names())} TFDS names in all, --all lists them", soft_wrap=True)
+    console.print(
+        f"kept in {root} (set AECLI_DATA_DIR to change); {len(names())} TFDS names in all, --all lists them", soft_wrap=True
+    )
 
 
 def age(created: Any) -> str:

@@ -17,7 +17,7 @@ from aecli.core import Batch, Spec
 from aecli.data.dataset import Dataset
 from aecli.data.feed import open_feed
 from aecli.errors import AecliError, DivergedError, InterruptedRun, did_you_mean
-from aecli.evaluate.batches import BATCH
+from aecli.evaluate.batches import BATCH, loss_first
 from aecli.evaluate.run import evaluate
 from aecli.keys import Stream, stream
 from aecli.mesh import Placement, placement
@@ -58,13 +58,13 @@ class Interval:
         self.steps += steps
 
     def averages(self, batch_size: int) -> dict[str, float]:
-        return {name: total / (self.steps * batch_size) for name, total in self.sums.items()}
+        return {name: self.sums[name] / (self.steps * batch_size) for name in loss_first(self.sums)}
 
 
 class Training:
     """One run from its newest checkpoint, or from the start, to its end."""
 
-    def __init__(self, experiment: Experiment, run: Run, dataset: Dataset, signals: Signals, warn: Callable[[str], None]):
+    def __init__(self, experiment: Experiment, run: Run, dataset: Dataset, signals: Signals, warn: Callable[[str], None]) -> None:
         self._run, self._dataset, self._signals, self._seed = run, dataset, signals, experiment.seed
         self._model, self._data, self._train = experiment.model, experiment.data, experiment.train
         self._spec, self._size = dataset.spec, len(dataset.train)
@@ -103,6 +103,7 @@ class Training:
                 )
                 if not compiled:
                     compiled, interval = True, Interval()
+                    progress.begin(step)
                 if pending is not None:
                     self._look(pending, interval)
                 now = time.monotonic()
@@ -154,14 +155,20 @@ class Training:
         if not len(self._dataset.validation):
             return False
         metrics = evaluate(
-            self._model, self._state, self._dataset.validation, self._data.binarize, self._root, self._eval_place, self._stop_if_asked
+            self._model,
+            self._state,
+            self._dataset.validation,
+            self._data.binarize,
+            self._root,
+            self._eval_place,
+            self._stop_if_asked,
         )
         values = {name: metric.value for name, metric in metrics.items()}
         if not all(isfinite(value) for value in values.values()):
             raise self._diverged(at.step, "a validation value is not finite")
         self._row("validation", values)
         shown = "  ".join(f"{name} {value:.5g}" for name, value in values.items())
-        progress.line(f"epoch {self._epoch():g}  step {at.step}  validation  {shown}")
+        progress.line(f"epoch {self._epoch():.4g}  step {at.step:,}  validation  {shown}")
         value, at.evaluated = values[self._train.monitor], at.step
         if at.best_value is None or value < at.best_value:
             at.best_step, at.best_value, at.stale = at.step, value, 0
@@ -192,28 +199,23 @@ class Training:
             return
         if self._saved != self._at.step:
             self._save()
-        raise InterruptedRun(
-            signum, f"stopped at step {self._at.step}, which is saved", f"aecli train --resume {self._run.id}"
-        )
+        raise InterruptedRun(signum, f"stopped at step {self._at.step}, which is saved", f"aecli train --resume {self._run.id}")
 
     def _row(self, split: str, values: dict[str, float], **facts: Any) -> None:
         self._run.append_metrics({"split": split, "step": self._at.step, "epoch": round(self._epoch(), 4), **values, **facts})
 
     def _diverged(self, step: int, what: str) -> DivergedError:
-        kept = f"the newest checkpoint is of step {self._saved}" if self._saved is not None else "no checkpoint was written before"
+        kept = (
+            f"the newest checkpoint is of step {self._saved}" if self._saved is not None else "no checkpoint was written before"
+        )
         return DivergedError(
-            f"{what} at step {step}; {kept}", "lower optimizer.learning_rate, add optimizer.warmup, or set optimizer.clip_norm: 1.0"
+            f"{what} at step {step}; {kept}",
+            "lower optimizer.learning_rate, add optimizer.warmup, or set optimizer.clip_norm: 1.0",
         )
 
     def _check_monitor(self, template: Any) -> None:
         """Raises SettingError for a monitor that the model does not report, before anything is trained."""
-        spec = self._spec
-        n = self._eval_place.devices
-        batch = Batch(
-            jax.ShapeDtypeStruct((n, *spec.shape), np.float32),
-            jax.ShapeDtypeStruct((n,), np.int32),
-            jax.ShapeDtypeStruct((n,), np.bool_),
-        )
+        batch = Batch.abstract(BATCH, self._spec)
         names = [*jax.eval_shape(self._model.evaluate, template, batch, self._root)]
         if self._train.monitor not in names:
             message = f"'{self._train.monitor}' is no metric of variant '{self._model.variant}'"

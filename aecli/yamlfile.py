@@ -104,8 +104,8 @@ def parse(text: str, name: str) -> Document:
     document = Document(name, tuple(text.splitlines()), None, {}, {}, problems)
 
     def mark(start: Any, end: Any = None) -> Mark:
-        same_line = end is not None and end.line == start.line
-        return Mark(start.line + 1, start.column + 1, max(1, end.column - start.column) if same_line else 1)
+        width = end.column - start.column if end is not None and end.line == start.line else 1
+        return Mark(start.line + 1, start.column + 1, max(1, width))
 
     def problem(where: Mark, rule: str, message: str, label: str = "", help: str = "") -> None:
         problems.append(document.diagnostic(where, rule, message, label, help))
@@ -124,7 +124,9 @@ def parse(text: str, name: str) -> Document:
         position = cast(int, error.position)
         line = text[:position].count("\n") + 1
         column = position - (text.rfind("\n", 0, position) + 1) + 1
-        raise ConfigError([document.diagnostic(Mark(line, column, 1), "syntax", "this character is not allowed in YAML")]) from None
+        raise ConfigError(
+            [document.diagnostic(Mark(line, column, 1), "syntax", "this character is not allowed in YAML")]
+        ) from None
     except (yaml.YAMLError, ValueError, AttributeError, KeyError, RecursionError) as error:
         raise ConfigError([Diagnostic(name, 1, 1, "syntax", f"not valid YAML: {error}")]) from None
 
@@ -154,7 +156,9 @@ def parse(text: str, name: str) -> Document:
         if isinstance(node, yaml.SequenceNode):
             children = cast(list[yaml.Node], node.value)
             return tuple(construct(child, (*path, i)) for i, child in enumerate(children))
-        return _scalar(str(node.value), str(node.tag), lambda message: problem(mark(node.start_mark, node.end_mark), "bad-value", message))
+        return _scalar(
+            str(node.value), str(node.tag), lambda message: problem(mark(node.start_mark, node.end_mark), "bad-value", message)
+        )
 
     return document._replace(data=construct(nodes[0], ()))
 

@@ -179,7 +179,8 @@ def _load(folder: Path) -> tuple[Spec, ArrayRows, ArrayRows, str]:
             if path.stat().st_size <= DEVICE_BYTES and sha256_file(path) != digest:
                 raise damaged(f"the checksum of {name} is wrong")
             arrays[name] = np.load(path, mmap_mode="r")
-        spec = Spec(*meta["shape"], meta["classes"])
+        height, width, channels = meta["shape"]
+        spec = Spec(height, width, channels, meta["classes"])
         train, test = (ArrayRows(arrays[f"{split}.npy"], np.array(arrays[f"{split}_labels.npy"])) for split in ("train", "test"))
         return spec, train, test, str(meta["fingerprint"])
     except (OSError, ValueError, KeyError, TypeError, EOFError) as error:

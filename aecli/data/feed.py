@@ -70,7 +70,7 @@ class HostChunk:
 
 
 class ResidentFeed:
-    def __init__(self, rows: Rows, seed: int, batch_size: int, place: Placement):
+    def __init__(self, rows: Rows, seed: int, batch_size: int, place: Placement) -> None:
         images, labels = rows.take(np.arange(len(rows)))
         self._seed, self._batch, self._n, self._place = seed, batch_size, len(rows), place
         self._images = put(images.reshape(len(images), -1), place.replicated)
@@ -87,7 +87,7 @@ class ResidentFeed:
 
 
 class HostFeed:
-    def __init__(self, rows: Rows, seed: int, batch_size: int, spec: Spec, place: Placement):
+    def __init__(self, rows: Rows, seed: int, batch_size: int, spec: Spec, place: Placement) -> None:
         self._rows, self._seed, self._batch, self._spec, self._place = rows, seed, batch_size, spec, place
 
     @property

@@ -24,7 +24,7 @@ MAX_PIXELS = 50_000_000
 class FolderSource:
     """The files in a fixed shuffled order, since neighbours on disk tend to have one label."""
 
-    def __init__(self, data: Data):
+    def __init__(self, data: Data) -> None:
         assert data.path is not None
         self._layout = Layout.of(data)
         root = Path(data.path)

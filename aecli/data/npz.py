@@ -20,7 +20,7 @@ MAX_BYTES = 16 * 2**30
 
 
 class NpzSource:
-    def __init__(self, data: Data):
+    def __init__(self, data: Data) -> None:
         assert data.path is not None
         self._path, self._layout = Path(data.path), Layout.of(data)
         arrays = self._load()
@@ -62,7 +62,9 @@ class NpzSource:
     def read(self, split: str, index: NDArray[np.int64]) -> tuple[Images, Labels]:
         chosen = self._images_of[split][index]
         if self._layout != Layout(None, None):
-            chosen = stack([self._layout.arrange_array(image, f"image[{i}]") for i, image in zip(index, chosen, strict=True)], str)
+            chosen = stack(
+                [self._layout.arrange_array(image, f"image[{i}]") for i, image in zip(index, chosen, strict=True)], str
+            )
         return chosen, self._labels_of[split][index]
 
     def _load(self) -> dict[str, Any]:

@@ -8,7 +8,7 @@ import logging
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,9 @@ import numpy as np
 import tensorflow_datasets as tfds
 from numpy.typing import NDArray
 from PIL import Image
+from tensorflow_datasets.core.download.download_manager import NonMatchingChecksumError
+from tensorflow_datasets.core.download.util import DownloadError
+from tensorflow_datasets.core.registered import DatasetNotFoundError
 
 from aecli.config import Data, SettingError
 from aecli.data import fashion
@@ -35,7 +38,7 @@ prepares by a hash; for these it is told not to."""
 
 
 class TfdsSource:
-    def __init__(self, data: Data, root: Path, say: Say):
+    def __init__(self, data: Data, root: Path, say: Say) -> None:
         """Prepares the data set below `root` where it is not yet. Raises SettingError for an unknown name, DataError where
         the data cannot be had or read."""
         _hush()
@@ -147,7 +150,7 @@ def _builder(name: str, root: Path) -> Any:
             return tfds.builder(name, data_dir=str(root), file_format="array_record")
     except ImportError as error:
         raise _needs_tensorflow(name, error) from None
-    except (ValueError, AssertionError, tfds.core.registered.DatasetNotFoundError) as error:
+    except (ValueError, AssertionError, DatasetNotFoundError) as error:
         line = str(error).strip().splitlines()[0]
         raise SettingError(("data", "name"), "unknown-data", f"TFDS refuses '{name}': {line}") from None
 
@@ -212,9 +215,11 @@ def _explain(name: str, error: Exception) -> DataError:
 
     text = str(error).strip().splitlines()
     line = text[0] if text else type(error).__name__
-    if isinstance(error, tfds.download.download_manager.NonMatchingChecksumError):
-        return DataError(f"{name}: a file is not the original, its checksum is wrong: {line}", "replace the file in data.manual_dir")
-    if isinstance(error, (requests.exceptions.RequestException, tfds.download.util.DownloadError, ConnectionError, TimeoutError)):
+    if isinstance(error, NonMatchingChecksumError):
+        return DataError(
+            f"{name}: a file is not the original, its checksum is wrong: {line}", "replace the file in data.manual_dir"
+        )
+    if isinstance(error, (requests.exceptions.RequestException, DownloadError, ConnectionError, TimeoutError)):
         return DataError(
             f"{name}: the files cannot be downloaded: there is no network, or the server does not answer",
             f"run `aecli data prepare {name}` on a machine with a network and copy its data folder (`aecli data list` names it),"
@@ -235,7 +240,7 @@ def _needs_tensorflow(name: str, error: Exception) -> DataError:
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
+def _quiet() -> Generator[None]:
     """TFDS without its prints, and without four minutes of retries where there is no network."""
     from tensorflow_datasets.core.download import downloader
 

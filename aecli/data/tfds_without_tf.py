@@ -12,7 +12,7 @@ import importlib.util
 import io
 import sys
 import types
-from collections.abc import Iterator
+from collections.abc import Generator
 from typing import Any
 from unittest import mock
 
@@ -21,7 +21,7 @@ from PIL import Image
 
 
 @contextlib.contextmanager
-def without_tensorflow(builder: Any) -> Iterator[None]:
+def without_tensorflow(builder: Any) -> Generator[None]:
     """While it lasts, `builder.download_and_prepare` needs no TensorFlow, if it is like the MNIST and CIFAR builders."""
     if importlib.util.find_spec("tensorflow") is not None:
         yield
@@ -45,7 +45,8 @@ def without_tensorflow(builder: Any) -> Iterator[None]:
         for module in [extractor, *(sys.modules[name] for name in sorted(names))]:
             if "tf" in vars(module):
                 stack.enter_context(mock.patch.object(module, "tf", stand_in))
-        stack.enter_context(mock.patch.object(image_feature._ImageEncoder, "_encode_image", _encode_png))
+        encoder = vars(image_feature)["_ImageEncoder"]
+        stack.enter_context(mock.patch.object(encoder, "_encode_image", _encode_png))
         yield
 
 

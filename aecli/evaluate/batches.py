@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from typing import Any
 
@@ -43,10 +43,15 @@ def _batch(images: jax.Array, labels: jax.Array, real: Any, binarize: Binarize, 
     return Batch(image, labels, jax.numpy.arange(len(labels)) < real)
 
 
+def loss_first(names: Iterable[str]) -> list[str]:
+    """jit returns a dict in alphabetical order; a reader wants the objective before its terms."""
+    return sorted(names, key=lambda name: name != "loss")
+
+
 def collect(parts: list[tuple[dict[str, jax.Array], int]]) -> dict[str, Any]:
     """Per-example values of all batches, without the padding: name -> [n] float64."""
     fetched = jax.device_get([values for values, _ in parts])
-    names = fetched[0].keys() if fetched else ()
+    names = loss_first(fetched[0]) if fetched else ()
     return {
         name: np.concatenate([np.asarray(values[name])[:real] for values, (_, real) in zip(fetched, parts, strict=True)])
         for name in names

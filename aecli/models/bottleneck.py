@@ -20,7 +20,7 @@ from aecli.nets.pairs import PAIRS, Net, resolve_hidden
 
 
 class Autoencoder(nnx.Module):
-    def __init__(self, spec: Spec, net: Net, hidden: tuple[int, ...], latent: int, *, rngs: nnx.Rngs):
+    def __init__(self, spec: Spec, net: Net, hidden: tuple[int, ...], latent: int, *, rngs: nnx.Rngs) -> None:
         self.encoder = PAIRS[net].encoder(spec.shape, hidden, latent, rngs=rngs)
         self.decoder = PAIRS[net].decoder(spec.shape, hidden, latent, rngs=rngs)
 
@@ -43,7 +43,9 @@ class Bottleneck(SingleLoss):
 
     def objections(self, spec: Spec) -> Iterable[Objection]:
         if self.latent > spec.size:
-            yield Objection("latent", f"a code of {self.latent} is no bottleneck for images of {spec.size} values", f"at most {spec.size}")
+            yield Objection(
+                "latent", f"a code of {self.latent} is no bottleneck for images of {spec.size} values", f"at most {spec.size}"
+            )
 
     def build(self, spec: Spec, rngs: nnx.Rngs) -> Autoencoder:
         return Autoencoder(spec, self.net, resolve_hidden(self.net, self.hidden), self.latent, rngs=rngs)

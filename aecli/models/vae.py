@@ -26,9 +26,7 @@ from aecli.posteriors import Gaussian
 class VaeNet(nnx.Module):
     """`log_sigma` is the scale of a Gaussian likelihood, where it is learned."""
 
-    def __init__(
-        self, spec: Spec, net: Net, hidden: tuple[int, ...], latent: int, learn_sigma: bool, *, rngs: nnx.Rngs
-    ):
+    def __init__(self, spec: Spec, net: Net, hidden: tuple[int, ...], latent: int, learn_sigma: bool, *, rngs: nnx.Rngs) -> None:
         self.encoder = PAIRS[net].encoder(spec.shape, hidden, 2 * latent, rngs=rngs)
         self.decoder = PAIRS[net].decoder(spec.shape, hidden, latent, rngs=rngs)
         if learn_sigma:
@@ -52,8 +50,8 @@ class VAE(SingleLoss):
     likelihood: Literal["bernoulli", "gaussian"] = "bernoulli"
     sigma: PositiveFloat | Literal["learned"] = "learned"
     beta: NonNegativeFloat = 1.0
-    kl_warmup: NonNegativeInt = Field(0, description="steps")
-    free_bits: NonNegativeFloat = Field(0.0, description="nats per latent dimension")
+    kl_warmup: NonNegativeInt = Field(default=0, description="steps")
+    free_bits: NonNegativeFloat = Field(default=0.0, description="nats per latent dimension")
 
     @model_validator(mode="after")
     def _settings_fit(self) -> VAE:

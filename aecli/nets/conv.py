@@ -8,6 +8,7 @@ same on every backend, and the numbers agree to float tolerance.
 
 from __future__ import annotations
 
+import itertools
 from math import prod
 
 import jax
@@ -26,7 +27,9 @@ def convolve(x: jax.Array, kernel: jax.Array, stride: int, padding: int, *, as_m
     batch, height, width, _ = x.shape
     rows, cols = (height - k) // stride + 1, (width - k) // stride + 1
     slices = [
-        x[:, i : i + stride * (rows - 1) + 1 : stride, j : j + stride * (cols - 1) + 1 : stride] for i in range(k) for j in range(k)
+        x[:, i : i + stride * (rows - 1) + 1 : stride, j : j + stride * (cols - 1) + 1 : stride]
+        for i in range(k)
+        for j in range(k)
     ]
     patches = jnp.concatenate(slices, axis=-1)
     return (patches.reshape(-1, k * k * channels) @ kernel.reshape(-1, out)).reshape(batch, rows, cols, out)
@@ -78,7 +81,7 @@ def _on_cpu() -> bool:
 class Conv(nnx.Module):
     """A convolution with bias."""
 
-    def __init__(self, channels: int, out: int, size: int, stride: int, padding: int, *, rngs: nnx.Rngs):
+    def __init__(self, channels: int, out: int, size: int, stride: int, padding: int, *, rngs: nnx.Rngs) -> None:
         self.stride, self.padding = stride, padding
         self.kernel = nnx.Param(nnx.initializers.lecun_normal()(rngs.params(), (size, size, channels, out)))
         self.bias = nnx.Param(jnp.zeros((1, 1, 1, out)))
@@ -91,7 +94,7 @@ class Conv(nnx.Module):
 class ConvTranspose(nnx.Module):
     """A transposed convolution with bias."""
 
-    def __init__(self, channels: int, out: int, size: int, stride: int, padding: int, *, rngs: nnx.Rngs):
+    def __init__(self, channels: int, out: int, size: int, stride: int, padding: int, *, rngs: nnx.Rngs) -> None:
         self.stride, self.padding = stride, padding
         # Each output sums over (size / stride)^2 entries of the kernel, not size^2.
         scale = nnx.initializers.variance_scaling(float(stride * stride), "fan_in", "truncated_normal")
@@ -106,7 +109,7 @@ class ConvTranspose(nnx.Module):
 class ConvEncoder(nnx.Module):
     """3x3 convolutions of stride 2 with ReLU, one per entry of `hidden`, then an affine map: [B, H, W, C] -> [B, out]."""
 
-    def __init__(self, shape: tuple[int, int, int], hidden: tuple[int, ...], out: int, *, rngs: nnx.Rngs):
+    def __init__(self, shape: tuple[int, int, int], hidden: tuple[int, ...], out: int, *, rngs: nnx.Rngs) -> None:
         widths = (shape[2], *hidden)
         self.convs = nnx.List([Conv(i, o, 3, 2, 1, rngs=rngs) for i, o in zip(widths, hidden, strict=False)])
         self.out = nnx.Linear(prod(bottom(shape, len(hidden))) * hidden[-1], out, rngs=rngs)
@@ -122,12 +125,12 @@ class ConvDecoder(nnx.Module):
     """The mirror of `ConvEncoder`: an affine map, then ReLU and a 4x4 transposed convolution of stride 2 per entry of
     `hidden`, cropped at the centre: [B, latent] -> [B, H, W, C]."""
 
-    def __init__(self, shape: tuple[int, int, int], hidden: tuple[int, ...], latent: int, *, rngs: nnx.Rngs):
+    def __init__(self, shape: tuple[int, int, int], hidden: tuple[int, ...], latent: int, *, rngs: nnx.Rngs) -> None:
         self.shape = shape
         self.bottom = (*bottom(shape, len(hidden)), hidden[-1])
         self.input = nnx.Linear(latent, prod(self.bottom), rngs=rngs)
         widths = (*reversed(hidden), shape[2])
-        self.convs = nnx.List([ConvTranspose(i, o, 4, 2, 1, rngs=rngs) for i, o in zip(widths, widths[1:], strict=False)])
+        self.convs = nnx.List([ConvTranspose(i, o, 4, 2, 1, rngs=rngs) for i, o in itertools.pairwise(widths)])
 
     def __call__(self, code: jax.Array) -> jax.Array:
         x = self.input(code.astype(self.input.kernel[...].dtype)).reshape(-1, *self.bottom)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from math import prod
 
 import jax
@@ -11,8 +12,8 @@ from flax import nnx
 class Mlp(nnx.Module):
     """Affine maps with ReLU between: [B, sizes[0]] -> [B, sizes[-1]]."""
 
-    def __init__(self, sizes: tuple[int, ...], *, rngs: nnx.Rngs):
-        self.layers = nnx.List([nnx.Linear(i, o, rngs=rngs) for i, o in zip(sizes, sizes[1:], strict=False)])
+    def __init__(self, sizes: tuple[int, ...], *, rngs: nnx.Rngs) -> None:
+        self.layers = nnx.List([nnx.Linear(i, o, rngs=rngs) for i, o in itertools.pairwise(sizes)])
 
     def __call__(self, x: jax.Array) -> jax.Array:
         *hidden, last = self.layers
@@ -25,7 +26,7 @@ class Mlp(nnx.Module):
 class MlpEncoder(nnx.Module):
     """[B, H, W, C] -> [B, out]."""
 
-    def __init__(self, shape: tuple[int, int, int], hidden: tuple[int, ...], out: int, *, rngs: nnx.Rngs):
+    def __init__(self, shape: tuple[int, int, int], hidden: tuple[int, ...], out: int, *, rngs: nnx.Rngs) -> None:
         self.mlp = Mlp((prod(shape), *hidden, out), rngs=rngs)
 
     def __call__(self, image: jax.Array) -> jax.Array:
@@ -35,7 +36,7 @@ class MlpEncoder(nnx.Module):
 class MlpDecoder(nnx.Module):
     """[B, latent] -> [B, H, W, C]; `hidden` is the encoder's, used in reverse."""
 
-    def __init__(self, shape: tuple[int, int, int], hidden: tuple[int, ...], latent: int, *, rngs: nnx.Rngs):
+    def __init__(self, shape: tuple[int, int, int], hidden: tuple[int, ...], latent: int, *, rngs: nnx.Rngs) -> None:
         self.shape = shape
         self.mlp = Mlp((latent, *reversed(hidden), prod(shape)), rngs=rngs)
 
