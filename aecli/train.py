@@ -130,6 +130,10 @@ class Training:
     def at(self) -> Progressed:
         return self._at
 
+    @property
+    def state(self) -> Any:
+        return self._state
+
     def _look(self, pending: tuple[Totals, int], interval: Interval) -> None:
         """Waits for a call and reads its values."""
         totals, count = jax.device_get(pending[0]), pending[1]

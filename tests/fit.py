@@ -1,0 +1,57 @@
+"""Small experiments for tests: images made on the spot, and a run trained in this process."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from aecli import runs
+from aecli.config import Experiment, dump, parse
+from aecli.core import Spec
+from aecli.data.dataset import Dataset
+from aecli.data.rows import ArrayRows
+from aecli.runs import Run
+from aecli.train import Training, train
+
+
+def blobs(n: int, size: tuple[int, int, int] = (8, 8, 1), seed: int = 0) -> ArrayRows:
+    """Bright squares at random places on a dim ground: easy to learn, and no two alike."""
+    rng = np.random.default_rng(seed)
+    height, width, channels = size
+    images = rng.integers(0, 40, (n, height, width, channels), np.uint8)
+    side = max(1, height // 2)
+    for image in images:
+        y, x = rng.integers(0, height - side + 1), rng.integers(0, width - side + 1)
+        image[y : y + side, x : x + side] = rng.integers(180, 256, channels)
+    return ArrayRows(images, rng.integers(0, 3, n).astype(np.int32))
+
+
+def dataset(train: int = 48, held_out: int = 16, size: tuple[int, int, int] = (8, 8, 1), tier: str = "device") -> Dataset:
+    spec = Spec(*size, 3)
+    return Dataset(spec, blobs(train, size), blobs(held_out, size, 1), blobs(held_out, size, 2), tier, "made on the spot")
+
+
+def experiment(
+    model: str, train: str = "steps: 6", data: str = "batch_size: 16", optimizer: str = "learning_rate: 1e-2"
+) -> Experiment:
+    """`model` and the others are the insides of flow mappings, such as `variant: vae, latent: 3`."""
+    text = f"data: {{name: digits, {data}}}\nmodel: {{{model}}}\noptimizer: {{{optimizer}}}\ntrain: {{{train}}}\n"
+    return parse(text, "test.yaml").experiment
+
+
+def new_run(folder: Path, e: Experiment, data: Dataset) -> Run:
+    sizes = {split: len(data.split(split)) for split in ("train", "validation", "test")}
+    facts = {"name": "made", "spec": data.spec._asdict(), "sizes": sizes, "tier": data.tier, "fingerprint": data.fingerprint}
+    return runs.create(folder, "test", dump(e), dump(e), {"variant": e.model.variant, "parameters": 0, "data": facts})
+
+
+def fit(folder: Path, e: Experiment, data: Dataset) -> tuple[Run, Training]:
+    run = new_run(folder, e, data)
+    return run, go_on(run, e, data)
+
+
+def go_on(run: Run, e: Experiment, data: Dataset, warn: Any = lambda line: None) -> Training:
+    with run.locked():
+        return train(e, run, data, warn)

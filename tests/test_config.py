@@ -1,0 +1,166 @@
+"""Configs: every mistake at once, each at its place, and nothing wrong that passes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from aecli.config import Experiment, dump, load, parse
+from aecli.errors import ConfigError
+
+CONFIGS = sorted((Path(__file__).parent.parent / "configs").glob("*.yaml"))
+GOOD = """\
+seed: 1
+data: {name: digits, batch_size: 32}
+model: {variant: vae, latent: 4, hidden: [16]}
+optimizer: {learning_rate: 1e-3}
+train: {steps: 5}
+"""
+
+
+def errors(text: str, sets: tuple[str, ...] = ()) -> list[str]:
+    """The first line of each diagnostic."""
+    with pytest.raises(ConfigError) as caught:
+        parse(text, "demo.yaml", sets)
+    return [diagnostic.render().splitlines()[0] for diagnostic in caught.value.diagnostics]
+
+
+def test_five_mistakes_give_five_messages_in_line_order() -> None:
+    text = """\
+seed: -1
+data: {name: digits, batch_size: 12.5}
+model: {variant: vae, hiden: [64, 128], beta: true}
+train: {steps: 10, checkpoint_evry: 5}
+"""
+    assert errors(text) == [
+        "demo.yaml:1:7: error[bad-value]: 'seed': must be at least 0, not -1",
+        "demo.yaml:2:34: error[bad-value]: 'data.batch_size': must be a whole number, not 12.5",
+        "demo.yaml:3:23: error[unknown-key]: 'hiden' is not a setting of 'model'",
+        "demo.yaml:3:47: error[bad-value]: 'model.beta': must be a number, not true",
+        "demo.yaml:4:20: error[unknown-key]: 'checkpoint_evry' is not a setting of 'train'",
+    ]
+
+
+def test_a_message_shows_the_line_a_caret_and_the_nearest_name() -> None:
+    with pytest.raises(ConfigError) as caught:
+        parse(GOOD.replace("hidden", "hiden"), "demo.yaml")
+    assert caught.value.render() == (
+        "demo.yaml:3:34: error[unknown-key]: 'hiden' is not a setting of 'model'\n"
+        "  3 | model: {variant: vae, latent: 4, hiden: [16]}\n"
+        "    |                                  ^^^^^ did you mean 'hidden'?\n"
+        "  help: allowed: variant, net, hidden, latent, likelihood, sigma, beta, kl_warmup, free_bits"
+    )
+
+
+BAD = {
+    "data: {nme: digits}": "'nme' is not a setting of 'data'",
+    "dat: {name: digits}": "'dat' is not a setting of a config",
+    "model: {variant: vea}": "there is no variant 'vea'",
+    "model: {latent: 3}": "'model' needs a 'variant'",
+    "model: vae": "'model': must be a block of settings, not 'vae'",
+    "model: {variant: vae, latent: 0}": "'model.latent': must be greater than 0, not 0",
+    "model: {variant: vae, latent: 1e3}": "'model.latent': must be a whole number, not 1000.0",
+    "model: {variant: vae, latent: '3'}": "'model.latent': must be a whole number, not '3'",
+    "model: {variant: vae, hidden: 400}": "'model.hidden': must be a list, such as [400, 200], not 400",
+    "model: {variant: vae, hidden: [400, x]}": "'model.hidden.1': must be a whole number, not 'x'",
+    "model: {variant: vae, net: linear, hidden: [3]}": "'model': net: linear has no hidden layers: leave hidden out, or set net: mlp",
+    "model: {variant: vae, sigma: -1}": "'model.sigma': must be greater than 0",
+    "optimizer: {learning_rate: .nan}": "'optimizer.learning_rate'",
+    "optimizer: {learning_rate: .inf}": "'optimizer.learning_rate': must be finite, not inf",
+    "optimizer: {name: adm}": "'optimizer.name' must be 'adam', 'adamw', 'sgd' or 'lion'",
+    "optimizer: {weight_decay: 0.1}": "'optimizer': adam has no weight_decay: set name: adamw",
+    "optimizer: {ema: 1.5}": "'optimizer.ema': must be less than 1.0, not 1.5",
+    "train: {}": "'train': needs exactly one of steps and epochs",
+    "train: {steps: 5, epochs: 5}": "'train': needs exactly one of steps and epochs",
+    "train: {steps: true}": "'train.steps': must be a whole number, not true",
+    "data: {name: folder}": "'data': name: folder needs a path",
+    "data: {name: digits, validation: 1.0}": "'data.validation'",
+    "data: {name: digits, size: [8]}": "'data.size",
+    "seed: 99999999999": "'seed': must be less than 4294967296, not 99999999999",
+    "data:": "'data': must be a block of settings, not null",
+}
+
+
+@pytest.mark.parametrize("line", BAD)
+def test_a_bad_line_is_told_at_its_line(line: str) -> None:
+    block = line.split(":")[0]
+    lines = [line if old.startswith(block + ":") else old for old in GOOD.splitlines()]
+    if line not in lines:
+        lines.append(line)
+    told = errors("\n".join(lines))
+    number = lines.index(line) + 1
+    assert any(t.startswith(f"demo.yaml:{number}:") and BAD[line] in t for t in told), told
+
+
+@pytest.mark.parametrize("text", ["[1, 2]", "5", "just words"])
+def test_a_config_that_is_no_mapping_is_refused(text: str) -> None:
+    assert "a config is a mapping" in errors(text)[0]
+
+
+def test_a_missing_block_is_named() -> None:
+    assert any("'train' is missing" in line for line in errors(GOOD.replace("train: {steps: 5}\n", "")))
+
+
+def test_a_duplicate_key_stands_beside_the_other_mistakes() -> None:
+    told = errors(GOOD.replace("seed: 1", "seed: 1\nseed: 2").replace("latent: 4", "latent: x"))
+    assert len(told) == 2 and "is given twice" in told[0] and "latent" in told[1]
+
+
+def test_set_changes_a_value_and_its_errors_name_the_flag() -> None:
+    assert parse(GOOD, "x", ["train.steps=7", "model.beta=0.5"]).experiment.model.beta == 0.5  # pyright: ignore
+    assert parse(GOOD, "x", ["optimizer.schedule=cosine"]).experiment.optimizer.schedule == "cosine"
+    assert errors(GOOD, ("train.steps=0",)) == [
+        "--set train.steps=0: error[bad-value]: 'train.steps': must be greater than 0, not 0"
+    ]
+    assert errors(GOOD, ("trian.steps=3",))[0].startswith("--set trian.steps=3: error[unknown-key]")
+    assert errors(GOOD, ("steps",))[0].startswith("--set steps: error[bad-flag]")
+    assert errors(GOOD, ("seed.deep=1",))[0].startswith("--set seed.deep=1: error[unknown-key]")
+    assert errors(GOOD, ("model.latent=[1",))[0].startswith("--set model.latent=[1: error[syntax]")
+
+
+def test_set_of_steps_takes_the_place_of_epochs() -> None:
+    epochs = GOOD.replace("steps: 5", "epochs: 5")
+    assert parse(epochs, "x", ["train.steps=7"]).experiment.train.steps == 7
+    assert parse(GOOD, "x", ["train.epochs=2"]).experiment.train.epochs == 2
+    assert errors(GOOD, ("train.epochs=2", "train.steps=7"))
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+def test_every_config_is_valid_and_survives_being_written_out(path: Path) -> None:
+    config = load(path)
+    assert parse(config.resolved(), "resolved").experiment == config.experiment
+    assert parse(dump(config.experiment), "again").experiment == config.experiment
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+def test_every_config_says_its_command_its_time_and_what_to_expect(path: Path) -> None:
+    head = "".join(line for line in path.read_text().splitlines(keepends=True) if line.startswith("#"))
+    assert f"aecli train configs/{path.name}" in head
+    assert "min" in head or " s" in head
+    assert "test" in head
+
+
+def test_an_experiment_is_hashable() -> None:
+    first, second = parse(GOOD, "a").experiment, parse(GOOD, "b").experiment
+    assert hash(first.model) == hash(second.model) and first == second
+
+
+def test_epochs_cover_every_image() -> None:
+    experiment: Experiment = parse(GOOD.replace("steps: 5", "epochs: 3"), "x").experiment
+    assert experiment.steps(100) == 10  # 300 images in batches of 32
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.data())
+def test_no_mutation_of_a_config_escapes_as_another_error(data: st.DataObject) -> None:
+    text = list(GOOD)
+    for _ in range(data.draw(st.integers(1, 4))):
+        position = data.draw(st.integers(0, len(text) - 1))
+        text[position] = data.draw(st.sampled_from(["", " ", "\n", "0", "-", "x", ":", "{", "}", "[", "]", ",", "#", "&", "é"]))
+    try:
+        parse("".join(text), "mutated.yaml")
+    except ConfigError as error:
+        assert error.render()

@@ -1,0 +1,86 @@
+"""Networks: both forms of a convolution are one function, and shapes follow the data."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import pytest
+from flax import nnx
+
+from aecli.nets.conv import convolve, convolve_transposed
+from aecli.nets.pairs import PAIRS, Net, resolve_hidden
+
+CASES = [(7, 3, 2, 1, 3, 5), (8, 4, 2, 1, 2, 4), (6, 3, 1, 1, 2, 3), (5, 5, 3, 2, 2, 3), (4, 2, 2, 0, 1, 2), (2, 4, 2, 1, 3, 2)]
+
+
+@pytest.mark.parametrize(("height", "size", "stride", "padding", "channels", "out"), CASES)
+@pytest.mark.parametrize("function", [convolve, convolve_transposed])
+def test_the_matmul_form_equals_xlas_in_value_and_gradient(
+    function, height: int, size: int, stride: int, padding: int, channels: int, out: int
+) -> None:
+    key = jax.random.key(0)
+    x = jax.random.normal(key, (2, height, height + 3, channels))
+    kernel = jax.random.normal(jax.random.fold_in(key, 1), (size, size, channels, out))
+
+    def run(as_matmul: bool):
+        def scalar(x, kernel):
+            y = function(x, kernel, stride, padding, as_matmul=as_matmul)
+            return jnp.sum(jnp.sin(y)), y
+
+        (_, y), gradients = jax.value_and_grad(scalar, (0, 1), has_aux=True)(x, kernel)
+        return y, *gradients
+
+    for ours, xlas in zip(run(True), run(False), strict=True):
+        assert ours.shape == xlas.shape
+        assert jnp.allclose(ours, xlas, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("as_matmul", [True, False])
+def test_the_transposed_convolution_is_the_adjoint(as_matmul: bool) -> None:
+    key = jax.random.key(0)
+    x = jax.random.normal(key, (2, 8, 8, 3))
+    kernel = jax.random.normal(key, (4, 4, 3, 5))
+    y = jax.random.normal(key, (2, 4, 4, 5))
+    forward = jnp.vdot(convolve(x, kernel, 2, 1, as_matmul=as_matmul), y)
+    back = jnp.vdot(x, convolve_transposed(y, kernel.swapaxes(2, 3), 2, 1, as_matmul=as_matmul))
+    assert jnp.allclose(forward, back, rtol=1e-4)
+
+
+@pytest.mark.parametrize("net", PAIRS)
+@pytest.mark.parametrize("shape", [(8, 8, 1), (28, 28, 1), (9, 17, 3), (1, 1, 1)])
+def test_any_image_goes_in_and_one_of_its_shape_comes_out(net: Net, shape: tuple[int, int, int]) -> None:
+    hidden = () if net == "linear" else (4, 5)
+    encoder = PAIRS[net].encoder(shape, hidden, 3, rngs=nnx.Rngs(0))
+    decoder = PAIRS[net].decoder(shape, hidden, 3, rngs=nnx.Rngs(1))
+    code = encoder(jnp.ones((2, *shape)))
+    assert code.shape == (2, 3)
+    assert decoder(code).shape == (2, *shape)
+
+
+@pytest.mark.parametrize("net", PAIRS)
+def test_a_network_computes_in_the_type_of_its_parameters(net: Net) -> None:
+    shape = (8, 8, 1)
+    hidden = () if net == "linear" else (4, 5)
+    for part, x in ((PAIRS[net].encoder, jnp.ones((2, *shape))), (PAIRS[net].decoder, jnp.ones((2, 3)))):
+        graphdef, params = nnx.split(part(shape, hidden, 3, rngs=nnx.Rngs(0)))
+        half = nnx.merge(graphdef, jax.tree.map(lambda p: p.astype(jnp.bfloat16), params))
+        assert half(x).dtype == jnp.bfloat16
+
+
+def test_the_default_conv_net_has_the_published_size() -> None:
+    """The weights of the PyTorch peer: 1-32-64-128-128, latent 16, 128-128-64-32-1."""
+    parts = [
+        getattr(PAIRS["conv"], part)((28, 28, 1), (32, 64, 128, 128), 16, rngs=nnx.Rngs(0)) for part in ("encoder", "decoder")
+    ]
+    count = sum(leaf.size for part in parts for leaf in jax.tree.leaves(nnx.split(part)[1]))
+    convs = [(9 * i + 1) * o for i, o in ((1, 32), (32, 64), (64, 128), (128, 128))]
+    ups = [16 * i * o + o for i, o in ((128, 128), (128, 64), (64, 32), (32, 1))]
+    assert count == sum(convs) + sum(ups) + (512 + 1) * 16 + (16 + 1) * 512 == 683_889
+
+
+def test_hidden_must_fit_the_net() -> None:
+    assert resolve_hidden("conv", None) == PAIRS["conv"].hidden
+    with pytest.raises(ValueError, match="no hidden layers"):
+        resolve_hidden("linear", (3,))
+    with pytest.raises(ValueError, match="at least one hidden layer"):
+        resolve_hidden("mlp", ())

@@ -1,0 +1,51 @@
+"""Schedules by their values, rules by what they do to a known problem."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import optax
+import pytest
+
+from aecli.optimizers import Optimizer
+
+
+@pytest.mark.parametrize(
+    ("schedule", "at"),
+    [("constant", [0.0, 0.05, 0.1, 0.1, 0.1]), ("linear", [0.0, 0.05, 0.1, 0.05, 0.0]), ("cosine", [0.0, 0.05, 0.1, 0.05, 0.0])],
+)
+def test_the_rate_rises_then_follows_its_schedule_to_the_last_step(schedule, at: list[float]) -> None:
+    rate = Optimizer(learning_rate=0.1, schedule=schedule, warmup=10).learning_rate_at(110)
+    for step, expected in zip([0, 5, 10, 60, 110], at, strict=True):
+        assert float(rate(step)) == pytest.approx(expected, abs=1e-6)
+
+
+def test_without_warmup_the_first_step_has_the_full_rate() -> None:
+    assert float(Optimizer(learning_rate=0.1, schedule="cosine").learning_rate_at(10)(0)) == pytest.approx(0.1)
+
+
+@pytest.mark.parametrize("name", ["adam", "adamw", "sgd", "lion"])
+def test_every_rule_goes_downhill(name) -> None:
+    optimizer = Optimizer(name=name, learning_rate=0.03, schedule="cosine", b1=0.9)
+    rule = optimizer.build(300)
+    x = jnp.array([3.0, -2.0])
+    state = rule.init(x)
+    for _ in range(300):
+        updates, state = rule.update(jax.grad(lambda x: jnp.sum(x**2))(x), state, x)
+        x = optax.apply_updates(x, updates)
+    assert float(jnp.abs(x).max()) < 0.5
+
+
+def test_the_gradient_is_clipped_by_its_global_norm() -> None:
+    rule = Optimizer(name="sgd", b1=0.0, learning_rate=1.0, clip_norm=1.0).build(1)
+    x = {"a": jnp.zeros(2), "b": jnp.zeros(1)}
+    updates, _ = rule.update({"a": jnp.array([3.0, 0.0]), "b": jnp.array([4.0])}, rule.init(x), x)
+    assert jnp.allclose(updates["a"], jnp.array([-0.6, 0.0])) and jnp.allclose(updates["b"], jnp.array([-0.8]))
+
+
+@pytest.mark.parametrize("name", ["adamw", "lion", "sgd"])
+def test_weight_decay_pulls_towards_zero_without_a_gradient(name) -> None:
+    rule = Optimizer(name=name, learning_rate=0.1, weight_decay=0.5).build(10)
+    x = jnp.array([2.0])
+    updates, _ = rule.update(jnp.zeros(1), rule.init(x), x)
+    assert jnp.allclose(updates, jnp.array([-0.1]))

@@ -1,0 +1,77 @@
+"""Models whose optimum is known."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from fit import dataset, experiment, fit
+
+from aecli.core import Batch, Spec
+from aecli.learner import Recipe
+from aecli.models.vae import VAE
+from aecli.optimizers import Optimizer
+
+
+def test_a_linear_autoencoder_reaches_the_pca_optimum(tmp_path: Path) -> None:
+    data = dataset(train=256)
+    pixels = data.train.images.reshape(256, -1) / 255.0
+    centred = pixels - pixels.mean(0)
+    singular = np.linalg.svd(centred, compute_uv=False)
+    best = (singular[4:] ** 2).sum() / pixels.size
+    e = experiment(
+        "variant: bottleneck, net: linear, latent: 4", "steps: 3000, checkpoint_every: 3000, eval_every: 1000", "batch_size: 128",
+        "learning_rate: 1e-2, schedule: cosine, warmup: 100",
+    )  # fmt: skip
+    _, training = fit(tmp_path, e, data)
+    state = training.state
+    made = np.asarray(e.model.reconstruct(state, jnp.asarray(pixels.reshape(-1, 8, 8, 1), jnp.float32)))  # pyright: ignore
+    reached = ((made.reshape(256, -1) - pixels) ** 2).mean()
+    assert best * (1 - 1e-5) <= reached <= best * 1.001
+
+
+@pytest.mark.parametrize("step", [None, 0, 5, 50])
+def test_the_loss_of_a_vae_is_distortion_plus_weighted_rate(step: int | None) -> None:
+    model = VAE(latent=3, hidden=(8,), beta=0.5, kl_warmup=10)
+    spec = Spec(8, 8, 1, 0)
+    state = model.init(jax.random.key(0), spec, Recipe(Optimizer(), 1))
+    batch = Batch(jax.random.uniform(jax.random.key(1), (4, 8, 8, 1)), jnp.full(4, -1), jnp.ones(4, bool))
+    values = model.loss(state.net, batch, jax.random.key(2), None if step is None else jnp.int32(step))
+    weight = 0.5 if step is None else 0.5 * min(1, step / 10)
+    assert jnp.allclose(values["loss"], values["distortion_nats"] + weight * values["rate_nats"], rtol=1e-6)
+
+
+def test_free_bits_cost_nothing_below_and_everything_above_in_training_only() -> None:
+    spec = Spec(8, 8, 1, 0)
+    batch = Batch(jax.random.uniform(jax.random.key(1), (4, 8, 8, 1)), jnp.full(4, -1), jnp.ones(4, bool))
+    losses = {}
+    for free in (0.0, 1000.0):
+        model = VAE(latent=3, hidden=(8,), free_bits=free)
+        state = model.init(jax.random.key(0), spec, Recipe(Optimizer(), 1))
+
+        def mean_loss(net, step, model=model):
+            return model.loss(net, batch, jax.random.key(2), step)["loss"].mean()
+
+        losses[free] = (float(mean_loss(state.net, jnp.int32(1))), float(mean_loss(state.net, None)))
+    assert losses[0.0][0] == losses[0.0][1] == losses[1000.0][1]
+    values = model.loss(state.net, batch, jax.random.key(2), jnp.int32(1))
+    assert jnp.allclose(values["loss"], values["distortion_nats"] + 3000.0, rtol=1e-6)
+
+
+def test_a_learned_sigma_settles_at_the_root_of_the_mean_squared_error(tmp_path: Path) -> None:
+    """The optimum of a Gaussian likelihood in sigma, Rybkin et al. 2021, equation 6."""
+    data = dataset(train=64)
+    e = experiment(
+        "variant: vae, hidden: [32], latent: 2, likelihood: gaussian", "steps: 3000, eval_every: 1000, checkpoint_every: 3000",
+        "batch_size: 64", "learning_rate: 1e-2, schedule: cosine",
+    )  # fmt: skip
+    _, training = fit(tmp_path, e, data)
+    model, state = e.model, training.state
+    image = jnp.asarray(data.train.images / np.float32(255))
+    net = state.net
+    errors = [float(jnp.mean((net.decoder(net.posterior(image).sample(jax.random.key(i))) - image) ** 2)) for i in range(20)]
+    assert isinstance(model, VAE)
+    assert float(jnp.exp(net.log_sigma[...])) == pytest.approx(np.sqrt(np.mean(errors)), rel=0.05)

@@ -1,0 +1,181 @@
+"""Many steps in one call: the same bits however they are cut, the same batches from every tier, nothing compiled twice."""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from fit import dataset, experiment
+from PIL import Image
+
+from aecli.config import Data
+from aecli.core import Spec
+from aecli.data.dataset import Dataset, open_dataset
+from aecli.data.feed import HostFeed, ResidentFeed, open_feed
+from aecli.mesh import placement
+from aecli.steps import advance, all_finite
+from aecli.train import _init  # pyright: ignore[reportPrivateUsage]
+
+E = experiment("variant: vae, hidden: [16], latent: 3", "steps: 40", "batch_size: 16")
+DATA = dataset()
+
+
+def start(batch: int = 16, devices: int | None = None):
+    place = placement(batch)
+    assert devices is None or place.devices == devices
+    return place, _init(E, DATA.spec, len(DATA.train), place)
+
+
+def run(cuts: list[int], place, state, feed, binarize="none"):
+    step, totals = 0, []
+    for count in cuts:
+        chunk = feed.chunk(step, count)
+        state, total = advance(E.model, DATA.spec, binarize, state, chunk, np.int32(step), np.int32(count), jax.random.key(0))
+        totals.append(total)
+        step += count
+    return state, totals
+
+
+def equal(a, b) -> bool:
+    return all(bool(jnp.array_equal(x, y)) for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True))
+
+
+def test_calls_of_any_length_give_the_same_bits_and_compile_once() -> None:
+    place, state = start()
+    feed = ResidentFeed(DATA.train, 0, 16, place)
+    whole, [total] = run([12], place, state, feed)
+    compiled = advance._cache_size()
+    for cuts in ([1] * 12, [5, 7], [11, 1]):
+        _, state = start()
+        parts, totals = run(cuts, place, state, feed)
+        assert equal(whole, parts)
+        for name, value in total.sums.items():
+            assert float(sum(t.sums[name] for t in totals)) == pytest.approx(float(value), rel=1e-5)
+    assert advance._cache_size() == compiled
+
+
+def test_every_tier_feeds_the_same_batches_and_trains_to_the_same_bits() -> None:
+    place, state = start()
+    resident, host = ResidentFeed(DATA.train, 3, 16, place), HostFeed(DATA.train, 3, 16, DATA.spec, place)
+    for step, count in ((0, 1), (2, 7), (100, 3)):
+        a, b = resident.chunk(step, count), host.chunk(step, count)
+        for i in range(count):
+            first, second = a.batch(jnp.int32(i), DATA.spec), b.batch(jnp.int32(i), DATA.spec)
+            assert jnp.array_equal(first[0], second[0]) and jnp.array_equal(first[1], second[1])
+    one, _ = run([6], place, state, resident)
+    _, state = start()
+    two, _ = run([6], place, state, host)
+    assert equal(one, two)
+
+
+def test_the_tiers_of_a_real_data_set_are_equal(data_dir: Path) -> None:
+    feeds = []
+    for tier in ("device", "memmap", "stream"):
+        opened = open_dataset(Data(name="digits", batch_size=32, tier=tier))
+        assert opened.tier == tier
+        feeds.append((opened, open_feed(opened, 5, 32, placement(32))))
+    chunks = [feed.chunk(40, 4) for _, feed in feeds]
+    for i in range(4):
+        batches = [chunk.batch(jnp.int32(i), feeds[0][0].spec) for chunk in chunks]
+        for image, label in batches[1:]:
+            assert jnp.array_equal(image, batches[0][0]) and jnp.array_equal(label, batches[0][1])
+
+
+def test_a_batch_crosses_the_end_of_a_pass_and_none_is_dropped() -> None:
+    place = placement(20)
+    feed = ResidentFeed(DATA.train, 0, 20, place)  # 48 images
+    seen = np.asarray(feed.chunk(0, 12).index)[:12].ravel()
+    for epoch in range(5):
+        assert sorted(seen[48 * epoch : 48 * (epoch + 1)]) == list(range(48))
+
+
+def test_one_device_and_four_agree() -> None:
+    """Bits may differ, since sums are taken in another order."""
+    results = []
+    for batch_place in (placement(16), placement(1)):
+        state = _init(E, DATA.spec, len(DATA.train), batch_place)
+        results.append(run([10], batch_place, state, ResidentFeed(DATA.train, 0, 16, batch_place))[0])
+    assert placement(16).devices == 4 and placement(1).devices == 1
+    for a, b in zip(*map(jax.tree.leaves, results), strict=True):
+        assert jnp.allclose(np.asarray(a), np.asarray(b), rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.parametrize(("batch", "devices"), [(16, 4), (6, 3), (5, 1), (10, 2)])
+def test_as_many_devices_as_divide_the_batch(batch: int, devices: int) -> None:
+    assert placement(batch).devices == devices
+
+
+def test_dynamic_binarization_is_binary_fresh_each_step_and_follows_the_key() -> None:
+    from aecli.data.binarize import draw
+
+    image = jnp.full((2000, 1, 1, 1), 0.3)
+    first, second = draw(image, jax.random.key(0)), draw(image, jax.random.key(1))
+    assert set(np.unique(first)) == {0.0, 1.0}
+    assert abs(float(first.mean()) - 0.3) < 0.03
+    assert not jnp.array_equal(first, second) and jnp.array_equal(first, draw(image, jax.random.key(0)))
+    assert float(draw(jnp.zeros((9, 1, 1, 1)), jax.random.key(0)).sum()) == 0
+    assert float(draw(jnp.ones((9, 1, 1, 1)), jax.random.key(0)).sum()) == 9
+
+
+def test_the_first_step_that_is_not_finite_is_named() -> None:
+    place, state = start()
+    feed = ResidentFeed(DATA.train, 0, 16, place)
+    assert bool(all_finite(state))
+    assert int(run([3], place, state, feed)[1][0].bad) == -1
+    broken = dataclasses.replace(start()[1], params=jax.tree.map(lambda p: p * jnp.nan, start()[1].params))
+    assert not bool(all_finite(broken))
+    first, count = np.int32(7), np.int32(3)
+    _, total = advance(E.model, DATA.spec, "none", broken, feed.chunk(7, 3), first, count, jax.random.key(0))
+    assert int(total.bad) == 7
+
+
+def test_bfloat16_trains_like_float32_and_keeps_float32_weights() -> None:
+    half = experiment("variant: vae, hidden: [16], latent: 3", "steps: 40, precision: bfloat16", "batch_size: 16")
+    place = placement(16)
+    losses = []
+    for e in (E, half):
+        state = _init(e, DATA.spec, len(DATA.train), place)
+        feed = ResidentFeed(DATA.train, 0, 16, place)
+        state, totals = advance(
+            e.model, DATA.spec, "none", state, feed.chunk(0, 40), np.int32(0), np.int32(40), jax.random.key(0)
+        )
+        assert all(leaf.dtype in (jnp.float32, jnp.int32) for leaf in jax.tree.leaves(state))
+        losses.append(float(totals.sums["loss"]))
+    assert losses[1] == pytest.approx(losses[0], rel=0.03) and losses[1] != losses[0]
+
+
+def test_averaged_weights_follow_the_weights() -> None:
+    e = experiment("variant: vae, hidden: [16], latent: 3", "steps: 40", "batch_size: 16", "learning_rate: 1e-2, ema: 0.5")
+    place = placement(16)
+    state = _init(e, DATA.spec, len(DATA.train), place)
+    batch_state = state
+    feed = ResidentFeed(DATA.train, 0, 16, place)
+    expected = jax.tree.map(np.asarray, state.params)
+    for step in range(5):
+        batch_state, _ = advance(
+            e.model, DATA.spec, "none", batch_state, feed.chunk(step, 1), np.int32(step), np.int32(1), jax.random.key(0)
+        )
+        decay = min(0.5, (1 + step) / (10 + step))
+        expected = jax.tree.map(lambda a, p, d=decay: d * a + (1 - d) * np.asarray(p), expected, batch_state.params)
+    for a, b in zip(jax.tree.leaves(batch_state.ema), jax.tree.leaves(expected), strict=True):
+        assert jnp.allclose(a, b, atol=1e-6)
+    used = jax.tree.leaves(batch_state.net.encoder.mlp.layers[0].kernel)[0]
+    assert jnp.array_equal(used, jax.tree.leaves(batch_state.ema["encoder"]["mlp"]["layers"][0]["kernel"])[0])
+
+
+def test_a_stream_of_files_feeds_batches(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    for i in range(30):
+        (tmp_path / "images").mkdir(exist_ok=True)
+        buffer = io.BytesIO()
+        Image.fromarray(rng.integers(0, 256, (6, 5, 3), np.uint8)).save(buffer, "PNG")
+        (tmp_path / "images" / f"{i}.png").write_bytes(buffer.getvalue())
+    opened: Dataset = open_dataset(Data(name="folder", path=str(tmp_path / "images"), batch_size=4, tier="stream", validation=2))
+    assert opened.spec == Spec(6, 5, 3, 0) and opened.tier == "stream"
+    image, label = open_feed(opened, 0, 4, placement(4)).chunk(3, 2).batch(jnp.int32(1), opened.spec)
+    assert image.shape == (4, 6, 5, 3) and (np.asarray(label) == -1).all()

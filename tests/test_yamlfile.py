@@ -1,0 +1,145 @@
+"""The YAML subset: one reading for every text, and no text that does harm."""
+
+from __future__ import annotations
+
+import os
+import time
+from math import inf, isnan
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from aecli.errors import ConfigError
+from aecli.yamlfile import MAX_BYTES, parse, read
+
+SCALARS = {
+    "1e-3": 0.001,
+    "1E3": 1000.0,
+    ".5": 0.5,
+    "1.": 1.0,
+    "-1": -1,
+    "010": 10,
+    "0o10": 8,
+    "0x1F": 31,
+    "1_000": "1_000",
+    "no": "no",
+    "on": "on",
+    "yes": "yes",
+    "y": "y",
+    "true": True,
+    "False": False,
+    "null": None,
+    "~": None,
+    "": None,
+    "12:30": "12:30",
+    "1:30": "1:30",
+    "2024-01-01": "2024-01-01",
+    "1e400": inf,
+    "-.inf": -inf,
+    "'5'": "5",
+    "[1, 2.5, x]": (1, 2.5, "x"),
+    "{a: 1}": {"a": 1},
+}
+
+
+@pytest.mark.parametrize("text", SCALARS)
+def test_each_scalar_has_its_yaml_1_2_reading(text: str) -> None:
+    value = parse(f"a: {text}", "x.yaml").data["a"]
+    assert value == SCALARS[text] and type(value) is type(SCALARS[text])
+
+
+def test_nan_is_read_as_a_number() -> None:
+    assert isnan(parse("a: .nan", "x.yaml").data["a"])
+
+
+REFUSED = {
+    "": ("empty", 0, 0),
+    "# only a comment": ("empty", 0, 0),
+    "a: &x 1\nb: 2": ("anchor", 1, 4),
+    "a: 1\nb: *x": ("alias", 2, 4),
+    "a: !!int 3": ("tag", 1, 4),
+    "a: !!python/object/apply:os.system [id]": ("tag", 1, 4),
+    "%YAML 1.1\n---\na: 1": ("directive", 1, 1),
+    "a: [": ("syntax", 1, 5),
+    "a: 1\n b: 2": ("syntax", 2, 3),
+    "a: b: c": ("syntax", 1, 5),
+    "a: \x01": ("syntax", 1, 4),
+    "a\t: {": ("syntax", 1, 2),
+    "[" * 60: ("too-deep", 1, 51),
+    "a: {" * 60: ("too-deep", 1, 200),
+}
+
+
+@pytest.mark.parametrize("text", REFUSED)
+def test_what_is_refused_is_refused_at_its_place(text: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        parse(text, "x.yaml")
+    first = caught.value.diagnostics[0]
+    rule, line, column = REFUSED[text]
+    assert (first.rule, first.line) == (rule, line)
+    assert column in (first.column, 200)
+
+
+def test_problems_that_leave_the_rest_readable_are_told_and_the_rest_is_read() -> None:
+    document = parse("a: 1\nb: 2\na: 3\n? [x]\n: 1\nc: 4\n---\nd: 5\n", "x.yaml")
+    assert [(d.rule, d.line) for d in document.problems] == [("documents", 8), ("duplicate-key", 3), ("bad-key", 4)]
+    assert document.data["c"] == 4
+
+
+def test_a_merge_key_is_a_key_like_any_other() -> None:
+    assert parse("<<: {a: 1}", "x.yaml").data == {"<<": {"a": 1}}
+
+
+def test_bombs_are_refused_at_once() -> None:
+    merge = "a: &a {x: 1}\n" + "\n".join(f"k{i}: &k{i} {{<<: [*a, *a, *a]}}" for i in range(12))
+    laughs = "a: &a [x, x, x, x, x, x, x, x, x]\n" + "\n".join(f"b{i}: &b{i} [*a, *a, *a, *a, *a, *a, *a]" for i in range(9))
+    begun = time.monotonic()
+    for bomb in (merge, laughs, "[" * 100_000, "{a: " * 20_000, "- " * 50_000):
+        with pytest.raises(ConfigError):
+            parse(bomb, "x.yaml")
+    assert time.monotonic() - begun < 20  # they would take minutes and gigabytes if they were let in
+
+
+def test_a_very_long_integer_is_refused() -> None:
+    assert parse("a: " + "9" * 5000, "x.yaml").problems[0].rule == "bad-value"
+
+
+@pytest.mark.parametrize("kind", ["missing", "folder", "fifo", "huge", "latin1", "unreadable-utf16"])
+def test_what_is_no_text_file_is_refused(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "c.yaml"
+    if kind == "folder":
+        path.mkdir()
+    elif kind == "fifo":
+        os.mkfifo(path)
+    elif kind == "huge":
+        path.write_bytes(b"a: 1\n" * (MAX_BYTES // 5 + 1))
+    elif kind == "latin1":
+        path.write_bytes("a: é".encode("latin1"))
+    elif kind == "unreadable-utf16":
+        path.write_bytes("a: 1".encode("utf-16"))
+    with pytest.raises(ConfigError) as caught:
+        read(path)
+    assert caught.value.diagnostics[0].file == str(path)
+
+
+def test_a_byte_order_mark_is_no_part_of_the_first_key(tmp_path: Path) -> None:
+    path = tmp_path / "c.yaml"
+    path.write_bytes(b"\xef\xbb\xbfa: 1")
+    assert read(path).data == {"a": 1}
+
+
+def test_positions_count_from_one() -> None:
+    document = parse("a: 1\nblock: {key: [x, yy]}\n", "x.yaml")
+    assert document.values[("block", "key", 1)] == (2, 18, 2)
+    assert document.keys[("block", "key")] == (2, 9, 3)
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.text(alphabet="ab:-[]{}#&*!%|>'\"\n ,?0.e", max_size=40))
+def test_no_text_escapes_as_another_error(text: str) -> None:
+    try:
+        parse(text, "x.yaml")
+    except ConfigError as error:
+        assert error.render()
