@@ -7,12 +7,13 @@ the size and SHA-256 of each file, and the path, shape, type and SHA-256 of each
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import hashlib
 import json
 import os
 import re
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Generator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -85,10 +86,25 @@ def save(folder: Path, step: int, state: Any, extra: Mapping[str, Any]) -> None:
 
 
 def retain(folder: Path, newest: int, best: int | None) -> None:
-    """Removes all but the newest checkpoints and the best one; the commit file goes first."""
-    for step in steps(folder)[:-newest]:
-        if step != best:
-            _remove(folder, step)
+    """Removes all but the newest checkpoints and the best one, the commit file first. While somebody reads one, all stay
+    until the next time."""
+    with _lock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB) as free:
+        for step in steps(folder)[:-newest] if free else ():
+            if step != best:
+                _remove(folder, step)
+
+
+@contextlib.contextmanager
+def _lock(folder: Path, mode: int) -> Generator[bool]:
+    """Whether the folder of checkpoints could be locked."""
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(handle, mode)
+        yield True
+    except BlockingIOError:
+        yield False
+    finally:
+        os.close(handle)
 
 
 def restore(folder: Path, template: Any, warn: Warn, step: int | None = None, *, writing: bool = False) -> Restored | None:
@@ -97,6 +113,13 @@ def restore(folder: Path, template: Any, warn: Warn, step: int | None = None, *,
     A damaged one is passed over with a warning, and set aside if `writing`; None where there never was one. Raises
     CheckpointError where all are damaged, or where one is sound and belongs to another model, listing the differences.
     """
+    if not folder.is_dir():
+        return None
+    with _lock(folder, fcntl.LOCK_SH):
+        return _restore(folder, template, warn, step, writing)
+
+
+def _restore(folder: Path, template: Any, warn: Warn, step: int | None, writing: bool) -> Restored | None:
     known = steps(folder)
     if not known:
         return None
@@ -112,8 +135,6 @@ def restore(folder: Path, template: Any, warn: Warn, step: int | None = None, *,
                 )
             arrays = _read_arrays(folder, candidate, manifest)
         except _Damaged as damage:
-            if not (folder / f"{candidate}.commit.json").exists() and not writing:
-                continue  # a training run removed it while we looked
             warn(f"checkpoint {candidate} is damaged ({damage})" + ("; set aside" if writing else ""))
             if writing:
                 _set_aside(folder, candidate)

@@ -24,10 +24,10 @@ class _Group(TyperGroup):
     """Turns every error into a message and an exit code."""
 
     def invoke(self, ctx: Any) -> Any:
-        from aecli.signals import Terminated, raise_on_sigterm
+        from aecli.signals import Terminated, raise_on_signals
 
         debug = bool(ctx.params.get("debug"))
-        raise_on_sigterm()
+        raise_on_signals()
         try:
             result = super().invoke(ctx)
             sys.stdout.flush()
@@ -472,9 +472,9 @@ def parameter_count(template: Any) -> int:
 
 
 def device_kind() -> str:
-    import jax
+    from aecli.mesh import local_devices
 
-    return str(jax.local_devices()[0].device_kind)
+    return str(local_devices()[0].device_kind)
 
 
 def _count(experiment: Any, spec: Any) -> int:

@@ -130,9 +130,4 @@ def translate(error: BaseException) -> AecliError | None:
             f"out of memory: {text.splitlines()[0] if text else 'the host'}",
             "lower data.batch_size or the size of the network, or set data.tier: memmap",
         )
-    if isinstance(error, RuntimeError) and ("nable to initialize backend" in text or "nknown backend" in text):
-        return DeviceError(
-            text.splitlines()[0],
-            "unset JAX_PLATFORMS, or install the device's package: pip install 'aecli[cuda]' or 'aecli[tpu]'",
-        )
     return None

@@ -13,6 +13,7 @@ class Stream(IntEnum):
     BINARIZE = 2
     EVALUATE = 3
     SAMPLE = 4
+    BINARIZE_HELD_OUT = 5
 
 
 def stream(root: jax.Array, name: Stream, position: jax.Array | int = 0) -> jax.Array:

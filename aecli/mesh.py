@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any, NamedTuple
 
 import jax
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
+
+from aecli.errors import DeviceError
 
 
 class Placement(NamedTuple):
@@ -20,9 +23,22 @@ class Placement(NamedTuple):
         return self.replicated.mesh.size
 
 
+def local_devices() -> list[Any]:
+    """The devices of this process. Raises DeviceError where JAX finds none of the platform that was asked for."""
+    try:
+        return jax.local_devices()
+    except (RuntimeError, AssertionError) as error:
+        asked = os.environ.get("JAX_PLATFORMS") or "any platform"
+        lines = str(error).strip().splitlines()
+        raise DeviceError(
+            f"JAX finds no device of {asked}" + (f": {lines[0]}" if lines else ""),
+            "unset JAX_PLATFORMS, or install the device's package: pip install 'aecli[cuda]' or 'aecli[tpu]'",
+        ) from None
+
+
 def placement(batch_size: int) -> Placement:
     """Over as many local devices as divide the batch evenly."""
-    devices = jax.local_devices()
+    devices = local_devices()
     count = max(n for n in range(1, len(devices) + 1) if batch_size % n == 0)
     mesh = jax.make_mesh((count,), ("data",), axis_types=(AxisType.Auto,), devices=devices[:count])
     return Placement(

@@ -13,14 +13,13 @@ _PACKAGES = ("aecli", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "num
 
 def collect() -> dict[str, Any]:
     """What `run.json` says about the program and the machine."""
-    import jax
+    from aecli.mesh import local_devices
 
-    devices = jax.local_devices()
     return {
         "command": sys.argv,
         "versions": {"python": platform.python_version(), **{name: _version(name) for name in _PACKAGES}},
         "platform": platform.platform(),
-        "devices": [f"{device.platform}:{device.id} {device.device_kind}" for device in devices],
+        "devices": [f"{device.platform}:{device.id} {device.device_kind}" for device in local_devices()],
         "git": git(),
     }
 

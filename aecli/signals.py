@@ -37,8 +37,17 @@ class Terminated(BaseException):
     """SIGTERM outside of `Signals`: unwinds like KeyboardInterrupt, so that temporary files are removed."""
 
 
-def raise_on_sigterm() -> None:
-    def handle(signum: int, frame: FrameType | None) -> None:
-        raise Terminated
+def raise_on_signals() -> None:
+    """SIGINT raises KeyboardInterrupt and SIGTERM `Terminated`; while a module is being imported they end the process, since
+    extensions turn an exception there into an ImportError of their own."""
 
-    signal.signal(signal.SIGTERM, handle)
+    def handle(signum: int, frame: FrameType | None) -> None:
+        while frame is not None:
+            if "importlib._bootstrap" in frame.f_code.co_filename:
+                os.write(2, b"interrupted\n")
+                os._exit(128 + signum)
+            frame = frame.f_back
+        raise KeyboardInterrupt if signum == signal.SIGINT else Terminated
+
+    for signum in SIGNALS:
+        signal.signal(signum, handle)

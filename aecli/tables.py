@@ -16,10 +16,16 @@ from aecli.progress import say
 from aecli.runs import Run
 
 
+class _Console(Console):
+    def on_broken_pipe(self) -> None:
+        """rich would exit with 1; that a reader has seen enough is no error."""
+        raise
+
+
 def _console() -> Console:
-    console = Console(markup=False, highlight=False, emoji=False, soft_wrap=False)
+    console = _Console(markup=False, highlight=False, emoji=False)
     # Into a file or a pipe nothing is cut to the width of a terminal that is not there.
-    return console if console.is_terminal else Console(markup=False, highlight=False, emoji=False, width=400)
+    return console if console.is_terminal else _Console(markup=False, highlight=False, emoji=False, width=400)
 
 
 def _table(*columns: str, right: Sequence[str] = ()) -> Table:

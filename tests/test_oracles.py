@@ -28,7 +28,7 @@ def test_a_linear_autoencoder_reaches_the_pca_optimum(tmp_path: Path) -> None:
     )  # fmt: skip
     _, training = fit(tmp_path, e, data)
     state = training.state
-    made = np.asarray(e.model.reconstruct(state, jnp.asarray(pixels.reshape(-1, 8, 8, 1), jnp.float32)))  # pyright: ignore
+    made = np.asarray(e.model.reconstruct(state, jnp.asarray(pixels.reshape(-1, 8, 8, 1), jnp.float32)))
     reached = ((made.reshape(256, -1) - pixels) ** 2).mean()
     assert best * (1 - 1e-5) <= reached <= best * 1.001
 

@@ -19,7 +19,7 @@ from aecli.data.dataset import Dataset, open_dataset
 from aecli.data.feed import HostFeed, ResidentFeed, open_feed
 from aecli.mesh import placement
 from aecli.steps import advance, all_finite
-from aecli.train import _init  # pyright: ignore[reportPrivateUsage]
+from aecli.train import _init
 
 E = experiment("variant: vae, hidden: [16], latent: 3", "steps: 40", "batch_size: 16")
 DATA = dataset()

@@ -7,6 +7,7 @@ from functools import partial
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from aecli.config import Binarize
@@ -38,9 +39,8 @@ def batches(
 def _batch(images: jax.Array, labels: jax.Array, real: Any, binarize: Binarize, root: jax.Array, number: Any) -> Batch:
     image = to_unit(images)
     if binarize == "dynamic":
-        # Evaluation draws from the same stream as training, at positions that no run reaches.
-        image = draw(image, stream(root, Stream.BINARIZE, 2**31 + number.astype("uint32")))
-    return Batch(image, labels, jax.numpy.arange(len(labels)) < real)
+        image = draw(image, stream(root, Stream.BINARIZE_HELD_OUT, number))
+    return Batch(image, labels, jnp.arange(len(labels)) < real)
 
 
 def loss_first(names: Iterable[str]) -> list[str]:

@@ -1,0 +1,198 @@
+"""Checkpoints: what is committed is whole, what is damaged is found, and the order of writes would survive a power cut."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from aecli import checkpoint, files
+from aecli.errors import CheckpointError, StorageError
+
+
+def state(offset: float = 0.0):
+    return {
+        "params": {"kernel": jnp.arange(600.0).reshape(20, 30) + offset, "bias": jnp.zeros((1, 1, 1, 4))},
+        "step": jnp.int32(7),
+        "none": None,
+    }
+
+
+def no_warning(text: str) -> None:
+    raise AssertionError(text)
+
+
+def equal(a, b) -> bool:
+    return all(bool(jnp.array_equal(x, y)) and x.dtype == y.dtype for x, y in zip(*map(jax.tree.leaves, (a, b)), strict=True))
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Three checkpoints of different states."""
+    folder = tmp_path / "checkpoints"
+    folder.mkdir()
+    for step in (1, 2, 3):
+        checkpoint.save(folder, step, state(step), {"progressed": {"best_step": 2}, "n": step})
+    return folder
+
+
+def test_what_is_restored_is_what_was_saved(folder: Path) -> None:
+    restored = checkpoint.restore(folder, state(), no_warning)
+    assert restored is not None and restored.step == 3 and restored.extra["n"] == 3
+    assert equal(restored.state, state(3))
+    older = checkpoint.restore(folder, state(), no_warning, 2)
+    assert older is not None and older.step == 2 and equal(older.state, state(2))
+    assert checkpoint.best_step(folder) == 2
+
+
+def test_an_empty_folder_has_no_checkpoint(tmp_path: Path) -> None:
+    assert checkpoint.restore(tmp_path, state(), no_warning) is None
+    assert checkpoint.steps(tmp_path / "nowhere") == []
+
+
+def test_the_commit_file_tells_paths_shapes_types_and_checksums(folder: Path) -> None:
+    import hashlib
+
+    manifest = json.loads((folder / "3.commit.json").read_text())
+    leaves = {leaf["path"]: leaf for leaf in manifest["leaves"]}
+    assert set(leaves) == {"params/kernel", "params/bias", "step"}
+    kernel = leaves["params/kernel"]
+    assert (kernel["shape"], kernel["dtype"]) == ([20, 30], "float32")
+    assert kernel["sha256"] == hashlib.sha256(np.asarray(state(3)["params"]["kernel"]).tobytes()).hexdigest()
+    on_disk = {str(p.relative_to(folder / "3")) for p in (folder / "3").rglob("*") if p.is_file()}
+    assert set(manifest["files"]) == on_disk
+
+
+def checkpoint_files(folder: Path, step: int) -> list[Path]:
+    written = sorted(p for p in (folder / str(step)).rglob("*") if p.is_file() and p.stat().st_size)
+    return [*written, folder / f"{step}.commit.json"]
+
+
+@pytest.mark.parametrize("damage", ["flip", "truncate", "empty", "delete"])
+def test_any_damage_to_any_file_is_found_and_an_older_one_is_used(folder: Path, damage: str, tmp_path: Path) -> None:
+    for i, name in enumerate(path.relative_to(folder) for path in checkpoint_files(folder, 3)):
+        copy = tmp_path / f"{damage}-{i}"
+        shutil.copytree(folder, copy)
+        path = copy / name
+        raw = bytearray(path.read_bytes())
+        if damage == "flip":
+            raw[len(raw) // 2] ^= 4
+            path.write_bytes(raw)
+        elif damage == "truncate":
+            path.write_bytes(raw[: len(raw) // 2])
+        elif damage == "empty":
+            path.write_bytes(b"")
+        else:
+            path.unlink()
+        warnings: list[str] = []
+        restored = checkpoint.restore(copy, state(), warnings.append, writing=True)
+        assert restored is not None
+        if damage == "delete" and name.name == "3.commit.json":
+            assert restored.step == 2 and not warnings, "without its commit file it never was a checkpoint"
+        elif damage == "flip" and name.name == "3.commit.json" and restored.step == 3:
+            raise AssertionError("a flipped bit in the commit file went unseen")
+        else:
+            assert restored.step == 2 and "checkpoint 3 is damaged" in warnings[0]
+            assert checkpoint.steps(copy) == [1, 2], "set aside"
+        assert equal(restored.state, state(2))
+
+
+def test_a_reader_sets_nothing_aside(folder: Path) -> None:
+    (folder / "3" / "manifest.ocdbt").write_bytes(b"x")
+    restored = checkpoint.restore(folder, state(), lambda text: None)
+    assert restored is not None and restored.step == 2
+    assert checkpoint.steps(folder) == [1, 2, 3]
+
+
+def test_when_all_are_damaged_it_is_an_error_and_no_fresh_start(folder: Path) -> None:
+    for step in (1, 2, 3):
+        (folder / str(step) / "manifest.ocdbt").write_bytes(b"x")
+    with pytest.raises(CheckpointError, match="every checkpoint"):
+        checkpoint.restore(folder, state(), lambda text: None)
+
+
+def test_another_model_is_refused_with_the_differences(folder: Path) -> None:
+    other = {"params": {"kernel": jnp.zeros((20, 31)), "scale": jnp.zeros(3)}, "step": jnp.float32(0)}
+    with pytest.raises(CheckpointError) as caught:
+        checkpoint.restore(folder, other, no_warning, writing=True)
+    text = str(caught.value)
+    assert "params/kernel: float32[20, 30] in the checkpoint, float32[20, 31] in the model" in text
+    assert "params/scale: missing from the checkpoint" in text and "params/bias: not in the model" in text
+    assert "step: int32[] in the checkpoint, float32[] in the model" in text
+    assert checkpoint.steps(folder) == [1, 2, 3], "it is sound, so it stays"
+
+
+def test_retention_keeps_the_newest_and_the_best(folder: Path) -> None:
+    for step in (4, 5, 6):
+        checkpoint.save(folder, step, state(step), {})
+    checkpoint.retain(folder, 2, 2)
+    assert checkpoint.steps(folder) == [2, 5, 6]
+    assert sorted(p.name for p in folder.iterdir()) == ["2", "2.commit.json", "5", "5.commit.json", "6", "6.commit.json"]
+
+
+def test_what_a_killed_save_left_is_no_checkpoint_and_is_swept(folder: Path) -> None:
+    (folder / "4").mkdir()
+    (folder / "4" / "half").write_bytes(b"x")
+    (folder / "4.orbax-checkpoint-tmp").mkdir()
+    (folder / ".4.commit.json.abc.tmp").write_bytes(b"{")
+    assert checkpoint.steps(folder) == [1, 2, 3]
+    checkpoint.save(folder, 4, state(4), {})
+    assert checkpoint.steps(folder) == [1, 2, 3, 4]
+    assert not (folder / "4.orbax-checkpoint-tmp").exists() and not (folder / ".4.commit.json.abc.tmp").exists()
+    restored = checkpoint.restore(folder, state(), no_warning)
+    assert restored is not None and equal(restored.state, state(4))
+
+
+def test_the_commit_is_written_after_everything_else_is_on_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The order of fsyncs and renames, as a power cut would see it."""
+    log: list[tuple[str, str]] = []
+    fsync, replace = os.fsync, os.replace
+
+    def noted_fsync(handle: int) -> None:
+        log.append(("fsync", os.path.relpath(os.readlink(f"/proc/self/fd/{handle}"), tmp_path)))
+        fsync(handle)
+
+    def noted_replace(source, target) -> None:
+        log.append(("replace", os.path.relpath(target, tmp_path)))
+        replace(source, target)
+
+    monkeypatch.setattr(files.os, "fsync", noted_fsync)
+    monkeypatch.setattr(files.os, "replace", noted_replace)
+    checkpoint.save(tmp_path, 1, state(), {})
+    commit = log.index(("replace", "1.commit.json"))
+    before = {name for kind, name in log[:commit] if kind == "fsync"}
+    for path in [tmp_path / "1", *(tmp_path / "1").rglob("*")]:
+        assert os.path.relpath(path, tmp_path) in before, path
+    assert "." in before, "the name of the step's folder"
+    assert any(name.startswith(".1.commit.json") for kind, name in log[:commit] if kind == "fsync")
+    assert ("fsync", ".") in log[commit:], "the name of the commit file"
+
+
+def test_without_room_nothing_is_written(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    usage = shutil.disk_usage(folder)
+    monkeypatch.setattr(checkpoint.shutil, "disk_usage", lambda path: usage._replace(free=1000))
+    before = sorted(p.name for p in folder.iterdir())
+    with pytest.raises(StorageError, match="no room"):
+        checkpoint.save(folder, 4, state(4), {})
+    assert sorted(p.name for p in folder.iterdir()) == before
+
+
+def test_a_checkpoint_of_a_future_schema_is_told_apart_from_damage(folder: Path) -> None:
+    manifest = json.loads((folder / "3.commit.json").read_text())
+    (folder / "3.commit.json").write_text(json.dumps({**manifest, "schema": 99}))
+    with pytest.raises(CheckpointError, match="schema 99"):
+        checkpoint.restore(folder, state(), no_warning)
+
+
+def test_an_atomic_write_is_whole_or_not_there(tmp_path: Path) -> None:
+    path = tmp_path / "x.json"
+    files.write_json(path, {"a": 1})
+    with pytest.raises(ValueError, match="JSON"):
+        files.write_json(path, {"a": float("nan")})
+    assert json.loads(path.read_text()) == {"a": 1} and [p.name for p in tmp_path.iterdir()] == ["x.json"]

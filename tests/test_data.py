@@ -1,0 +1,311 @@
+"""Data sets: what they hold, and what happens when they cannot be had."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import needs_fashion
+from PIL import Image
+
+from aecli.config import Data, SettingError
+from aecli.core import Spec
+from aecli.data import fashion
+from aecli.data.binarize import draw_fixed
+from aecli.data.dataset import cache_root, open_dataset, peek, subset
+from aecli.data.rows import ArrayRows
+from aecli.data.shapes import FACTORS, render
+from aecli.errors import DataError
+
+
+@pytest.fixture
+def fresh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty cache."""
+    monkeypatch.setenv("AECLI_DATA_DIR", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+def everything_in(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.rglob("*") if path.name != ".lock")
+
+
+def write_images(
+    folder: Path, labels: dict[str, int], size: tuple[int, int] = (6, 5), mode: str = "L", kind: str = "png"
+) -> None:
+    rng = np.random.default_rng(0)
+    for label, n in labels.items():
+        (folder / label).mkdir(parents=True, exist_ok=True)
+        for i in range(n):
+            shape = size if mode == "L" else (*size, 3)
+            Image.fromarray(rng.integers(0, 256, shape, np.uint8)).save(folder / label / f"{i:02d}.{kind}")
+
+
+def test_digits_are_the_embedded_file() -> None:
+    opened = open_dataset(Data(name="digits", validation=150))
+    assert opened.spec == Spec(8, 8, 1, 10)
+    assert [len(opened.split(s)) for s in ("train", "validation", "test")] == [1350, 150, 297]
+    raw = gzip.decompress((Path(__file__).parent.parent / "aecli/data/embedded/digits.csv.gz").read_bytes())
+    rows = np.array([[float(x) for x in line.split(",")] for line in raw.decode().split()])
+    images = np.concatenate([opened.split(s).take(np.arange(len(opened.split(s))))[0] for s in ("train", "validation", "test")])
+    labels = np.concatenate([opened.split(s).take(np.arange(len(opened.split(s))))[1] for s in ("train", "validation", "test")])
+    ours = sorted((tuple(image.ravel()), int(label)) for image, label in zip(images, labels, strict=True))
+    theirs = sorted((tuple(np.rint(row[:64] * 255 / 16).astype(int)), int(row[64])) for row in rows)
+    assert ours == theirs
+
+
+def test_shapes_hold_every_combination_of_factors_once() -> None:
+    opened = open_dataset(Data(name="shapes", validation=0))
+    assert opened.spec == Spec(32, 32, 1, 3)
+    assert len(opened.train) + len(opened.test) == np.prod(list(FACTORS.values())) == 7680
+    assert set(np.unique(opened.train.take(np.arange(len(opened.train)))[1])) == {0, 1, 2}
+    for scale in range(FACTORS["scale"]):
+        for angle in range(FACTORS["angle"]):
+            for corner in ((0, 0), (7, 7), (0, 7)):
+                image = render(0, scale, angle, *corner)
+                border = np.concatenate([image[0], image[-1], image[:, 0], image[:, -1]])
+                assert image.max() == 255 and border.max() == 0, "the shape is whole"
+
+
+@needs_fashion
+def test_fashion_mnist_is_the_original_in_its_order() -> None:
+    opened = open_dataset(Data(name="fashion_mnist", validation=10_000))
+    assert opened.spec == Spec(28, 28, 1, 10)
+    for name, split in (("train", (opened.train, opened.validation)), ("t10k", (opened.test,))):
+        raw = gzip.decompress((fashion.DEBIAN / f"{name}-images-idx3-ubyte.gz").read_bytes())
+        original = np.frombuffer(raw, np.uint8, offset=16).reshape(-1, 28, 28, 1)
+        assert np.array_equal(np.concatenate([rows.take(np.arange(len(rows)))[0] for rows in split]), original)
+    assert np.bincount(opened.test.take(np.arange(10_000))[1]).tolist() == [1000] * 10
+
+
+@needs_fashion
+def test_the_frozen_binarization_is_the_published_one() -> None:
+    opened = open_dataset(Data(name="fashion_mnist", validation=10_000, binarize="fixed"))
+    images, _ = opened.test.take(np.arange(10_000))
+    assert set(np.unique(images)) == {0, 255}
+    bits = images.reshape(10_000, 784) // 255
+    assert hashlib.sha256(np.packbits(bits).tobytes()).hexdigest().startswith("25f0d69b40ae46a7")
+    assert bits.mean() == pytest.approx(0.286816, abs=1e-6)
+    entropy = open_dataset(Data(name="fashion_mnist")).test.take(np.arange(10_000))[0].reshape(10_000, 784) / 255.0
+    p = np.clip(entropy, 1e-12, 1 - 1e-12)
+    floor = -(p * np.log(p) + (1 - p) * np.log(1 - p)).sum(1).mean()
+    assert floor == pytest.approx(189.858, abs=1e-3)
+
+
+@needs_fashion
+def test_restored_headers_give_the_registered_checksums(tmp_path: Path) -> None:
+    fashion.restore_originals(fashion.DEBIAN, tmp_path)
+    digest = hashlib.sha256((tmp_path / "train-images-idx3-ubyte.gz").read_bytes()).hexdigest()
+    assert digest == "3aede38d61863908ad78613f6a32ed271626dd12800ba2636569512369268a84"
+
+
+@needs_fashion
+@pytest.mark.parametrize("damage", ["flip", "truncate"])
+def test_a_wrong_original_is_refused_and_nothing_is_left(fresh: Path, tmp_path: Path, damage: str) -> None:
+    originals = tmp_path / "originals"
+    originals.mkdir()
+    for name in fashion.FILES:
+        raw = bytearray((fashion.DEBIAN / name).read_bytes())
+        if name.startswith("t10k-labels"):
+            raw = raw[:-100] if damage == "truncate" else raw
+            raw[1000] ^= 1
+        (originals / name).write_bytes(bytes(raw))
+    with pytest.raises(DataError, match="checksum"):
+        open_dataset(Data(name="fashion_mnist", manual_dir=str(originals)))
+    assert everything_in(fresh) == ["decoded", "tfds"]
+
+
+def test_without_a_network_it_says_so_soon_and_leaves_nothing(fresh: Path) -> None:
+    begun = time.monotonic()
+    with pytest.raises(DataError, match="no network") as caught:
+        open_dataset(Data(name="cifar10"))
+    assert time.monotonic() - begun < 5
+    assert "aecli data prepare cifar10" in str(caught.value.help)
+    assert everything_in(fresh) == ["decoded", "tfds"]
+
+
+def test_unknown_names_are_config_errors_with_the_nearest_name(fresh: Path) -> None:
+    with pytest.raises(SettingError) as caught:
+        open_dataset(Data(name="fashion_mnst"))
+    assert caught.value.path == ("data", "name") and caught.value.label == "did you mean 'fashion_mnist'?"
+    with pytest.raises(SettingError, match="no data set 'xyzzy'"):
+        open_dataset(Data(name="xyzzy"))
+    with pytest.raises(SettingError, match="no images"):
+        open_dataset(Data(name="imdb_reviews"))
+    assert everything_in(fresh) == ["decoded", "tfds"]
+
+
+def test_a_truncated_shard_is_found(fresh: Path) -> None:
+    open_dataset(Data(name="digits", tier="stream"))
+    [shard] = fresh.glob("tfds/digits/*/digits-train.array_record*")
+    shard.write_bytes(shard.read_bytes()[: shard.stat().st_size // 2])
+    with pytest.raises(DataError, match="digits") as caught:
+        open_dataset(Data(name="digits"))
+    assert "remove" in str(caught.value.help)
+    assert [path for path in everything_in(fresh / "decoded")] == []
+
+
+@pytest.mark.parametrize("damage", ["flip", "truncate", "delete", "meta"])
+def test_a_damaged_cache_is_found(fresh: Path, damage: str) -> None:
+    opened = open_dataset(Data(name="digits"))
+    [file] = fresh.glob("decoded/digits-*/train.npy")
+    raw = bytearray(file.read_bytes())
+    if damage == "flip":
+        raw[5000] ^= 1
+        file.write_bytes(raw)
+    elif damage == "truncate":
+        file.write_bytes(raw[:-1])
+    elif damage == "delete":
+        file.unlink()
+    else:
+        (file.parent / "meta.json").write_text("{")
+    with pytest.raises(DataError, match="damaged"):
+        open_dataset(Data(name="digits"))
+    assert opened.fingerprint
+
+
+def test_the_cache_is_read_without_tensorflow_datasets(fresh: Path) -> None:
+    import subprocess
+    import sys
+
+    open_dataset(Data(name="digits"))
+    code = (
+        "import sys; from aecli.config import Data; from aecli.data.dataset import open_dataset;"
+        "assert len(open_dataset(Data(name='digits')).test) == 297;"
+        "sys.exit('tensorflow_datasets' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+def test_a_folder_gives_labels_and_a_shuffled_split(fresh: Path, tmp_path: Path) -> None:
+    write_images(tmp_path / "own", {"cat": 12, "dog": 18})
+    data = Data(name="folder", path=str(tmp_path / "own"), batch_size=2, validation=4, test=0.2)
+    opened = open_dataset(data)
+    assert opened.spec == Spec(6, 5, 1, 2) == peek(data)
+    assert [len(opened.split(s)) for s in ("train", "validation", "test")] == [20, 4, 6]
+    labels = np.concatenate([opened.split(s).take(np.arange(len(opened.split(s))))[1] for s in ("train", "validation", "test")])
+    assert np.bincount(labels).tolist() == [12, 18]
+    assert 0 < labels[:20].mean() < 1
+    write_images(tmp_path / "own", {"cat": 13})
+    assert open_dataset(data).fingerprint != opened.fingerprint, "a new file is another data set"
+
+
+def test_a_folder_with_train_and_test_keeps_them(fresh: Path, tmp_path: Path) -> None:
+    write_images(tmp_path / "own" / "train", {"a": 5, "b": 5}, mode="RGB", kind="jpg")
+    write_images(tmp_path / "own" / "test", {"a": 3}, mode="RGB")
+    opened = open_dataset(Data(name="folder", path=str(tmp_path / "own"), batch_size=2, validation=0))
+    assert opened.spec == Spec(6, 5, 3, 2) and len(opened.train) == 10 and len(opened.test) == 3
+
+
+def test_images_of_mixed_sizes_are_refused_unless_resized(fresh: Path, tmp_path: Path) -> None:
+    write_images(tmp_path / "own", {"a": 6})
+    write_images(tmp_path / "own", {"b": 6}, size=(9, 9), mode="RGB")
+    with pytest.raises(DataError, match="images differ in size") as caught:
+        open_dataset(Data(name="folder", path=str(tmp_path / "own"), batch_size=2))
+    assert "data.size" in str(caught.value.help)
+    assert everything_in(fresh / "decoded") == []
+    opened = open_dataset(Data(name="folder", path=str(tmp_path / "own"), batch_size=2, size=(8, 7), channels=1))
+    assert opened.spec == Spec(8, 7, 1, 2)
+
+
+@pytest.mark.parametrize("content", [b"", b"no image", b"\x89PNG\r\n\x1a\n" + b"\0" * 30])
+def test_a_broken_image_is_named(fresh: Path, tmp_path: Path, content: bytes) -> None:
+    write_images(tmp_path / "own", {"a": 6})
+    (tmp_path / "own" / "a" / "broken.png").write_bytes(content)
+    with pytest.raises(DataError, match=r"broken\.png"):
+        open_dataset(Data(name="folder", path=str(tmp_path / "own"), batch_size=2))
+
+
+def test_an_empty_or_missing_folder_is_refused(fresh: Path, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="no PNG or JPEG"):
+        open_dataset(Data(name="folder", path=str(tmp_path)))
+    with pytest.raises(DataError, match="no folder"):
+        open_dataset(Data(name="folder", path=str(tmp_path / "nowhere")))
+
+
+def test_an_npz_file_is_read(fresh: Path, tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    images, labels = rng.integers(0, 256, (40, 6, 5), np.uint8), rng.integers(0, 3, 40)
+    np.savez(tmp_path / "own.npz", image=images, label=labels)
+    opened = open_dataset(Data(name="npz", path=str(tmp_path / "own.npz"), batch_size=4, validation=6, test=0.1))
+    assert opened.spec == Spec(6, 5, 1, 3)
+    assert [len(opened.split(s)) for s in ("train", "validation", "test")] == [30, 6, 4]
+    np.savez(tmp_path / "float.npz", image=images / 255.0, test_image=images[:7] / 255.0)
+    opened = open_dataset(Data(name="npz", path=str(tmp_path / "float.npz"), batch_size=4, validation=0))
+    assert np.array_equal(opened.train.take(np.arange(40))[0][..., 0], images), "floats in [0, 1] become the nearest 8-bit level"
+    assert len(opened.test) == 7 and opened.spec.classes == 0
+    resized = open_dataset(Data(name="npz", path=str(tmp_path / "own.npz"), batch_size=4, size=(12, 10), channels=3))
+    assert resized.spec == Spec(12, 10, 3, 3)
+
+
+@pytest.mark.parametrize(
+    ("arrays", "message"),
+    [
+        ({"picture": np.zeros((3, 4, 4), np.uint8)}, "no array 'image'"),
+        ({"image": np.zeros((3, 4), np.uint8)}, "must be"),
+        ({"image": np.zeros((3, 4, 4, 2), np.uint8)}, "must be"),
+        ({"image": np.full((3, 4, 4), 2.0)}, r"leaves \[0, 1\]"),
+        ({"image": np.full((3, 4, 4), np.nan)}, r"leaves \[0, 1\]"),
+        ({"image": np.zeros((3, 4, 4), np.int64)}, "must be uint8"),
+        ({"image": np.zeros((3, 4, 4), np.uint8), "label": np.zeros(2, int)}, "'label' must be"),
+        ({"image": np.zeros((3, 4, 4), np.uint8), "label": np.array([0.5, 1, 2])}, "'label' must be"),
+        ({"image": np.array([{}, {}], object)}, "no readable .npz"),
+    ],
+)
+def test_a_wrong_npz_file_is_refused(fresh: Path, tmp_path: Path, arrays, message: str) -> None:
+    np.savez(tmp_path / "own.npz", **arrays)
+    with pytest.raises(DataError, match=message):
+        open_dataset(Data(name="npz", path=str(tmp_path / "own.npz"), batch_size=1))
+
+
+def test_a_file_that_is_no_npz_is_refused(fresh: Path, tmp_path: Path) -> None:
+    (tmp_path / "own.npz").write_bytes(b"not a zip")
+    with pytest.raises(DataError, match="no readable"):
+        open_dataset(Data(name="npz", path=str(tmp_path / "own.npz")))
+    with pytest.raises(DataError, match="no such file"):
+        open_dataset(Data(name="npz", path=str(tmp_path / "nowhere.npz")))
+
+
+@pytest.mark.parametrize(("setting", "key"), [({"validation": 1500}, "validation"), ({"batch_size": 2000}, "batch_size")])
+def test_settings_that_leave_nothing_to_train_on_are_refused(setting, key: str) -> None:
+    with pytest.raises(SettingError) as caught:
+        open_dataset(Data(name="digits", **setting))
+    assert caught.value.path == ("data", key)
+
+
+def test_validation_is_the_last_part_of_train() -> None:
+    whole = open_dataset(Data(name="digits", validation=0)).train.take(np.arange(1500))[0]
+    for amount, n in ((100, 100), (0.2, 300)):
+        opened = open_dataset(Data(name="digits", validation=amount))
+        assert np.array_equal(opened.validation.take(np.arange(n))[0], whole[-n:])
+        assert len(opened.train) == 1500 - n
+
+
+def test_the_frozen_draw_is_drawn_once_split_after_split() -> None:
+    rows = ArrayRows(np.full((50, 4, 4, 1), 100, np.uint8), np.zeros(50, np.int32))
+    first, second = draw_fixed([rows, rows]), draw_fixed([rows, rows])
+    assert np.array_equal(first[0].images, second[0].images) and np.array_equal(first[1].images, second[1].images)
+    assert not np.array_equal(first[0].images, first[1].images)
+    generator = np.random.RandomState(777)
+    expected = generator.binomial(1, np.full((50, 16), 100 / 255.0))
+    assert np.array_equal(first[0].images.reshape(50, 16) // 255, expected)
+
+
+def test_a_subset_keeps_the_first_rows() -> None:
+    opened = open_dataset(Data(name="digits"))
+    small = subset(opened, 20, 5)
+    assert (len(small.train), len(small.validation), len(small.test)) == (20, 5, 5)
+    assert np.array_equal(small.train.take(np.arange(20))[0], opened.train.take(np.arange(20))[0])
+
+
+def test_the_cache_follows_its_variable(fresh: Path) -> None:
+    assert cache_root() == fresh
+
+
+def test_a_declared_shape_is_known_without_preparing(fresh: Path) -> None:
+    assert peek(Data(name="mnist")) == Spec(28, 28, 1, 10)
+    assert peek(Data(name="cifar10", size=(16, 16), channels=1)) == Spec(16, 16, 1, 10)
+    assert not (fresh / "decoded").exists()

@@ -1,0 +1,84 @@
+"""Numbers: every example once, each with the same weight."""
+
+from __future__ import annotations
+
+import jax
+import numpy as np
+import pytest
+from fit import dataset, experiment
+
+from aecli.core import Batch
+from aecli.data.rows import ArrayRows
+from aecli.evaluate.batches import BATCH, batches, collect
+from aecli.evaluate.metric import Metric, average, psnr_db
+from aecli.evaluate.run import evaluate
+from aecli.mesh import placement
+from aecli.train import _init
+
+
+def test_an_average_weighs_every_example_alike_and_knows_its_error() -> None:
+    metric = average("rate_nats", np.array([1.0, 2.0, 3.0, 6.0], np.float32))
+    assert metric == Metric(3.0, pytest.approx(np.std([1, 2, 3, 6], ddof=1) / 2), 4, "nats")
+    assert average("loss", np.array([2.0])).standard_error is None
+
+
+def test_psnr_is_pooled() -> None:
+    metric = psnr_db(Metric(0.01, 0.001, 100, ""))
+    assert metric.value == pytest.approx(20.0) and metric.unit == "dB"
+    assert metric.standard_error == pytest.approx(10 * np.log10(0.0105 / 0.0095), rel=0.02)
+
+
+@pytest.mark.parametrize("n", [1, BATCH - 1, BATCH, BATCH + 1, 2 * BATCH + 7])
+def test_every_row_comes_once_and_padding_is_masked(n: int) -> None:
+    rng = np.random.default_rng(0)
+    rows = ArrayRows(rng.integers(0, 256, (n, 2, 2, 1), np.uint8), np.arange(n, dtype=np.int32))
+    parts = []
+    for batch, _, real in batches(rows, "none", jax.random.key(0), placement(BATCH)):
+        assert batch.image.shape == (BATCH, 2, 2, 1) and int(batch.mask.sum()) == real
+        parts.append(({"label": batch.label, "loss": batch.image.sum((1, 2, 3))}, real))
+    collected = collect(parts)
+    assert collected["label"].tolist() == list(range(n))
+    assert np.allclose(collected["loss"], rows.images.sum((1, 2, 3)) / 255, rtol=1e-5)
+    assert next(iter(collected)) == "loss"
+
+
+def test_an_evaluation_equals_a_plain_computation() -> None:
+    e = experiment("variant: bottleneck, hidden: [12], latent: 3")
+    data = dataset(held_out=300)
+    state = _init(e, data.spec, 48, placement(16))
+    metrics = evaluate(e.model, state, data.test, "none", jax.random.key(0), placement(BATCH))
+    image = data.test.images / np.float32(255)
+    made = np.asarray(e.model.reconstruct(state, image))
+    error = ((made - image) ** 2).reshape(300, -1).mean(1)
+    assert metrics["mse"].value == pytest.approx(error.mean(), rel=1e-5)
+    assert metrics["mse"].standard_error == pytest.approx(error.std(ddof=1) / np.sqrt(300), rel=1e-4)
+    assert metrics["loss"].value == pytest.approx(error.mean() * 64 / 2, rel=1e-5)
+    assert metrics["psnr_db"].value == pytest.approx(-10 * np.log10(error.mean()), rel=1e-5)
+    assert metrics["loss"].n == 300
+
+
+def test_two_evaluations_are_equal_and_a_fresh_draw_is_fresh() -> None:
+    e = experiment("variant: vae, hidden: [12], latent: 3")
+    data = dataset(held_out=40)
+    state = _init(e, data.spec, 48, placement(16))
+    place = placement(BATCH)
+    results = [evaluate(e.model, state, data.test, b, jax.random.key(s), place)["loss"].value for b, s in
+               (("none", 0), ("none", 0), ("dynamic", 0), ("dynamic", 0), ("dynamic", 1))]  # fmt: skip
+    assert results[0] == results[1] and results[2] == results[3]
+    assert len(set(results)) == 3
+
+
+def test_a_poll_may_stop_an_evaluation() -> None:
+    e = experiment("variant: vae, hidden: [12], latent: 3")
+    data = dataset(held_out=600)
+    state = _init(e, data.spec, 48, placement(16))
+    seen: list[Batch] = []
+
+    def poll() -> None:
+        seen.append(0)
+        if len(seen) == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        evaluate(e.model, state, data.test, "none", jax.random.key(0), placement(BATCH), poll)
+    assert len(seen) == 2

@@ -1,0 +1,148 @@
+"""Run directories: names that cannot escape, states that cannot lie, and many at once."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from aecli import runs
+from aecli.errors import RunError, UsageError
+
+
+def make(root: Path, name: str = "test") -> runs.Run:
+    return runs.create(root, name, "a: 1\n", "a: 1\n", {"variant": "vae"})
+
+
+def test_an_id_is_name_time_and_four_hex_digits(tmp_path: Path) -> None:
+    run = make(tmp_path, "my config/../é[x]")
+    assert runs._ID.match(run.id) and run.id.startswith("my-config-..-x-2")
+    assert {p.name for p in run.path.iterdir()} >= {
+        "run.json",
+        "config.yaml",
+        "config.resolved.yaml",
+        "state.json",
+        ".lock",
+        "checkpoints",
+    }
+    assert run.state() == "created"
+
+
+def test_fifty_runs_made_at_once_are_fifty(tmp_path: Path) -> None:
+    with ThreadPoolExecutor(50) as pool:
+        made = list(pool.map(lambda i: make(tmp_path), range(50)))
+    assert len({run.id for run in made}) == 50 == len(runs.every(tmp_path))
+
+
+def test_a_run_is_found_by_id_by_a_unique_start_and_as_the_last(tmp_path: Path) -> None:
+    first = make(tmp_path, "alpha")
+    second = make(tmp_path, "beta")
+    assert runs.find(tmp_path, first.id) == first == runs.find(tmp_path, "alpha")
+    assert runs.find(tmp_path, "last") == second
+    third = make(tmp_path, "beta")
+    with pytest.raises(RunError, match="the start of 2 run ids"):
+        runs.find(tmp_path, "beta")
+    assert runs.find(tmp_path, third.id) == third
+    with pytest.raises(RunError, match="no run 'gamma'"):
+        runs.find(tmp_path, "gamma")
+    with pytest.raises(RunError, match="no runs in"):
+        runs.find(tmp_path / "empty", "last")
+
+
+@pytest.mark.parametrize("name", ["../x", "/etc", "a/b", "..", ".", "", "-x", "a\n", "x" * 101, "~root", "[bold]", "a\0b"])
+def test_what_can_be_no_id_is_refused(tmp_path: Path, name: str) -> None:
+    make(tmp_path)
+    with pytest.raises(UsageError):
+        runs.find(tmp_path, name)
+
+
+def test_a_symlink_is_no_run(tmp_path: Path) -> None:
+    run = make(tmp_path / "elsewhere")
+    (tmp_path / "runs").mkdir()
+    (tmp_path / "runs" / "link").symlink_to(run.path)
+    assert runs.every(tmp_path / "runs") == []
+    with pytest.raises(RunError):
+        runs.find(tmp_path / "runs", "link")
+
+
+def test_a_folder_whose_making_was_cut_is_no_run(tmp_path: Path) -> None:
+    run = make(tmp_path)
+    (run.path / "run.json").unlink()
+    (tmp_path / "stray.txt").write_text("x")
+    other = make(tmp_path)
+    assert runs.every(tmp_path) == [other]
+
+
+def test_running_without_a_holder_is_crashed(tmp_path: Path) -> None:
+    run = make(tmp_path)
+    with run.locked():
+        run.set_state("running", step=3)
+        assert run.is_locked() and run.state() == "running"
+    assert not run.is_locked() and run.state() == "crashed"
+    assert run.recorded()["state"] == "running" and run.recorded()["step"] == 3
+    run.set_state("completed")
+    assert run.state() == "completed" and run.recorded()["step"] == 3
+
+
+def _hold(path: Path, ready: str) -> None:
+    with runs.Run(path).locked():
+        Path(ready).touch()
+        time.sleep(30)
+
+
+def test_a_second_holder_is_told_who_has_it_and_a_kill_frees_it(tmp_path: Path) -> None:
+    run, ready = make(tmp_path), tmp_path / "ready"
+    process = multiprocessing.get_context("spawn").Process(target=_hold, args=(run.path, str(ready)))
+    process.start()
+    while not ready.exists():
+        time.sleep(0.01)
+    with pytest.raises(RunError, match=f"process {process.pid} on "), run.locked():
+        pass
+    process.kill()
+    process.join()
+    with run.locked():
+        assert str(os.getpid()) in (run.path / ".lock").read_text()
+
+
+def test_metrics_past_a_checkpoint_are_moved_aside(tmp_path: Path) -> None:
+    run = make(tmp_path)
+    run.append_metrics({"step": 1})
+    offset = run.metrics_size()
+    run.append_metrics({"step": 2})
+    run.append_metrics({"step": 3})
+    run.cut_metrics(offset)
+    assert run.rows() == [{"step": 1}]
+    assert (run.path / "metrics.discarded.jsonl").read_text() == '{"step": 2}\n{"step": 3}\n'
+    run.cut_metrics(offset)
+    assert run.rows() == [{"step": 1}]
+
+
+def test_a_row_that_a_kill_cut_short_is_not_read(tmp_path: Path) -> None:
+    run = make(tmp_path)
+    run.append_metrics({"step": 1})
+    with run.metrics.open("ab") as file:
+        file.write(b'{"step": 2, "lo')
+    assert run.rows() == [{"step": 1}]
+    with pytest.raises(ValueError, match="JSON"):
+        run.append_metrics({"loss": float("nan")})
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", "null", "\xff"])
+def test_damaged_small_files_are_run_errors(tmp_path: Path, content: str) -> None:
+    run = make(tmp_path)
+    (run.path / "state.json").write_bytes(content.encode("latin1"))
+    with pytest.raises(RunError, match=r"state\.json"):
+        run.state()
+
+
+def test_order_is_by_creation_not_by_name(tmp_path: Path) -> None:
+    made = [make(tmp_path, name) for name in ("zeta", "beta", "alpha")]
+    assert runs.every(tmp_path) == made
+    info = json.loads((made[0].path / "run.json").read_text())
+    (made[0].path / "run.json").write_text(json.dumps({**info, "created": "2999-01-01T00:00:00+00:00"}))
+    assert runs.find(tmp_path, "last") == made[0]

@@ -1,0 +1,185 @@
+"""The loop: what it writes and when, how it ends, and what it keeps."""
+
+from __future__ import annotations
+
+import json
+import signal
+from pathlib import Path
+
+import pytest
+from fit import dataset, experiment, fit, go_on, new_run
+
+from aecli import checkpoint
+from aecli.config import SettingError
+from aecli.errors import CheckpointError, DivergedError, InterruptedRun
+from aecli.mesh import placement
+from aecli.signals import Signals
+from aecli.steps import advance, all_finite
+from aecli.train import state_template
+
+VAE = "variant: vae, hidden: [12], latent: 3"
+DATA = dataset()
+
+
+def test_rows_come_at_their_steps_and_evaluations_at_the_ends_of_epochs(tmp_path: Path) -> None:
+    run, _ = fit(tmp_path, experiment(VAE, "epochs: 4, eval_every: 2, log_every: 5", "batch_size: 20"), DATA)
+    rows = run.rows()
+    assert [row["step"] for row in rows if row["split"] == "train"] == [5, 10]
+    assert [row["step"] for row in rows if row["split"] == "validation"] == [5, 10]  # 96 and 192 of 48 images, 20 at a time
+    assert all(row["epoch"] == round(row["step"] * 20 / 48, 4) for row in rows)
+    assert {"loss", "rate_nats", "distortion_nats"} <= rows[0].keys()
+    assert checkpoint.steps(run.checkpoints) == [5, 10]
+    assert run.state() == "completed" and run.recorded()["step"] == 10
+
+
+def test_training_values_are_averages_over_every_example_since_the_last_row(tmp_path: Path) -> None:
+    e = experiment(VAE, "steps: 6, log_every: 1")
+    fine, _ = fit(tmp_path, e, DATA)
+    coarse, _ = fit(tmp_path, experiment(VAE, "steps: 6, log_every: 3"), DATA)
+    losses = [row["loss"] for row in fine.rows() if row["split"] == "train"]
+    averages = [row["loss"] for row in coarse.rows() if row["split"] == "train"]
+    assert averages == pytest.approx([sum(losses[:3]) / 3, sum(losses[3:]) / 3], rel=1e-5)
+
+
+def test_the_best_checkpoint_stays_and_patience_ends_the_run(tmp_path: Path) -> None:
+    """A learning rate that ruins what little warming up achieved: the first evaluations are the best."""
+    e = experiment(
+        VAE,
+        "steps: 400, patience: 3, log_every: 50",
+        "batch_size: 16",
+        "name: sgd, learning_rate: 5.0, warmup: 400, clip_norm: 1.0",
+    )
+    run, training = fit(tmp_path, e, DATA)
+    recorded = run.recorded()
+    values = {row["step"]: row["loss"] for row in run.rows() if row["split"] == "validation"}
+    best = min(values, key=lambda step: values[step])
+    assert recorded["best_step"] == best and recorded["best_value"] == values[best]
+    assert training.at.step == best + 3 * 3 < 400 and "stopped early" in recorded["reason"]
+    kept = checkpoint.steps(run.checkpoints)
+    assert best in kept and kept[-1] == training.at.step and len(kept) == 3
+    assert checkpoint.best_step(run.checkpoints) == best
+
+
+def test_a_loss_that_is_not_finite_ends_the_run_and_names_the_step(tmp_path: Path) -> None:
+    e = experiment(
+        VAE, "steps: 60, checkpoint_every: 1, log_every: 60", "batch_size: 16", "name: sgd, learning_rate: 1e3, warmup: 50"
+    )
+    run = new_run(tmp_path, e, DATA)
+    with pytest.raises(DivergedError, match=r"not finite at step \d+") as caught:
+        go_on(run, e, DATA)
+    assert run.state() == "diverged" and "step" in run.recorded()["reason"]
+    named = int(caught.value.message.split("at step ")[1].split(";")[0])
+    kept = checkpoint.steps(run.checkpoints)
+    assert kept and kept[-1] in (named - 1, named)
+    template = state_template(e, DATA.spec, len(DATA.train), placement(16))
+    restored = checkpoint.restore(run.checkpoints, template, print)
+    assert restored is not None and bool(all_finite(restored.state)), "what was kept is sound"
+
+
+def test_a_monitor_that_does_not_exist_is_refused_before_training(tmp_path: Path) -> None:
+    e = experiment(VAE, "steps: 5, monitor: rate_nat")
+    run = new_run(tmp_path, e, DATA)
+    with pytest.raises(SettingError) as caught:
+        go_on(run, e, DATA)
+    assert caught.value.path == ("train", "monitor") and caught.value.label == "did you mean 'rate_nats'?"
+    assert run.state() == "failed" and not run.rows()
+    fit(tmp_path, experiment(VAE, "steps: 5, monitor: rate_nats"), DATA)
+
+
+def test_without_a_validation_split_the_last_checkpoint_is_the_one(tmp_path: Path) -> None:
+    data = dataset(held_out=16)
+    import dataclasses
+
+    data = dataclasses.replace(data, validation=data.validation.part(0, 0))
+    run, _ = fit(tmp_path, experiment(VAE, "epochs: 2, log_every: 100"), data)
+    assert [row["split"] for row in run.rows()] == ["train"]
+    assert checkpoint.best_step(run.checkpoints) is None and checkpoint.steps(run.checkpoints) == [3, 6]
+
+
+@pytest.mark.parametrize("tier", ["device", "memmap"])
+def test_nothing_is_compiled_again_between_epochs_and_at_evaluation(tmp_path: Path, tier: str) -> None:
+    e = experiment(f"{VAE}, beta: 1.{len(tier)}", "epochs: 3, log_every: 2")
+    data = dataset(tier=tier)
+    before = advance._cache_size()
+    fit(tmp_path, e, data)
+    assert advance._cache_size() == before + 1
+    fit(tmp_path, e, data)
+    assert advance._cache_size() == before + 1
+
+
+def test_a_signal_ends_a_run_at_a_step_with_its_state_saved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    e = experiment(VAE, "steps: 300, log_every: 100, eval_every: 100")
+    whole, _ = fit(tmp_path, e, DATA)
+    run = new_run(tmp_path, e, DATA)
+    evaluated = iter([17, 43, 99, 150, 250])
+
+    from aecli.train import Training
+
+    stop = Training._stop_if_asked
+    for number in evaluated:
+
+        def asked(self, at=number):
+            if self.at.step >= at:
+                self._signals.received = signal.SIGTERM
+            stop(self)
+
+        monkeypatch.setattr(Training, "_stop_if_asked", asked)
+        with pytest.raises(InterruptedRun) as caught:
+            go_on(run, e, DATA)
+        assert caught.value.signum == signal.SIGTERM and run.state() == "interrupted"
+        assert checkpoint.steps(run.checkpoints)[-1] >= number
+        assert f"--resume {run.id}" in str(caught.value.help)
+    monkeypatch.setattr(Training, "_stop_if_asked", stop)
+    go_on(run, e, DATA)
+    assert digests(run.checkpoints, 300) == digests(whole.checkpoints, 300)
+    assert [row["step"] for row in run.rows()] == [row["step"] for row in whole.rows()]
+
+
+def test_an_evaluation_that_a_signal_cut_is_done_at_the_resume(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from aecli import train as module
+
+    e = experiment(VAE, "epochs: 4, log_every: 100")
+    run, real, calls = new_run(tmp_path, e, DATA), module.evaluate, iter([False, True])
+
+    def cut(*arguments, **keywords):
+        if next(calls, False):
+            signals[0].received = signal.SIGINT
+        return real(*arguments, **keywords)
+
+    signals: list[Signals] = []
+    enter = Signals.__enter__
+
+    def noted(self):
+        signals.append(self)
+        return enter(self)
+
+    monkeypatch.setattr(Signals, "__enter__", noted)
+    monkeypatch.setattr(module, "evaluate", cut)
+    with pytest.raises(InterruptedRun):
+        go_on(run, e, DATA)
+    assert [row["step"] for row in run.rows() if row["split"] == "validation"] == [3]
+    monkeypatch.setattr(module, "evaluate", real)
+    go_on(run, e, DATA)
+    assert [row["step"] for row in run.rows() if row["split"] == "validation"] == [3, 6, 9, 12]
+
+
+def test_a_damaged_newest_checkpoint_is_passed_over_and_the_run_ends_with_the_same_bits(tmp_path: Path) -> None:
+    e = experiment(VAE, "steps: 12, checkpoint_every: 3, eval_every: 100, keep: 9")
+    whole, _ = fit(tmp_path, e, DATA)
+    expected = digests(whole.checkpoints, 12)
+    for step in (9, 12):
+        (whole.checkpoints / str(step) / "manifest.ocdbt").write_bytes(b"")
+    whole.set_state("interrupted")
+    said: list[str] = []
+    training = go_on(whole, e, DATA, said.append)
+    assert training.resumed_from == 6 and digests(whole.checkpoints, 12) == expected
+    assert "checkpoint 12 is damaged" in said[0] and "checkpoint 9 is damaged" in said[1] and said[2] == "resuming at step 6"
+    for step in checkpoint.steps(whole.checkpoints):
+        (whole.checkpoints / str(step) / "manifest.ocdbt").write_bytes(b"")
+    with pytest.raises(CheckpointError):
+        go_on(whole, e, DATA)
+    assert whole.state() == "failed"
+
+
+def digests(folder: Path, step: int) -> dict[str, str]:
+    return {leaf["path"]: leaf["sha256"] for leaf in json.loads((folder / f"{step}.commit.json").read_text())["leaves"]}
