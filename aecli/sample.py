@@ -16,12 +16,11 @@ from PIL import Image
 from aecli import images
 from aecli.catalog import variants_that
 from aecli.core import ABILITIES, Model, abilities
-from aecli.data.rows import Rows
+from aecli.data.rows import ArrayRows, Rows
 from aecli.errors import UsageError, did_you_mean
-from aecli.evaluate.batches import BATCH, batches
+from aecli.evaluate.batches import batches
 from aecli.files import write_atomic
 from aecli.keys import Stream, stream
-from aecli.mesh import placement
 from aecli.restored import Trained
 
 
@@ -49,12 +48,10 @@ def reconstruct(trained: Trained, rows: Rows, n: int, seed: int) -> Shown:
     """n held-out images above their reconstructions, and the squared error of each."""
     chosen = np.sort(np.random.Generator(np.random.Philox(seed)).permutation(len(rows))[:n])
     taken, labels = rows.take(chosen)
-    from aecli.data.rows import ArrayRows
-
     few = ArrayRows(taken, labels)
     original, made = [], []
     binarize = trained.experiment.data.binarize
-    for batch, _, real in batches(few, binarize, jax.random.key(seed), placement(BATCH)):
+    for batch, _, real in batches(few, binarize, jax.random.key(seed), trained.place):
         original.append(np.asarray(batch.image)[:real])
         made.append(np.asarray(_reconstruct(trained.model, trained.state, batch.image))[:real])
     x, y = images.to_uint8(np.concatenate(original)), images.to_uint8(np.concatenate(made))

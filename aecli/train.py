@@ -71,7 +71,6 @@ class Training:
         self._steps = experiment.steps(self._size)
         self._root = jax.random.key(experiment.seed)
         self._place: Placement = placement(self._data.batch_size)
-        self._eval_place: Placement = placement(BATCH)
         template = state_template(experiment, dataset.spec, self._size, self._place)
         self._check_monitor(template)
         self._at = Progressed()
@@ -164,7 +163,7 @@ class Training:
             self._dataset.validation,
             self._data.binarize,
             self._root,
-            self._eval_place,
+            self._place,
             self._stop_if_asked,
         )
         values = {name: metric.value for name, metric in metrics.items()}

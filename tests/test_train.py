@@ -96,6 +96,12 @@ def test_without_a_validation_split_the_last_checkpoint_is_the_one(tmp_path: Pat
     assert checkpoint.best_step(run.checkpoints) is None and checkpoint.steps(run.checkpoints) == [3, 6]
 
 
+@pytest.mark.parametrize("batch", [5, 6, 16])
+def test_any_batch_size_trains_and_evaluates_on_as_many_devices_as_divide_it(tmp_path: Path, batch: int) -> None:
+    _, training = fit(tmp_path, experiment(VAE, "epochs: 1", f"batch_size: {batch}"), DATA)
+    assert training.at.evaluated == training.at.step
+
+
 @pytest.mark.parametrize("tier", ["device", "memmap"])
 def test_nothing_is_compiled_again_between_epochs_and_at_evaluation(tmp_path: Path, tier: str) -> None:
     e = experiment(f"{VAE}, beta: 1.{len(tier)}", "epochs: 3, log_every: 2")

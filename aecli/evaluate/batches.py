@@ -26,12 +26,13 @@ def batches(
     rows: Rows, binarize: Binarize, root: jax.Array, place: Placement, poll: Callable[[], None] = lambda: None
 ) -> Iterator[tuple[Batch, jax.Array, int]]:
     """Every row once: the batch, its key, and how many of its rows are real. Calls `poll` before each."""
+    split = place.rows if BATCH % place.devices == 0 else place.replicated
     for number, start in enumerate(range(0, len(rows), BATCH)):
         poll()
         index = np.minimum(np.arange(start, start + BATCH), len(rows) - 1)
         real = min(BATCH, len(rows) - start)
         images, labels = rows.take(index)
-        images, labels = put((images, labels), place.rows)
+        images, labels = put((images, labels), split)
         yield _batch(images, labels, real, binarize, root, number), stream(root, Stream.EVALUATE, number), real
 
 
