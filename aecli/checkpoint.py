@@ -7,6 +7,7 @@ the size and SHA-256 of each file, and the path, shape, type and SHA-256 of each
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import hashlib
 import json
@@ -58,12 +59,8 @@ def save(folder: Path, step: int, state: Any, extra: Mapping[str, Any]) -> None:
     as the system does. The state is to be finite: the caller has looked."""
     arrays = {path: np.asarray(leaf) for path, leaf in jax.device_get(leaves(state)).items()}
     size = sum(array.nbytes for array in arrays.values())
-    free = shutil.disk_usage(folder).free
-    if free < 2 * size + 2**20:
-        raise StorageError(
-            f"no room for the checkpoint of step {step}: {size:,} bytes, and {free:,} are free in {folder}", "free some space"
-        )
     _sweep(folder)
+    _reserve(folder, 2 * size + 2**18, step)
     target = folder / str(step)
     _write_arrays(target, arrays)
     fsync_tree(target)
@@ -161,8 +158,26 @@ def _checkpointer() -> Any:
 
     import orbax.checkpoint as ocp
 
-    logging.getLogger("absl").setLevel(logging.ERROR)
+    logging.getLogger("absl").setLevel(logging.CRITICAL)
     return ocp.Checkpointer(ocp.PyTreeCheckpointHandler(use_ocdbt=True, use_zarr3=True))
+
+
+def _reserve(folder: Path, size: int, step: int) -> None:
+    """Raises StorageError where so many bytes cannot be written: no room, a quota, a limit on the size of files, a disk that
+    fails. Orbax would find out half-way, on several threads at once, each with its own traceback."""
+    path = folder / ".room.tmp"
+    try:
+        if not hasattr(os, "posix_fallocate"):  # macOS
+            if shutil.disk_usage(folder).free < size:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            return
+        with path.open("wb") as file:
+            os.posix_fallocate(file.fileno(), 0, size)
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        raise StorageError(f"no room for the checkpoint of step {step} in {folder}: {reason}", "free some space") from None
+    finally:
+        path.unlink(missing_ok=True)
 
 
 def _write_arrays(target: Path, arrays: Mapping[str, Any]) -> None:
@@ -170,8 +185,11 @@ def _write_arrays(target: Path, arrays: Mapping[str, Any]) -> None:
 
     if target.exists():  # left by a save that was killed before its commit
         shutil.rmtree(target)
-    with contextlib.closing(_checkpointer()) as checkpointer:
-        checkpointer.save(target.absolute(), args=ocp.args.PyTreeSave(dict(arrays)))
+    try:
+        with contextlib.closing(_checkpointer()) as checkpointer:
+            checkpointer.save(target.absolute(), args=ocp.args.PyTreeSave(dict(arrays)))
+    except ValueError as error:  # tensorstore reports what the system refused as a ValueError
+        raise StorageError(f"the checkpoint cannot be written: {str(error).splitlines()[0]}", "free some space") from None
 
 
 def _manifest(folder: Path, step: int) -> dict[str, Any]:

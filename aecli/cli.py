@@ -13,7 +13,7 @@ import typer
 from typer.core import TyperGroup
 
 from aecli import __version__
-from aecli.errors import AecliError, InterruptedRun, UsageError, translate
+from aecli.errors import InterruptedRun, UsageError, translate
 
 if TYPE_CHECKING:
     from aecli.config import Config
@@ -500,6 +500,3 @@ def main() -> None:
     if "--debug" in arguments:
         arguments = ["--debug", *(argument for argument in arguments if argument != "--debug")]
     app(arguments, prog_name="aecli")
-
-
-__all__ = ["AecliError", "app", "main"]

@@ -65,6 +65,15 @@ class InterruptedRun(AecliError):
         return f"{signal.Signals(self.signum).name}: {self.message}" + (f"\n  help: {self.help}" if self.help else "")
 
 
+MAX_SOURCE = 120
+"""Of a longer line only the part around the mistake is shown."""
+
+
+def printable(text: str) -> str:
+    """Text from a file, with whatever could move the cursor or colour the terminal made one visible character."""
+    return "".join(c if c.isprintable() else " " if c == "\t" else "\ufffd" for c in text)
+
+
 class Diagnostic(NamedTuple):
     """One mistake in a config. `line` and `column` count from 1; line 0 means that it stands in no file (a flag)."""
 
@@ -80,16 +89,18 @@ class Diagnostic(NamedTuple):
 
     def render(self) -> str:
         where = f"{self.file}:{self.line}:{self.column}" if self.line else self.file
-        lines = [f"{where}: error[{self.rule}]: {self.message}"]
+        lines = [printable(f"{where}: error[{self.rule}]: {self.message}")]
         if self.line and self.source.strip():
             number = f"{self.line:3d}"
-            caret = " " * (self.column - 1) + "^" * max(1, min(self.width, len(self.source) - self.column + 1))
-            lines.append(f"{number} | {self.source}")
+            start = max(0, self.column - 1 - MAX_SOURCE // 2) if len(self.source) > MAX_SOURCE else 0
+            source, column = self.source[start : start + MAX_SOURCE], self.column - start
+            caret = " " * (column - 1) + "^" * max(1, min(self.width, len(source) - column + 1))
+            lines.append(f"{number} | {printable(source)}")
             lines.append(f"{' ' * len(number)} | {caret}" + (f" {self.label}" if self.label else ""))
         elif self.label:
-            lines[0] += f": {self.label}"
+            lines[0] += f": {printable(self.label)}"
         if self.help:
-            lines.append(f"  help: {self.help}")
+            lines.append(printable(f"  help: {self.help}"))
         return "\n".join(lines)
 
 

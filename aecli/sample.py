@@ -40,8 +40,14 @@ class Mode(NamedTuple):
 def prior(trained: Trained, rows: Rows, n: int, seed: int) -> Shown:
     """n draws from the model's distribution."""
     drawn = images.to_uint8(_sample(trained.model, trained.state, stream(jax.random.key(seed), Stream.SAMPLE), n))
-    columns = ceil(sqrt(n))
+    columns = _columns(n)
     return Shown(images.grid([drawn[i : i + columns] for i in range(0, n, columns)]), {"image": drawn})
+
+
+def _columns(n: int) -> int:
+    """A grid without gaps where n has a fitting divisor, a square one otherwise."""
+    side = ceil(sqrt(n))
+    return next((columns for columns in range(side, 2 * side) if n % columns == 0), side)
 
 
 def reconstruct(trained: Trained, rows: Rows, n: int, seed: int) -> Shown:

@@ -147,6 +147,8 @@ class Training:
         progress.update(step, values, self._rate(interval))
         if self._is_log(step):
             self._row("train", values, steps=interval.steps, images_per_s=round(self._rate(interval), 1))
+        if self._is_eval(step):
+            self._tell(progress, "train     ", values)
         improved = self._is_eval(step) and self._evaluate(progress)
         due = step % train.checkpoint_every == 0 if train.checkpoint_every else self._is_eval(step)
         if improved or due or step == self._steps:
@@ -170,8 +172,7 @@ class Training:
         if not all(isfinite(value) for value in values.values()):
             raise self._diverged(at.step, "a validation value is not finite")
         self._row("validation", values)
-        shown = "  ".join(f"{name} {value:.5g}" for name, value in values.items())
-        progress.line(f"epoch {self._epoch():.4g}  step {at.step:,}  validation  {shown}")
+        self._tell(progress, "validation", values)
         value, at.evaluated = values[self._train.monitor], at.step
         if at.best_value is None or value < at.best_value:
             at.best_step, at.best_value, at.stale = at.step, value, 0
@@ -206,6 +207,10 @@ class Training:
 
     def _row(self, split: str, values: dict[str, float], **facts: Any) -> None:
         self._run.append_metrics({"split": split, "step": self._at.step, "epoch": round(self._epoch(), 4), **values, **facts})
+
+    def _tell(self, progress: Progress, split: str, values: dict[str, float]) -> None:
+        shown = "  ".join(f"{name} {value:.5g}" for name, value in values.items())
+        progress.line(f"epoch {self._epoch():<5.4g} {split} {shown}")
 
     def _diverged(self, step: int, what: str) -> DivergedError:
         kept = (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -175,10 +176,12 @@ def test_the_commit_is_written_after_everything_else_is_on_the_disk(tmp_path: Pa
 
 
 def test_without_room_nothing_is_written(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    usage = shutil.disk_usage(folder)
-    monkeypatch.setattr(checkpoint.shutil, "disk_usage", lambda path: usage._replace(free=1000))
+    def full(handle: int, offset: int, size: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(checkpoint.os, "posix_fallocate", full)
     before = sorted(p.name for p in folder.iterdir())
-    with pytest.raises(StorageError, match="no room"):
+    with pytest.raises(StorageError, match=r"no room for the checkpoint of step 4 in .*: no space left on device"):
         checkpoint.save(folder, 4, state(4), {})
     assert sorted(p.name for p in folder.iterdir()) == before
 

@@ -178,6 +178,16 @@ def test_debug_shows_the_traceback(place: Path) -> None:
     assert "Traceback" in done.stderr and "RunError" in done.stderr
 
 
+def test_a_limit_on_the_size_of_files_is_exit_7_and_the_run_goes_on(tmp_path: Path) -> None:
+    (tmp_path / "tiny.yaml").write_text(TINY.replace("hidden: [16]", "hidden: [300]"))
+    command = f"ulimit -f 64; exec {sys.executable} -m aecli train tiny.yaml"
+    done = subprocess.run(["bash", "-c", command], cwd=tmp_path, env=environment(), capture_output=True, text=True)
+    assert done.returncode == 7 and "file too large" in done.stderr and "Traceback" not in done.stderr
+    assert json.loads(aecli("runs", "--json", cwd=tmp_path).stdout)[0]["state"] == "failed"
+    done = aecli("train", "--resume", "last", cwd=tmp_path)
+    assert done.returncode == 0 and "no checkpoint yet: starting at step 0" in done.stderr
+
+
 def test_divergence_is_exit_6_and_says_the_step(place: Path) -> None:
     flags = ["--set", "optimizer.name=sgd", "--set", "optimizer.learning_rate=1e6", "--runs-dir", "other"]
     done = aecli("train", "tiny.yaml", *flags, cwd=place)

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from aecli.config import parse as parse_config
 from aecli.errors import ConfigError
 from aecli.yamlfile import MAX_BYTES, parse, read
 
@@ -128,6 +129,21 @@ def test_a_byte_order_mark_is_no_part_of_the_first_key(tmp_path: Path) -> None:
     path = tmp_path / "c.yaml"
     path.write_bytes(b"\xef\xbb\xbfa: 1")
     assert read(path).data == {"a": 1}
+
+
+def test_a_message_never_controls_the_terminal() -> None:
+    with pytest.raises(ConfigError) as caught:
+        parse_config('data: {name: digits}\nmodel: {variant: vae, "\\e[31m": 1}\ntrain: {steps: 1}\n', "\x1b[2Jx.yaml")
+    text = caught.value.render()
+    assert "\x1b" not in text and "[31m" in text
+
+
+def test_of_a_long_line_the_part_around_the_mistake_is_shown() -> None:
+    with pytest.raises(ConfigError) as caught:
+        parse("a: [" + "1, " * 5000 + "*x]", "x.yaml")
+    shown = caught.value.render().splitlines()
+    assert max(map(len, shown)) < 200
+    assert shown[1][shown[2].index("^")] == "*"
 
 
 def test_positions_count_from_one() -> None:

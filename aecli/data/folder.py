@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from aecli.config import Data
-from aecli.data.source import Images, Labels, Layout, held_out, stack
+from aecli.data.source import Images, Labels, Layout, fixed_shuffle, stack
 from aecli.errors import DataError
 
 _SUFFIXES = (".png", ".jpg", ".jpeg")
@@ -42,7 +42,7 @@ class FolderSource:
         self._classes = 0 if unlabelled else len(names)
         number = {name: -1 if unlabelled else i for i, name in enumerate(names)}
         number[None] = -1  # pyright: ignore[reportArgumentType]
-        shuffled = {split: [listed[i] for i in held_out(len(listed), 0)] for split, listed in files.items()}
+        shuffled = {split: [listed[i] for i in fixed_shuffle(len(listed))] for split, listed in files.items()}
         if "test" not in shuffled:
             everything = shuffled["train"]
             cut = len(everything) - max(1, round(data.test * len(everything)))

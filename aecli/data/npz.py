@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aecli.config import Data
-from aecli.data.source import Images, Labels, Layout, held_out, stack
+from aecli.data.source import Images, Labels, Layout, fixed_shuffle, stack
 from aecli.errors import DataError
 
 MAX_BYTES = 16 * 2**30
@@ -30,7 +30,7 @@ class NpzSource:
             test_images = self._images(arrays, "test_image")
             test_labels = self._label_array(arrays, "test_label", len(test_images))
         else:
-            order = held_out(len(images), data.test)
+            order = fixed_shuffle(len(images))
             cut = len(images) - max(1, round(data.test * len(images)))
             test_images, test_labels = images[order[cut:]], labels[order[cut:]]
             kept = np.sort(order[:cut])

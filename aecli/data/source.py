@@ -81,6 +81,6 @@ def _size(image: Images) -> str:
     return f"{height}x{width}x{channels}"
 
 
-def held_out(n: int, fraction: float) -> NDArray[np.int64]:
-    """A fixed order of n examples, for sources that have no test split or are sorted by label: the last `fraction` is test."""
+def fixed_shuffle(n: int) -> NDArray[np.int64]:
+    """One order of n examples for ever, for sources whose own order may be by label: held-out parts are cut from its end."""
     return np.random.Generator(np.random.Philox(key=[0x5EED, n])).permutation(n)

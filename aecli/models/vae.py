@@ -22,6 +22,10 @@ from aecli.likelihoods import bernoulli_nll, gaussian_nll
 from aecli.nets.pairs import PAIRS, Net, resolve_hidden
 from aecli.posteriors import Gaussian
 
+SIGMA_AT_START = 0.25
+"""A learned sigma starts near the spread of pixels in [0, 1]. From 1 the errors would weigh so little at first that the
+posterior collapses onto the prior, in some runs for good."""
+
 
 class VaeNet(nnx.Module):
     """`log_sigma` is the scale of a Gaussian likelihood, where it is learned."""
@@ -30,7 +34,7 @@ class VaeNet(nnx.Module):
         self.encoder = PAIRS[net].encoder(spec.shape, hidden, 2 * latent, rngs=rngs)
         self.decoder = PAIRS[net].decoder(spec.shape, hidden, latent, rngs=rngs)
         if learn_sigma:
-            self.log_sigma = nnx.Param(jnp.zeros(()))
+            self.log_sigma = nnx.Param(jnp.full((), log(SIGMA_AT_START)))
 
     def posterior(self, image: jax.Array) -> Gaussian:
         return Gaussian.from_output(self.encoder(image))
