@@ -7,17 +7,13 @@ import json
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
 
 from aecli import __version__
 from aecli.errors import InterruptedRun, UsageError, translate
-
-if TYPE_CHECKING:
-    from aecli.config import Config
-    from aecli.runs import Run
 
 
 class _Group(TyperGroup):
@@ -104,116 +100,22 @@ def train(
     """Train what a config describes. Prints the run's id, alone, on stdout."""
     if (config is None) == (resume is None):
         raise UsageError("train takes a CONFIG, or --resume RUN", "aecli train configs/quickstart.yaml")
-    if resume is not None:
-        if name is not None:
-            raise UsageError("--name is for a new run, not for --resume")
-        run = _resume(runs_dir, resume, sets)
-    else:
-        assert config is not None
-        run = _train_new(config, sets, name, runs_dir)
-    print(run.id)
-
-
-def _train_new(path: Path, sets: list[str], name: str | None, runs_dir: Path) -> Run:
-    from aecli import provenance, runs
+    if resume is not None and name is not None:
+        raise UsageError("--name is for a new run, not for --resume")
+    from aecli import launch, runs
     from aecli.config import SettingError, load
-    from aecli.data.dataset import open_dataset
-    from aecli.progress import say
-    from aecli.train import state_template, train
 
-    config = load(path, sets)
-    experiment = config.experiment
-    try:
-        dataset = open_dataset(experiment.data, say)
-        from aecli.mesh import placement
-
-        place = placement(experiment.data.batch_size)
-        template = state_template(experiment, dataset.spec, len(dataset.train), place)
-    except SettingError as error:
-        raise config.locate(error) from None
-    sizes = {split: len(dataset.split(split)) for split in ("train", "validation", "test")}
-    facts = {
-        **provenance.collect(),
-        "overrides": list(sets),
-        "variant": experiment.model.variant,
-        "parameters": parameter_count(template),
-        "data": {
-            "name": experiment.data.name,
-            "spec": dataset.spec._asdict(),
-            "sizes": sizes,
-            "tier": dataset.tier,
-            "fingerprint": dataset.fingerprint,
-        },
-    }
-    run = runs.create(runs_dir, name or path.stem, config.text, config.resolved(), facts)
-    model, images = f"{experiment.model.variant} with {facts['parameters']:,} parameters", f"{sizes['train']:,} images"
-    steps, devices = f"{experiment.steps(sizes['train']):,} steps", f"{place.devices} x {device_kind()}"
-    say(f"{run.id}: {model}, {images} of {experiment.data.name}, {steps} on {devices}")
-    with run.locked():
+    if config is not None:
+        loaded = load(config, sets)
         try:
-            train(experiment, run, dataset, _warn)
+            run = launch.start(loaded, sets, name or config.stem, runs_dir)
         except SettingError as error:
-            raise config.locate(error) from None
-    _say_end(run)
-    return run
-
-
-def _resume(runs_dir: Path, name: str, sets: list[str]) -> Run:
-    from aecli import runs
-    from aecli.config import dump, parse
-    from aecli.data.dataset import open_dataset
-    from aecli.errors import DataError, RunError
-    from aecli.files import write_atomic
-    from aecli.progress import say
-    from aecli.restored import stored_experiment
-    from aecli.train import train
-
-    run = runs.find(runs_dir, name)
-    for flag in sets:
-        if flag.split("=")[0].strip() not in ("train.steps", "train.epochs"):
-            raise UsageError(f"--set {flag}: a resumed run keeps its settings; only train.steps and train.epochs may change")
-    with run.locked():
-        experiment = stored_experiment(run)
-        if sets:
-            experiment = parse(run.resolved_config(), str(run.path / "config.resolved.yaml"), sets).experiment
-        recorded, info = run.recorded(), run.info()["data"]
-        steps = experiment.steps(info["sizes"]["train"])
-        if recorded["state"] == "diverged":
-            raise RunError(
-                f"run {run.id} diverged and would do so again: {recorded.get('reason')}", "train anew with other settings"
-            )
-        done = recorded["state"] == "completed" and (not sets or recorded["step"] >= steps)
-        if done:
-            say(f"{run.id} is complete at step {recorded['step']}; --set train.steps=N makes it longer")
-            return run
-        dataset = open_dataset(experiment.data, say)
-        if dataset.fingerprint != info["fingerprint"]:
-            raise DataError(
-                f"the data is not what run {run.id} was trained on: its fingerprint differs", "restore the data, or train anew"
-            )
-        if sets:
-            write_atomic(run.path / "config.resolved.yaml", dump(experiment).encode())
-        from aecli import checkpoint
-
-        if not checkpoint.steps(run.checkpoints):
-            say(f"{run.id} has no checkpoint yet: starting at step 0")
-        train(experiment, run, dataset, _warn)
-    _say_end(run)
-    return run
-
-
-def _say_end(run: Run) -> None:
-    from aecli.progress import say
-
-    state = run.recorded()
-    best = f", best {state['best_value']:.5g} at step {state['best_step']}" if state.get("best_step") else ""
-    say(f"{run.id}: {state['reason']} at step {state['step']}{best}")
-
-
-def _warn(text: str) -> None:
-    from aecli.progress import say
-
-    say(text if text.startswith("resuming") else f"warning: {text}")
+            raise loaded.locate(error) from None
+    else:
+        assert resume is not None
+        run = runs.find(runs_dir, resume)
+        launch.resume(run, sets)
+    print(run.id)
 
 
 @app.command()
@@ -228,13 +130,14 @@ def sample(
     """Draw pictures from a run: a labelled PNG grid and the arrays as npz. Prints their paths."""
     from aecli import runs
     from aecli.data.dataset import open_dataset
+    from aecli.launch import warn
     from aecli.progress import say
     from aecli.restored import load, stored_experiment
     from aecli.sample import check_mode, write
 
     run = runs.find(runs_dir, run_name)
     chosen = check_mode(stored_experiment(run).model, mode)
-    trained = load(run, _which(checkpoint), _warn)
+    trained = load(run, _which(checkpoint), warn)
     rows = open_dataset(trained.experiment.data, say).test
     shown = chosen.show(trained, rows, n, seed)
     for path in write(run.path / "samples", f"{mode}-step{trained.step}-seed{seed}-n{n}", shown):
@@ -251,50 +154,23 @@ def eval(
 ) -> None:
     """Measure a run on held-out images; writes eval/SPLIT.json into the run."""
     from aecli import runs
+    from aecli.data.dataset import open_dataset
+    from aecli.evaluate.record import evaluate_run
+    from aecli.launch import warn
+    from aecli.progress import say
     from aecli.restored import load
 
     if split not in ("test", "validation"):
         raise UsageError(f"--split {split}: there are test and validation")
     run = runs.find(runs_dir, run_name)
-    result = _evaluate(run, load(run, _which(checkpoint), _warn), split)
+    trained = load(run, _which(checkpoint), warn)
+    result = evaluate_run(run, trained, split, open_dataset(trained.experiment.data, say))
     if as_json:
         print(json.dumps(result, indent=2, allow_nan=False, ensure_ascii=False))
         return
     from aecli.tables import show_metrics
 
     show_metrics(run.id, result)
-
-
-def _evaluate(run: Run, trained: Any, split: str, dataset: Any = None) -> dict[str, Any]:
-    import jax
-
-    from aecli.data.dataset import open_dataset
-    from aecli.errors import DataError
-    from aecli.evaluate.batches import BATCH
-    from aecli.evaluate.run import evaluate
-    from aecli.files import write_json
-    from aecli.progress import say
-
-    experiment = trained.experiment
-    dataset = dataset or open_dataset(experiment.data, say)
-    if dataset.fingerprint != run.info()["data"]["fingerprint"]:
-        raise DataError(f"the data is not what run {run.id} was trained on: its fingerprint differs", "restore the data")
-    rows = dataset.split(split)
-    if not len(rows):
-        raise UsageError(f"run {run.id} has no validation split: data.validation is 0", "use --split test")
-    root = jax.random.key(experiment.seed)
-    metrics = evaluate(trained.model, trained.state, rows, experiment.data.binarize, root, trained.place)
-    protocol = {
-        "split": split,
-        "step": trained.step,
-        "binarize": experiment.data.binarize,
-        "seed": experiment.seed,
-        "batch": BATCH,
-        "fingerprint": dataset.fingerprint,
-    }
-    result = {name: {**metric.as_json(), "protocol": protocol} for name, metric in metrics.items()}
-    write_json(run.path / "eval" / f"{split}.json", result)
-    return result
 
 
 @app.command()
@@ -336,13 +212,14 @@ def show(run_name: RunName, as_json: Json = False, runs_dir: RunsDir = RUNS) -> 
 
 @app.command()
 def check(
-    configs: Annotated[list[Path], typer.Argument(metavar="CONFIG...", help="YAML files.")],
+    configs: Annotated[list[Path], typer.Argument(metavar="CONFIG", help="YAML files.")],
     sets: Sets = [],  # noqa: B006 (typer reads the default, nothing changes it)
     smoke: Annotated[
         bool, typer.Option("--smoke", help="Also train 2 steps, evaluate and sample, in a temporary place.")
     ] = False,
 ) -> None:
     """Validate configs, and with --smoke try them: what a CI would call."""
+    from aecli import launch
     from aecli.config import SettingError, load
 
     code = 0
@@ -350,7 +227,7 @@ def check(
         try:
             config = load(path, sets)
             try:
-                facts = _smoke(config) if smoke else _peek(config)
+                facts = launch.smoke(config) if smoke else launch.hold_against_data(config)
             except SettingError as error:
                 raise config.locate(error) from None
             print(f"{path}: ok ({config.experiment.model.variant}, {facts})", flush=True)
@@ -364,49 +241,6 @@ def check(
             code = code or known.code
     if code:
         raise typer.Exit(code)
-
-
-def _peek(config: Config) -> str:
-    """What can be told, and refused, without preparing data or compiling."""
-    from aecli.data.dataset import peek
-
-    experiment = config.experiment
-    spec = peek(experiment.data)
-    if spec is None:
-        return f"{experiment.data.name}, not yet prepared: the model was not held against the images"
-    return f"{experiment.data.name}, {_count(experiment, spec):,} parameters"
-
-
-def _smoke(config: Config) -> str:
-    import tempfile
-    import time
-
-    from aecli import runs
-    from aecli.data.dataset import open_dataset, subset
-    from aecli.progress import say
-    from aecli.restored import load
-    from aecli.sample import MODES, modes_of, write
-    from aecli.train import train
-
-    begun = time.monotonic()
-    full = config.experiment
-    dataset = subset(open_dataset(full.data, say), 2 * full.data.batch_size, 64)
-    two = {"steps": 2, "epochs": None, "eval_every": 1, "checkpoint_every": None}
-    experiment = full.model_copy(update={"train": full.train.model_copy(update=two)})
-    with tempfile.TemporaryDirectory(prefix="aecli-smoke-") as folder:
-        sizes = {split: len(dataset.split(split)) for split in ("train", "validation", "test")}
-        data = {"name": full.data.name, "spec": dataset.spec._asdict(), "sizes": sizes, "fingerprint": dataset.fingerprint}
-        from aecli.config import dump
-
-        run = runs.create(Path(folder), "smoke", config.text, dump(experiment), {"data": data})
-        with run.locked():
-            train(experiment, run, dataset, _warn)
-        trained = load(run, "last", _warn)
-        _evaluate(run, trained, "test", dataset)
-        modes = modes_of(trained.model)
-        for mode in modes:
-            write(run.path / "samples", mode, MODES[mode].show(trained, dataset.test, 4, 0))
-    return f"{full.data.name}, 2 steps, eval, {', '.join(modes)} in {time.monotonic() - begun:.1f} s"
 
 
 @app.command()
@@ -460,28 +294,6 @@ def data_prepare(
     sizes = f"{len(dataset.train) + len(dataset.validation):,} train and {len(dataset.test):,} test images"
     say(f"{name}: {sizes} of {'x'.join(map(str, dataset.spec.shape))}, fingerprint {dataset.fingerprint[:12]}")
     print(cache_root())
-
-
-def parameter_count(template: Any) -> int:
-    """The number of weights in a state: leaves below a `params`, of however many networks."""
-    from math import prod
-
-    from aecli.checkpoint import leaves
-
-    return sum(prod(leaf.shape) for path, leaf in leaves(template).items() if "params" in path.split("/"))
-
-
-def device_kind() -> str:
-    from aecli.mesh import local_devices
-
-    return str(local_devices()[0].device_kind)
-
-
-def _count(experiment: Any, spec: Any) -> int:
-    from aecli.mesh import placement
-    from aecli.train import state_template
-
-    return parameter_count(state_template(experiment, spec, 10**6, placement(1)))
 
 
 def _which(value: str) -> str:
