@@ -60,11 +60,12 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
+    rich_markup_mode=None,  # plain help: importing rich for its boxes would take longer than everything else that it shows
     help="Train, sample and compare autoencoders and their generative relatives from one YAML file.",
     epilog="Start with: aecli train configs/quickstart.yaml. RUN is a run's id, the start of one, or 'last'.",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-data_app = typer.Typer(no_args_is_help=True, help="List and prepare data sets.")
+data_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="List and prepare data sets.")
 app.add_typer(data_app, name="data")
 
 RunsDir = Annotated[Path, typer.Option("--runs-dir", envvar="AECLI_RUNS_DIR", help="Where run directories live.")]
@@ -127,7 +128,7 @@ def sample(
     checkpoint: Which = "best",
     runs_dir: RunsDir = RUNS,
 ) -> None:
-    """Draw pictures from a run: a labelled PNG grid and the arrays as npz. Prints their paths."""
+    """Draw pictures from a run. Writes a labelled PNG grid and the arrays as npz, and prints their paths."""
     from aecli import runs
     from aecli.data.dataset import open_dataset
     from aecli.launch import warn
@@ -152,7 +153,7 @@ def eval(
     as_json: Json = False,
     runs_dir: RunsDir = RUNS,
 ) -> None:
-    """Measure a run on held-out images; writes eval/SPLIT.json into the run."""
+    """Measure a run on held-out images. Writes eval/SPLIT.json into the run."""
     from aecli import runs
     from aecli.data.dataset import open_dataset
     from aecli.evaluate.record import evaluate_run
@@ -199,7 +200,7 @@ def runs(
 
 @app.command()
 def show(run_name: RunName, as_json: Json = False, runs_dir: RunsDir = RUNS) -> None:
-    """Tell everything about one run: its state, data, origin, config, numbers and pictures."""
+    """Tell everything about one run. Its state, data, origin, config, numbers and pictures."""
     from aecli import runs
     from aecli.tables import run_facts, show_run
 
@@ -218,7 +219,7 @@ def check(
         bool, typer.Option("--smoke", help="Also train 2 steps, evaluate and sample, in a temporary place.")
     ] = False,
 ) -> None:
-    """Validate configs, and with --smoke try them: what a CI would call."""
+    """Validate configs, and try them with --smoke. What a CI would call."""
     from aecli import launch
     from aecli.config import SettingError, load
 
@@ -245,7 +246,7 @@ def check(
 
 @app.command()
 def variants(as_json: Json = False) -> None:
-    """List the model families, what each can do and its settings."""
+    """List model families with abilities and settings."""
     from aecli.catalog import load
     from aecli.catalog import variants as names
     from aecli.core import abilities
