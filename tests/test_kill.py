@@ -16,7 +16,7 @@ from process import TINY, aecli, commits, started, wait_for
 
 from aecli import checkpoint
 
-KILLS = int(os.environ.get("AECLI_KILLS", "3"))
+KILLS = int(os.environ.get("AECLI_KILLS", "2"))
 STEPS = 4000
 CONFIG = (
     TINY.replace("steps: 40", f"steps: {STEPS}")
