@@ -82,6 +82,11 @@ def save(folder: Path, step: int, state: Any, extra: Mapping[str, Any]) -> None:
     write_json(folder / f"{step}.commit.json", manifest)
 
 
+def amend(folder: Path, step: int, extra: Mapping[str, Any]) -> None:
+    """Replaces what was saved beside the state of a committed step; its arrays stay as they are."""
+    write_json(folder / f"{step}.commit.json", {**_manifest(folder, step), "extra": extra})
+
+
 def retain(folder: Path, newest: int, best: int | None) -> None:
     """Removes all but the newest checkpoints and the best one, the commit file first. While somebody reads one, all stay
     until the next time."""

@@ -139,8 +139,7 @@ def sample(
     run = runs.find(runs_dir, run_name)
     chosen = check_mode(stored_experiment(run).model, mode)
     trained = load(run, _which(checkpoint), warn)
-    rows = open_dataset(trained.experiment.data, say).test
-    shown = chosen.show(trained, rows, n, seed)
+    shown = chosen.show(trained, lambda: open_dataset(trained.experiment.data, say).test, n, seed)
     for path in write(run.path / "samples", f"{mode}-step{trained.step}-seed{seed}-n{n}", shown):
         print(path)
 

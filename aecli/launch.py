@@ -88,7 +88,7 @@ def smoke(config: Config) -> str:
         evaluate_run(run, trained, "test", dataset)
         modes = modes_of(trained.model)
         for mode in modes:
-            write(run.path / "samples", mode, MODES[mode].show(trained, dataset.test, 4, 0))
+            write(run.path / "samples", mode, MODES[mode].show(trained, lambda: dataset.test, 4, 0))
     return f"{full.data.name}, 2 steps, eval, {', '.join(modes)} in {time.monotonic() - begun:.1f} s"
 
 

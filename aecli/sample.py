@@ -33,11 +33,12 @@ class Shown(NamedTuple):
 
 class Mode(NamedTuple):
     ability: str
-    show: Callable[[Trained, Rows, int, int], Shown]
+    show: Callable[[Trained, Callable[[], Rows], int, int], Shown]
+    """Takes the model, what opens the held-out images if they are needed, how many, and the seed."""
     help: str
 
 
-def prior(trained: Trained, rows: Rows, n: int, seed: int) -> Shown:
+def prior(trained: Trained, held_out: Callable[[], Rows], n: int, seed: int) -> Shown:
     """n draws from the model's distribution."""
     drawn = images.to_uint8(_sample(trained.model, trained.state, stream(jax.random.key(seed), Stream.SAMPLE), n))
     columns = _columns(n)
@@ -50,8 +51,9 @@ def _columns(n: int) -> int:
     return next((columns for columns in range(side, 2 * side) if n % columns == 0), side)
 
 
-def reconstruct(trained: Trained, rows: Rows, n: int, seed: int) -> Shown:
-    """n held-out images above their reconstructions, and the squared error of each."""
+def reconstruct(trained: Trained, held_out: Callable[[], Rows], n: int, seed: int) -> Shown:
+    """n held-out images above their reconstructions."""
+    rows = held_out()
     chosen = np.sort(np.random.Generator(np.random.Philox(seed)).permutation(len(rows))[:n])
     taken, labels = rows.take(chosen)
     few = ArrayRows(taken, labels)

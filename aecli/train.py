@@ -92,6 +92,7 @@ class Training:
         with Progress(self._steps, self._at.step) as progress:
             if self._is_eval(self._at.step) and self._at.evaluated != self._at.step:
                 self._evaluate(progress)  # a signal came while this was going on
+                self._save()
             while self._at.step < self._steps and not self._out_of_patience():
                 self._stop_if_asked()
                 step = self._at.step
@@ -191,7 +192,10 @@ class Training:
             "metrics_offset": run.metrics_size(),
             "key": {"impl": str(jax.random.key_impl(key)), "data": np.asarray(jax.random.key_data(key)).tolist()},
         }
-        checkpoint.save(run.checkpoints, at.step, self._state, extra)
+        if self._saved == at.step:
+            checkpoint.amend(run.checkpoints, at.step, extra)
+        else:
+            checkpoint.save(run.checkpoints, at.step, self._state, extra)
         checkpoint.retain(run.checkpoints, self._train.keep, at.best_step)
         self._saved = at.step
         run.set_state("running", step=at.step, best_step=at.best_step, best_value=at.best_value)
@@ -222,7 +226,10 @@ class Training:
         )
 
     def _check_monitor(self, template: Any) -> None:
-        """Raises SettingError for a monitor that the model does not report, before anything is trained."""
+        """Raises SettingError for a monitor that the model does not report, or that nothing feeds, before anything is trained."""
+        if self._train.patience is not None and not len(self._dataset.validation):
+            message = "patience watches the validation split, and data.validation is 0"
+            raise SettingError(("train", "patience"), "unsuitable", message, help="set data.validation, or leave patience out")
         batch = Batch.abstract(BATCH, self._spec)
         names = [*jax.eval_shape(self._model.evaluate, template, batch, self._root)]
         if self._train.monitor not in names:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import signal
 from pathlib import Path
@@ -15,7 +16,7 @@ from aecli.errors import CheckpointError, DivergedError, InterruptedRun
 from aecli.mesh import placement
 from aecli.signals import Signals
 from aecli.steps import advance, all_finite
-from aecli.train import state_template
+from aecli.train import Training, state_template
 
 VAE = "variant: vae, hidden: [12], latent: 3"
 DATA = dataset()
@@ -88,8 +89,6 @@ def test_a_monitor_that_does_not_exist_is_refused_before_training(tmp_path: Path
 
 def test_without_a_validation_split_the_last_checkpoint_is_the_one(tmp_path: Path) -> None:
     data = dataset(held_out=16)
-    import dataclasses
-
     data = dataclasses.replace(data, validation=data.validation.part(0, 0))
     run, _ = fit(tmp_path, experiment(VAE, "epochs: 2, log_every: 100"), data)
     assert [row["split"] for row in run.rows()] == ["train"]
@@ -118,9 +117,6 @@ def test_a_signal_ends_a_run_at_a_step_with_its_state_saved(tmp_path: Path, monk
     whole, _ = fit(tmp_path, e, DATA)
     run = new_run(tmp_path, e, DATA)
     evaluated = iter([17, 43, 99, 150, 250])
-
-    from aecli.train import Training
-
     stop = Training._stop_if_asked
     for number in evaluated:
 
@@ -167,6 +163,34 @@ def test_an_evaluation_that_a_signal_cut_is_done_at_the_resume(tmp_path: Path, m
     monkeypatch.setattr(module, "evaluate", real)
     go_on(run, e, DATA)
     assert [row["step"] for row in run.rows() if row["split"] == "validation"] == [3, 6, 9, 12]
+
+
+def test_the_last_evaluation_counts_even_if_a_signal_cut_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    e = experiment(VAE, "steps: 3, log_every: 100")
+    whole, _ = fit(tmp_path, e, DATA)
+    run, stop = new_run(tmp_path, e, DATA), Training._stop_if_asked
+
+    def asked(self):
+        if self.at.step == 3:
+            self._signals.received = signal.SIGINT
+        stop(self)
+
+    monkeypatch.setattr(Training, "_stop_if_asked", asked)
+    with pytest.raises(InterruptedRun):
+        go_on(run, e, DATA)
+    assert checkpoint.best_step(run.checkpoints) is None
+    monkeypatch.setattr(Training, "_stop_if_asked", stop)
+    go_on(run, e, DATA)
+    assert checkpoint.best_step(run.checkpoints) == 3 == run.recorded()["best_step"]
+    assert run.recorded()["best_value"] == whole.recorded()["best_value"]
+    assert digests(run.checkpoints, 3) == digests(whole.checkpoints, 3)
+
+
+def test_patience_needs_a_validation_split(tmp_path: Path) -> None:
+    data = dataclasses.replace(DATA, validation=DATA.validation.part(0, 0))
+    with pytest.raises(SettingError) as caught:
+        fit(tmp_path, experiment(VAE, "steps: 5, patience: 3"), data)
+    assert caught.value.path == ("train", "patience")
 
 
 def test_a_damaged_newest_checkpoint_is_passed_over_and_the_run_ends_with_the_same_bits(tmp_path: Path) -> None:
