@@ -56,10 +56,10 @@ def open_dataset(data: Data, say: Say = lambda line: None) -> Dataset:
     decoded = _decoded(data, say) if data.tier != "stream" else None
     if decoded is None:
         source = _source(data, say)
-        spec = Spec(*source.shape, source.classes)
-        train: Rows = StreamRows(source, "train", 0, source.sizes["train"])
-        test: Rows = StreamRows(source, "test", 0, source.sizes["test"])
-        tier, fingerprint = "stream", hashlib.sha256(source.identity.encode()).hexdigest()
+        spec = Spec(*source.origin.shape, source.origin.classes)
+        train: Rows = StreamRows(source, "train", 0, source.origin.sizes["train"])
+        test: Rows = StreamRows(source, "test", 0, source.origin.sizes["test"])
+        tier, fingerprint = "stream", hashlib.sha256(source.origin.identity.encode()).hexdigest()
     else:
         spec, train, test, fingerprint = decoded
         small = train.images.nbytes <= DEVICE_BYTES
@@ -107,7 +107,7 @@ def _decoded(data: Data, say: Say) -> tuple[Spec, ArrayRows, ArrayRows, str] | N
     request = {
         "format": _FORMAT,
         "name": data.name,
-        "identity": source.identity if source else None,
+        "identity": source.origin.identity if source else None,
         "size": data.size,
         "channels": data.channels,
         "test": data.test,
@@ -126,28 +126,28 @@ def _decoded(data: Data, say: Say) -> tuple[Spec, ArrayRows, ArrayRows, str] | N
 
 
 def _fits(source: Source, folder: Path) -> bool:
-    needed = sum(source.sizes.values()) * int(np.prod(source.shape))
+    needed = sum(source.origin.sizes.values()) * int(np.prod(source.origin.shape))
     return 2 * needed < shutil.disk_usage(folder).free
 
 
 def _decode(source: Source, folder: Path, name: str, say: Say) -> None:
     """Writes the arrays of both splits into a temporary folder that is moved into place when it is whole."""
-    say(f"decoding {sum(source.sizes.values()):,} images of {name} (once)")
+    say(f"decoding {sum(source.origin.sizes.values()):,} images of {name} (once)")
     for stale in folder.parent.glob(f".{folder.name}.tmp-*"):  # of a process that was killed; this one holds the lock
         shutil.rmtree(stale, ignore_errors=True)
     temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.tmp-", dir=folder.parent))
     try:
         files: dict[str, str] = {}
-        for split, n in source.sizes.items():
-            shape = (n, *source.shape)
+        for split, n in source.origin.sizes.items():
+            shape = (n, *source.origin.shape)
             images = np.lib.format.open_memmap(temporary / f"{split}.npy", "w+", np.uint8, shape)
             labels = np.empty(n, np.int32)
             for start in range(0, n, _CHUNK):
                 index = np.arange(start, min(start + _CHUNK, n))
                 chunk, labels[index] = source.read(split, index)
-                if chunk.shape[1:] != source.shape:
+                if chunk.shape[1:] != source.origin.shape:
                     raise DataError(
-                        f"images differ in size: the first is {source.shape}, one from {start} on is {chunk.shape[1:]}",
+                        f"images differ in size: the first is {source.origin.shape}, one from {start} on is {chunk.shape[1:]}",
                         "set data.size: [height, width] to resize",
                     )
                 images[index] = chunk
@@ -156,7 +156,7 @@ def _decode(source: Source, folder: Path, name: str, say: Say) -> None:
             for file in (f"{split}.npy", f"{split}_labels.npy"):
                 files[file] = sha256_file(temporary / file)
         fingerprint = hashlib.sha256("".join(files[name] for name in sorted(files)).encode()).hexdigest()
-        meta = {"shape": source.shape, "classes": source.classes, "files": files, "fingerprint": fingerprint}
+        meta = {"shape": source.origin.shape, "classes": source.origin.classes, "files": files, "fingerprint": fingerprint}
         write_json(temporary / "meta.json", meta)
         fsync_tree(temporary)
         shutil.rmtree(folder, ignore_errors=True)
@@ -202,7 +202,7 @@ def peek(data: Data) -> Spec | None:
     does not exist, DataError for own files that cannot be read."""
     if data.name in ("folder", "npz"):
         source = _source(data, lambda line: None)
-        return Spec(*source.shape, source.classes)
+        return Spec(*source.origin.shape, source.origin.classes)
     from aecli.data.tfds_source import declared
 
     shape, classes = declared(data.name, cache_root() / "tfds")

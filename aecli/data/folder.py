@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -13,7 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from aecli.config import Data
-from aecli.data.source import Images, Labels, Layout, fixed_shuffle, stack
+from aecli.data.source import Images, Labels, Layout, Origin, fixed_shuffle, stack
 from aecli.errors import DataError
 
 _SUFFIXES = (".png", ".jpg", ".jpeg")
@@ -39,9 +38,7 @@ class FolderSource:
             raise DataError(f"{root} holds no PNG or JPEG files")
         names = sorted({label for listed in files.values() for _, label in listed if label is not None})
         unlabelled = any(label is None for listed in files.values() for _, label in listed)
-        self._classes = 0 if unlabelled else len(names)
-        number = {name: -1 if unlabelled else i for i, name in enumerate(names)}
-        number[None] = -1  # pyright: ignore[reportArgumentType]
+        number = {} if unlabelled else {name: i for i, name in enumerate(names)}
         shuffled = {split: [listed[i] for i in fixed_shuffle(len(listed))] for split, listed in files.items()}
         if "test" not in shuffled:
             everything = shuffled["train"]
@@ -49,36 +46,20 @@ class FolderSource:
             shuffled = {"train": everything[:cut], "test": everything[cut:]}
         self._files = {split: [path for path, _ in listed] for split, listed in shuffled.items()}
         self._labels = {
-            split: np.array([number[label] for _, label in listed], np.int32)  # pyright: ignore[reportArgumentType]
-            for split, listed in shuffled.items()
+            split: np.array([number.get(label or "", -1) for _, label in listed], np.int32) for split, listed in shuffled.items()
         }
-        first = (self._files["train"] or self._files["test"])[0]
-        self._shape = self._decode(first).shape
-        self._digest = _digest(root, [path for listed in self._files.values() for path in listed])
-
-    @property
-    def shape(self) -> tuple[int, int, int]:
-        return self._shape[0], self._shape[1], self._shape[2]
-
-    @property
-    def classes(self) -> int:
-        return self._classes
-
-    @property
-    def sizes(self) -> Mapping[str, int]:
-        return {split: len(listed) for split, listed in self._files.items()}
-
-    @property
-    def identity(self) -> str:
-        return self._digest
+        self._first = (self._files["train"] or self._files["test"])[0]
+        height, width, channels = self._decode(self._first).shape
+        sizes = {split: len(listed) for split, listed in self._files.items()}
+        digest = _digest(root, [path for listed in self._files.values() for path in listed])
+        self.origin = Origin((height, width, channels), len(number), sizes, digest)
 
     def read(self, split: str, index: NDArray[np.int64]) -> tuple[Images, Labels]:
         paths = [self._files[split][i] for i in index]
         with ThreadPoolExecutor(os.cpu_count()) as pool:
             images = list(pool.map(self._decode, paths))
-        if images and images[0].shape != self._shape:
-            first = (self._files["train"] or self._files["test"])[0]
-            paths, images = [first, *paths], [self._decode(first), *images]
+        if images and images[0].shape != self.origin.shape:
+            paths, images = [self._first, *paths], [self._decode(self._first), *images]  # for the message
         return stack(images, lambda i: str(paths[i])), self._labels[split][index]
 
     def _decode(self, path: Path) -> Images:

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aecli.config import Data
-from aecli.data.source import Images, Labels, Layout, fixed_shuffle, stack
+from aecli.data.source import Images, Labels, Layout, Origin, fixed_shuffle, stack
 from aecli.errors import DataError
 
 MAX_BYTES = 16 * 2**30
@@ -37,27 +37,15 @@ class NpzSource:
             images, labels = images[kept], labels[kept]
         self._images_of = {"train": images, "test": test_images}
         self._labels_of = {"train": labels, "test": test_labels}
-        self._shape = self._layout.arrange_array(images[0], "image[0]").shape if len(images) else (0, 0, 0)
+        if not len(images):
+            raise DataError(f"{self._path} holds too few images to hold some out")
+        height, width, channels = self._layout.arrange_array(images[0], "image[0]").shape
         everything = np.concatenate([labels, test_labels])
-        self._classes = 0 if (everything < 0).any() else int(everything.max()) + 1
+        classes = 0 if (everything < 0).any() else int(everything.max()) + 1
         status = self._path.stat()
-        self._identity = f"{self._path.resolve()}:{status.st_size}:{status.st_mtime_ns}"
-
-    @property
-    def shape(self) -> tuple[int, int, int]:
-        return self._shape[0], self._shape[1], self._shape[2]
-
-    @property
-    def classes(self) -> int:
-        return self._classes
-
-    @property
-    def sizes(self) -> Mapping[str, int]:
-        return {split: len(images) for split, images in self._images_of.items()}
-
-    @property
-    def identity(self) -> str:
-        return self._identity
+        identity = f"{self._path.resolve()}:{status.st_size}:{status.st_mtime_ns}"
+        sizes = {split: len(array) for split, array in self._images_of.items()}
+        self.origin = Origin((height, width, channels), classes, sizes, identity)
 
     def read(self, split: str, index: NDArray[np.int64]) -> tuple[Images, Labels]:
         chosen = self._images_of[split][index]

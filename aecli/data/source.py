@@ -18,18 +18,19 @@ Say = Callable[[str], None]
 """Takes a line about something slow that begins."""
 
 
-class Source(Protocol):
+class Origin(NamedTuple):
     """`shape` is (height, width, channels); `classes` 0 where there are no labels; `sizes` the examples of `train` and
     `test`; `identity` a text that changes when the data does."""
 
+    shape: tuple[int, int, int]
+    classes: int
+    sizes: Mapping[str, int]
+    identity: str
+
+
+class Source(Protocol):
     @property
-    def shape(self) -> tuple[int, int, int]: ...
-    @property
-    def classes(self) -> int: ...
-    @property
-    def sizes(self) -> Mapping[str, int]: ...
-    @property
-    def identity(self) -> str: ...
+    def origin(self) -> Origin: ...
 
     def read(self, split: str, index: NDArray[np.int64]) -> tuple[Images, Labels]:
         """The examples at `index` of a split: uint8 [n, H, W, C] and int32 [n], -1 where there is no label. Raises DataError."""

@@ -26,7 +26,7 @@ from aecli.config import Data, SettingError
 from aecli.data import fashion
 from aecli.data.digits import Digits
 from aecli.data.shapes import Shapes
-from aecli.data.source import Images, Labels, Layout, Say, stack
+from aecli.data.source import Images, Labels, Layout, Origin, Say, stack
 from aecli.data.tfds_without_tf import without_tensorflow
 from aecli.errors import DataError, did_you_mean
 from aecli.files import exclusive
@@ -60,34 +60,20 @@ class TfdsSource:
             raise DataError(f"{self._name} has no split 'train', only {', '.join(splits)}")
         names = [name for name in ("train", "test") if name in splits]
         self._sources = {name: self._data_source(name) for name in names}
-        self._sizes = {name: int(splits[name].num_examples) for name in names}
+        sizes = {name: int(splits[name].num_examples) for name in names}
         self._offset = 0
         if "test" not in names:
-            held_out = max(1, round(data.test * self._sizes["train"]))
-            self._offset = self._sizes["train"] - held_out
-            self._sizes = {"train": self._offset, "test": held_out}
+            held_out = max(1, round(data.test * sizes["train"]))
+            self._offset = sizes["train"] - held_out
+            sizes = {"train": self._offset, "test": held_out}
         for name in names:
             expected = int(splits[name].num_examples)
             if len(self._sources[name]) != expected:
                 raise self._damaged(f"split '{name}' holds {len(self._sources[name])} of {expected} examples")
-        first, _ = self.read("train", np.zeros(1, np.int64))
-        self._shape = first.shape[1:]
-
-    @property
-    def shape(self) -> tuple[int, int, int]:
-        return self._shape[0], self._shape[1], self._shape[2]
-
-    @property
-    def classes(self) -> int:
-        return 0 if self._label is None else int(self._builder.info.features[self._label].num_classes)
-
-    @property
-    def sizes(self) -> Mapping[str, int]:
-        return self._sizes
-
-    @property
-    def identity(self) -> str:
-        return f"{self._builder.info.full_name}:{self._sizes}"
+        height, width, channels = self.read("train", np.zeros(1, np.int64))[0].shape[1:]
+        info = self._builder.info
+        classes = 0 if self._label is None else int(info.features[self._label].num_classes)
+        self.origin = Origin((height, width, channels), classes, sizes, f"{info.full_name}:{sizes}")
 
     def read(self, split: str, index: NDArray[np.int64]) -> tuple[Images, Labels]:
         if split == "test" and self._offset:
