@@ -19,12 +19,13 @@ $(VENV)/.installed: $(LOCK) pyproject.toml
 demo: setup
 	@set -e; \
 	run=$$($(BIN)/aecli train configs/quickstart.yaml); \
+	folder=$${AECLI_RUNS_DIR:-runs}/$$run; \
 	$(BIN)/aecli eval $$run; \
 	$(BIN)/aecli sample $$run; \
 	$(BIN)/aecli sample $$run --mode reconstruct; \
 	echo; \
-	echo "pictures  runs/$$run/samples/"; \
-	echo "numbers   runs/$$run/eval/test.json"; \
+	echo "pictures  $$folder/samples/"; \
+	echo "numbers   $$folder/eval/test.json"; \
 	echo "more      $(BIN)/aecli show $$run"
 
 test: setup

@@ -105,9 +105,10 @@ def train(
         raise UsageError("--name is for a new run, not for --resume")
     from aecli import launch, runs
     from aecli.config import SettingError, load
+    from aecli.data.dataset import check_name
 
     if config is not None:
-        loaded = load(config, sets)
+        loaded = load(config, sets, check_name)
         try:
             run = launch.start(loaded, sets, name or config.stem, runs_dir)
         except SettingError as error:
@@ -221,11 +222,12 @@ def check(
     """Validate configs, and try them with --smoke. What a CI would call."""
     from aecli import launch
     from aecli.config import SettingError, load
+    from aecli.data.dataset import check_name
 
     code = 0
     for path in configs:
         try:
-            config = load(path, sets)
+            config = load(path, sets, check_name)
             try:
                 facts = launch.smoke(config) if smoke else launch.hold_against_data(config)
             except SettingError as error:

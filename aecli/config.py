@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import types
 import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple, cast
 
@@ -157,13 +157,20 @@ def dump(experiment: Experiment) -> str:
     return yaml.safe_dump(_plain(experiment.model_dump()), sort_keys=False, default_flow_style=None, width=120)
 
 
-def load(path: Path, sets: Sequence[str] = ()) -> Config:
-    """Reads and validates a config. Raises ConfigError with every mistake, in line order."""
+CheckName = Callable[[str], None]
+
+
+def load(path: Path, sets: Sequence[str] = (), check_name: CheckName | None = None) -> Config:
+    """Reads and validates a config. Raises ConfigError with every mistake, in line order.
+
+    `check_name` raises SettingError for the name of a data set that there is not. It is asked only where there are other
+    mistakes to tell, since to know all names takes seconds; otherwise whoever opens the data will find out.
+    """
     text = yamlfile.read_text(path)
-    return parse(text, str(path), sets)
+    return parse(text, str(path), sets, check_name)
 
 
-def parse(text: str, name: str, sets: Sequence[str] = ()) -> Config:
+def parse(text: str, name: str, sets: Sequence[str] = (), check_name: CheckName | None = None) -> Config:
     """As `load`, from a text; `name` is what messages call it."""
     document = yamlfile.parse(text, name)
     problems = list(document.problems)
@@ -186,6 +193,13 @@ def parse(text: str, name: str, sets: Sequence[str] = ()) -> Config:
         problems.extend(_explain(error, data, document, overrides))
         experiment = None
     if problems or experiment is None:
+        block = data.get("data")
+        data_name = cast("dict[str, Any]", block).get("name") if isinstance(block, dict) else None
+        try:
+            if check_name is not None and isinstance(data_name, str):
+                check_name(data_name)
+        except SettingError as error:
+            problems.append(_at(document, overrides, error.path, error.rule, error.text, error.label, error.hint))
         raise ConfigError(problems)
     return Config(experiment, text, document, tuple(overrides))
 

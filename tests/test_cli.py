@@ -127,17 +127,18 @@ def test_runs_lists_and_filters_and_show_tells(place: Path) -> None:
     assert json.loads(aecli("show", "last", "--json", cwd=place).stdout)["state"] == "completed"
 
 
-def test_five_mistakes_are_five_messages_and_exit_2(place: Path) -> None:
+def test_each_mistake_is_a_message_with_its_place_and_exit_2(place: Path) -> None:
     bad = TINY.replace("seed: 0", "seed: -1").replace("batch_size", "batchsize").replace("latent: 3", "latent: x")
-    bad = bad.replace("1e-3", "0").replace("steps", "stepps")
+    bad = bad.replace("1e-3", "0").replace("steps", "stepps").replace("digits", "fashion_mnst")
     (place / "bad.yaml").write_text(bad)
     before = sorted((place / "runs").iterdir())
     for verb in ("train", "check"):
         done = aecli(verb, "bad.yaml", cwd=place)
         assert done.returncode == 2 and done.stdout == ""
         lines = [line for line in done.stderr.splitlines() if line.startswith("bad.yaml:")]
-        assert [int(line.split(":")[1]) for line in lines] == [1, 2, 3, 4, 5]
+        assert [int(line.split(":")[1]) for line in lines] == [1, 2, 2, 3, 4, 5]
         assert "Traceback" not in done.stderr and "did you mean 'batch_size'?" in done.stderr
+        assert "did you mean 'fashion_mnist'?" in done.stderr
     assert sorted((place / "runs").iterdir()) == before
 
 

@@ -197,6 +197,14 @@ def subset(dataset: Dataset, train: int, held_out: int) -> Dataset:
     )
 
 
+def check_name(name: str) -> None:
+    """Raises SettingError for the name of a data set that there is not."""
+    if name not in ("folder", "npz"):
+        from aecli.data import tfds_source
+
+        tfds_source.check_name(name)
+
+
 def peek(data: Data) -> Spec | None:
     """What the images look like, as far as that is known without preparing anything. Raises SettingError for a name that
     does not exist, DataError for own files that cannot be read."""

@@ -29,7 +29,7 @@ class Digits(tfds.core.GeneratorBasedBuilder):
             ),
             supervised_keys=("image", "label"),
             homepage="https://doi.org/10.24432/C50P49",
-            license="CC BY 4.0",
+            license="see aecli/data/embedded/LICENSE.md",
         )
 
     def _split_generators(self, dl_manager: Any) -> Any:

@@ -109,6 +109,19 @@ def names() -> tuple[str, ...]:
     return tuple(sorted({*tfds.list_builders(with_community_datasets=False), *BUILT_IN}))
 
 
+def check_name(name: str) -> None:
+    """Raises SettingError for a name, with or without `/config` and `:version`, that TFDS does not know."""
+    base = name.split("/")[0].split(":")[0]
+    if base not in (known := names()):
+        raise SettingError(
+            ("data", "name"),
+            "unknown-data",
+            f"there is no data set '{name}'",
+            did_you_mean(base, (*known, "folder", "npz")),
+            "`aecli data list` shows what there is; folder and npz read your own files",
+        )
+
+
 def declared(name: str, root: Path) -> tuple[tuple[Any, Any, Any], int]:
     """Image shape (None where images differ) and number of classes, as the builder declares them, prepared or not. Raises
     SettingError for a name that does not exist."""
@@ -119,18 +132,9 @@ def declared(name: str, root: Path) -> tuple[tuple[Any, Any, Any], int]:
 
 
 def _builder(name: str, root: Path) -> Any:
+    check_name(name)
     if name in BUILT_IN:
         return BUILT_IN[name](data_dir=str(root), file_format="array_record")
-    base = name.split("/")[0].split(":")[0]
-    known = names()
-    if base not in known:
-        raise SettingError(
-            ("data", "name"),
-            "unknown-data",
-            f"there is no data set '{name}'",
-            did_you_mean(base, (*known, "folder", "npz")),
-            "`aecli data list` shows what there is; folder and npz read your own files",
-        )
     try:
         with _quiet():
             return tfds.builder(name, data_dir=str(root), file_format="array_record")
