@@ -206,7 +206,7 @@ def parse(text: str, name: str, sets: Sequence[str] = (), check_name: CheckName 
 
 def check_model(experiment: Experiment, spec: Spec) -> None:
     """Raises SettingError where the model cannot serve the data."""
-    for objection in experiment.model.objections(spec):
+    for objection in experiment.model.objections(spec):  # the first is enough: the others may follow from it
         raise SettingError(("model", objection.key), "unsuitable", objection.message, help=objection.help)
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from aecli import checkpoint, provenance, runs
-from aecli.config import Config, Experiment, dump, parse
+from aecli.config import Config, Experiment, dump
 from aecli.data.dataset import Dataset, open_dataset, peek, subset
 from aecli.errors import DataError, RunError, UsageError
 from aecli.evaluate.record import evaluate_run
@@ -50,9 +50,7 @@ def resume(run: Run, sets: Sequence[str]) -> None:
         if flag.split("=")[0].strip() not in MAY_CHANGE:
             raise UsageError(f"--set {flag}: a resumed run keeps its settings; only {' and '.join(MAY_CHANGE)} may change")
     with run.locked():
-        experiment = stored_experiment(run)
-        if sets:
-            experiment = parse(run.resolved_config(), str(run.path / "config.resolved.yaml"), sets).experiment
+        experiment = stored_experiment(run, sets)
         recorded, about = run.recorded(), run.info()["data"]
         if recorded["state"] == "diverged":
             reason = f"run {run.id} diverged and would do so again: {recorded.get('reason')}"

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from aecli import checkpoint
 from aecli.config import Experiment, parse
 from aecli.core import Model, Spec
-from aecli.errors import AecliError, RunError
+from aecli.errors import ConfigError, RunError
 from aecli.evaluate.batches import BATCH
 from aecli.mesh import Placement, placement
 from aecli.runs import Run
@@ -26,14 +26,19 @@ class Trained(NamedTuple):
         return self.experiment.model
 
 
-def stored_experiment(run: Run) -> Experiment:
-    """The experiment that a run was started with. Raises RunError where its config cannot be read any more."""
+def stored_experiment(run: Run, sets: Sequence[str] = ()) -> Experiment:
+    """The experiment that a run was started with, changed by `sets`, its images in the tier that they were in then: that
+    `auto` chooses another, because the disk has more room now, must not make the data look different. Raises RunError where
+    the config cannot be read any more, ConfigError for a bad flag."""
+    name = str(run.path / "config.resolved.yaml")
     try:
-        return parse(run.resolved_config(), str(run.path / "config.resolved.yaml")).experiment
-    except RunError:
-        raise
-    except AecliError as error:
+        experiment = parse(run.resolved_config(), name).experiment
+    except ConfigError as error:
         raise RunError(f"run {run.id} has a config that this aecli does not read:\n{error.render()}") from None
+    if sets:
+        experiment = parse(run.resolved_config(), name, sets).experiment
+    data = experiment.data.model_copy(update={"tier": run.info()["data"]["tier"]})
+    return experiment.model_copy(update={"data": data})
 
 
 def load(run: Run, which: str, warn: Callable[[str], None]) -> Trained:

@@ -246,6 +246,19 @@ def test_other_data_than_the_run_was_trained_on_is_refused(place: Path) -> None:
     assert done.returncode == 3 and "fingerprint" in done.stderr
 
 
+def test_a_run_goes_on_in_the_tier_that_it_began_in(place: Path) -> None:
+    """A stream is known by its origin and a decoded cache by its bytes; `auto` may choose another tier another day."""
+    (place / "stream.yaml").write_text(
+        TINY.replace("name: digits", "name: digits, tier: stream").replace("steps: 40", "steps: 4")
+    )
+    run = aecli("train", "stream.yaml", "--runs-dir", "streamed", cwd=place).stdout.strip()
+    resolved = place / "streamed" / run / "config.resolved.yaml"
+    resolved.write_text(resolved.read_text().replace("tier: stream", "tier: auto"))
+    done = aecli("train", "--resume", run, "--set", "train.steps=6", "--runs-dir", "streamed", cwd=place)
+    assert done.returncode == 0, done.stderr
+    assert aecli("eval", run, "--runs-dir", "streamed", cwd=place).returncode == 0
+
+
 def test_a_complete_run_can_be_made_longer_and_nothing_else(place: Path) -> None:
     copy = place / "longer" / the_id(place)
     shutil.copytree(place / "runs" / the_id(place), copy)
