@@ -1,7 +1,8 @@
 """Checkpoints that survive kills, power cuts, bit flips and full disks.
 
 Orbax writes the arrays; `<step>.commit.json`, written after everything else is on the disk, makes them a checkpoint. It holds
-the size and SHA-256 of each file, and the path, shape, type and SHA-256 of each array, all of which a restore verifies.
+the size and SHA-256 of each file, the path, shape, type and SHA-256 of each array, and a checksum of itself, all of which a
+restore verifies.
 """
 
 from __future__ import annotations
@@ -79,12 +80,12 @@ def save(folder: Path, step: int, state: Any, extra: Mapping[str, Any]) -> None:
         ],
         "extra": extra,
     }
-    write_json(folder / f"{step}.commit.json", manifest)
+    write_json(folder / f"{step}.commit.json", _sealed(manifest))
 
 
 def amend(folder: Path, step: int, extra: Mapping[str, Any]) -> None:
     """Replaces what was saved beside the state of a committed step; its arrays stay as they are."""
-    write_json(folder / f"{step}.commit.json", {**_manifest(folder, step), "extra": extra})
+    write_json(folder / f"{step}.commit.json", _sealed({**_manifest(folder, step), "extra": extra}))
 
 
 def retain(folder: Path, newest: int, best: int | None) -> None:
@@ -200,15 +201,21 @@ def _write_arrays(target: Path, arrays: Mapping[str, Any]) -> None:
 def _manifest(folder: Path, step: int) -> dict[str, Any]:
     try:
         manifest = json.loads((folder / f"{step}.commit.json").read_bytes())
+        if not isinstance(manifest, dict) or manifest != _sealed(manifest) or manifest["step"] != step:
+            raise _Damaged("its commit file is not what was written")
         if manifest["schema"] != SCHEMA:
             raise CheckpointError(
                 f"checkpoint {step} has schema {manifest['schema']}, this aecli reads {SCHEMA}", "use the version that wrote it"
             )
-        if manifest["step"] != step or not isinstance(manifest["extra"], dict):
-            raise _Damaged("its commit file is not its own")
         return manifest
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise _Damaged(f"commit file: {error!r}") from None
+
+
+def _sealed(manifest: Mapping[str, Any]) -> dict[str, Any]:
+    """The manifest with the SHA-256 of the rest of itself, so that a flipped bit in it is found too."""
+    rest = {key: value for key, value in manifest.items() if key != "seal"}
+    return {**rest, "seal": hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()}
 
 
 def _read_arrays(folder: Path, step: int, manifest: Mapping[str, Any]) -> dict[str, Any]:
