@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from aecli.config import Binarize
 from aecli.core import Batch, Model, Spec
 from aecli.data.binarize import draw
-from aecli.data.feed import to_unit
+from aecli.data.feed import Chunk, to_unit
 from aecli.keys import Stream, stream
 
 
@@ -25,7 +25,7 @@ class Totals(NamedTuple):
 
 @partial(jax.jit, static_argnames=("model", "spec", "binarize"), donate_argnames=("state",))
 def advance(
-    model: Model, spec: Spec, binarize: Binarize, state: Any, chunk: Any, first: jax.Array, count: jax.Array, root: jax.Array
+    model: Model, spec: Spec, binarize: Binarize, state: Any, chunk: Chunk, first: jax.Array, count: jax.Array, root: jax.Array
 ) -> tuple[Any, Totals]:
     """Does steps `first` to `first + count - 1` on the batches of `chunk`.
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import time
 from math import inf, isnan
 from pathlib import Path
 
@@ -79,8 +78,7 @@ def test_what_is_refused_is_refused_at_its_place(text: str) -> None:
         parse(text, "x.yaml")
     first = caught.value.diagnostics[0]
     rule, line, column = REFUSED[text]
-    assert (first.rule, first.line) == (rule, line)
-    assert column in (first.column, 200)
+    assert (first.rule, first.line, first.column) == (rule, line, column)
 
 
 def test_problems_that_leave_the_rest_readable_are_told_and_the_rest_is_read() -> None:
@@ -93,14 +91,13 @@ def test_a_merge_key_is_a_key_like_any_other() -> None:
     assert parse("<<: {a: 1}", "x.yaml").data == {"<<": {"a": 1}}
 
 
+@pytest.mark.timeout(60)  # they would take far longer, and gigabytes, if they were let in
 def test_bombs_are_refused_at_once() -> None:
     merge = "a: &a {x: 1}\n" + "\n".join(f"k{i}: &k{i} {{<<: [*a, *a, *a]}}" for i in range(12))
     laughs = "a: &a [x, x, x, x, x, x, x, x, x]\n" + "\n".join(f"b{i}: &b{i} [*a, *a, *a, *a, *a, *a, *a]" for i in range(9))
-    begun = time.monotonic()
     for bomb in (merge, laughs, "[" * 100_000, "{a: " * 20_000, "- " * 50_000):
         with pytest.raises(ConfigError):
             parse(bomb, "x.yaml")
-    assert time.monotonic() - begun < 20  # they would take minutes and gigabytes if they were let in
 
 
 def test_a_very_long_integer_is_refused() -> None:

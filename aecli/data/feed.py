@@ -38,7 +38,7 @@ class Feed(Protocol):
     @property
     def most(self) -> int: ...
 
-    def chunk(self, step: int, count: int) -> Any:
+    def chunk(self, step: int, count: int) -> Chunk:
         """The batches of `count` steps from `step` on."""
         ...
 
