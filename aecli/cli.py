@@ -123,25 +123,42 @@ def train(
 @app.command()
 def sample(
     run_name: RunName,
-    mode: Annotated[str, typer.Option(help="prior, reconstruct.")] = "prior",
+    mode: Annotated[str, typer.Option(help="prior, reconstruct, complete.")] = "prior",
+    sampler: Annotated[
+        str | None, typer.Option(help="Draw codes from a distribution fitted to them: gaussian, gmm, vamp.")
+    ] = None,
+    components: Annotated[int | None, typer.Option(min=1, help="Of the sampler: 10 for gmm, 500 for vamp.")] = None,
     n: Annotated[int, typer.Option("-n", min=1, max=10_000, help="How many images.")] = 64,
     seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same picture.")] = 0,
     checkpoint: Which = "best",
     runs_dir: RunsDir = RUNS,
 ) -> None:
     """Draw pictures from a run. Writes a labelled PNG grid and the arrays as npz, and prints their paths."""
-    from aecli import runs
+    from aecli import latents, runs
     from aecli.data.dataset import open_dataset
     from aecli.launch import warn
     from aecli.progress import say
     from aecli.restored import load, stored_experiment
-    from aecli.sample import check_mode, write
+    from aecli.sample import check_mode, from_latent, write
 
+    if sampler is not None and mode != "prior":
+        raise UsageError("--sampler draws new images: leave --mode out")
+    if components is not None and sampler is None:
+        raise UsageError("--components is for --sampler")
     run = runs.find(runs_dir, run_name)
-    chosen = check_mode(stored_experiment(run).model, mode)
+    model = stored_experiment(run).model
+    chosen = check_mode(model, mode) if sampler is None else None
+    if sampler is not None:
+        latents.check(model, sampler)
     trained = load(run, _which(checkpoint), warn)
-    shown = chosen.show(trained, lambda: open_dataset(trained.experiment.data, say).test, n, seed)
-    for path in write(run.path / "samples", f"{mode}-step{trained.step}-seed{seed}-n{n}", shown):
+    data = trained.experiment.data
+    if chosen is not None:
+        shown, stem = chosen.show(trained, lambda: open_dataset(data, say).test, n, seed), mode
+    else:
+        assert sampler is not None
+        draw = latents.fitted(run.path / "samplers", trained, sampler, components, lambda: open_dataset(data, say).train, say)
+        shown, stem = from_latent(trained, draw, n, seed), f"{mode}-{sampler}{components or ''}"
+    for path in write(run.path / "samples", f"{stem}-step{trained.step}-seed{seed}-n{n}", shown):
         print(path)
 
 
@@ -305,7 +322,11 @@ def _which(value: str) -> str:
 
 
 def _plain(value: Any) -> Any:
-    return value if isinstance(value, (int, float, str, bool, type(None), list, tuple)) else str(value)
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    if hasattr(value, "model_dump"):
+        return value.model_dump()
+    return value if isinstance(value, (int, float, str, bool, type(None))) else str(value)
 
 
 def main() -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import types
 import typing
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -263,6 +262,8 @@ def _at(
         full = full[:-1]
         if full in document.keys:
             return document.diagnostic(document.keys[full], rule, message, label, help)
+        if full and isinstance(full[-1], int) and full in document.values:
+            return document.diagnostic(document.values[full], rule, message, label, help)
     return document.diagnostic(Mark(1, 1, 1), rule, message, label, help)
 
 
@@ -296,6 +297,13 @@ def _explain(error: ValidationError, data: Any, document: Document, overrides: S
             rule, message = "bad-value", f"'{name}' must be {expected}"
             if isinstance(item["input"], str):
                 label = did_you_mean(item["input"], [word.strip("' ") for word in expected.replace(" or ", ",").split(",")])
+        elif kind in ("union_tag_invalid", "union_tag_not_found"):
+            tag, names = str(context.get("tag", "")), [w.strip("' ") for w in str(context.get("expected_tags", "")).split(",")]
+            key = str(context["discriminator"]).strip("'")
+            path = (*path, key) if tag else path
+            rule = "bad-value"
+            message = f"'{name}': there is no {key} '{tag}'" if tag else f"'{name}' needs a '{key}'"
+            label, help = did_you_mean(tag, names) if tag else "", f"{key}: " + ", ".join(names) if tag else ""
         elif kind == "value_error":
             rule, message = "bad-value", f"'{name}': {context['error']}"
         else:
@@ -338,13 +346,15 @@ def _show(value: Any) -> str:
 
 
 def _real_path(loc: Sequence[str | int], data: Any) -> tuple[str | int, ...]:
-    """A pydantic location without the names of union members, which no file has."""
+    """A pydantic location without the names of union members and the places in lists that no file has."""
     path: list[str | int] = []
     for i, part in enumerate(loc):
         if isinstance(data, dict) and part in data:
             data = cast("dict[Any, Any]", data)[part]
         elif isinstance(data, tuple) and isinstance(part, int) and part < len(cast("tuple[Any, ...]", data)):
             data = cast("tuple[Any, ...]", data)[part]
+        elif isinstance(data, dict) and isinstance(part, int):
+            continue  # one mapping where a list may stand
         elif i + 1 < len(loc) or not isinstance(data, dict):
             continue  # a union member, such as 'float' of `float | 'learned'`
         path.append(part)
@@ -353,28 +363,45 @@ def _real_path(loc: Sequence[str | int], data: Any) -> tuple[str | int, ...]:
 
 def _class_at(path: Sequence[str | int], data: Any) -> type[BaseModel] | None:
     """The block class that a path leads to."""
-    cls: type[BaseModel] = Experiment
+    cls: type[BaseModel] | None = Experiment
+    candidates: list[type[BaseModel]] = []
     for part in path:
-        data = data.get(part) if isinstance(data, dict) else None
+        data = _inside(data, part)
         if cls is Experiment and part == "model":
             variant = data.get("variant") if isinstance(data, dict) else None
             if variant not in variants():
                 return None
             cls = load_variant(str(variant))
             continue
-        field = cls.model_fields.get(str(part))
-        candidates = [] if field is None else _members(field.annotation)
-        blocks = [c for c in candidates if isinstance(c, type) and issubclass(c, BaseModel)]
-        if not blocks:
-            return None
-        cls = blocks[0]
+        if isinstance(part, str):
+            field = None if cls is None else cls.model_fields.get(part)
+            candidates = [] if field is None else _blocks(field.annotation)
+        cls = _named(candidates, data)
     return cls
 
 
-def _members(annotation: Any) -> list[Any]:
-    if typing.get_origin(annotation) in (types.UnionType, typing.Union):
-        return list(typing.get_args(annotation))
-    return [annotation]
+def _inside(data: Any, part: str | int) -> Any:
+    """The value at a key or a position, None where there is none."""
+    if isinstance(data, dict):
+        return cast("dict[Any, Any]", data).get(part)
+    if isinstance(data, tuple) and isinstance(part, int):
+        return cast("tuple[Any, ...]", data)[part]
+    return None
+
+
+def _blocks(annotation: Any) -> list[type[BaseModel]]:
+    """The block classes that a type admits, alone, in a union or in a list."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [block for member in typing.get_args(annotation) for block in _blocks(member)]
+
+
+def _named(candidates: Sequence[type[BaseModel]], data: Any) -> type[BaseModel] | None:
+    """Of several block classes the one whose `name` the data gives."""
+    if len(candidates) < 2:
+        return candidates[0] if candidates else None
+    name = _inside(data, "name")
+    return next((c for c in candidates if name in typing.get_args(c.model_fields["name"].annotation)), None)
 
 
 def _plain(value: Any) -> Any:

@@ -16,6 +16,7 @@ from flax import nnx
 
 from aecli.frozen import Frozen
 from aecli.learner import Learner, Recipe
+from aecli.posteriors import Gaussian
 
 Values: TypeAlias = Mapping[str, jax.Array]
 """Metric name -> one value per example, [B] float32. The unit is in the name (`rate_nats`); `loss` is the objective."""
@@ -62,6 +63,17 @@ class Objection(NamedTuple):
     help: str
 
 
+def no_labels(spec: Spec) -> Iterable[Objection]:
+    """What a conditional model says of data without labels."""
+    if not spec.classes:
+        yield Objection("conditional", "the data has no labels to condition on", "set conditional: false, or label the data")
+
+
+def one_hot(label: jax.Array, classes: int) -> jax.Array:
+    """[B] int32 -> [B, classes] float32; zeros for -1, no label."""
+    return jax.nn.one_hot(label, classes)
+
+
 class Model(Frozen):
     """A model family and how it learns. Hyperparameters only: arrays live in the state, which `init` makes and every other
     method takes, a pytree of any type. All methods can be traced by jit with `self` static."""
@@ -74,6 +86,10 @@ class Model(Frozen):
     def objections(self, spec: Spec) -> Iterable[Objection]:
         """Why this model cannot serve such data, found before anything is compiled; none by default."""
         return ()
+
+    def corrupt(self, image: jax.Array, key: jax.Array) -> jax.Array:
+        """What the model is shown in place of a clean image, [B, H, W, C] -> the same; by default the image."""
+        return image
 
     @abstractmethod
     def init(self, key: jax.Array, spec: Spec, recipe: Recipe) -> Any:
@@ -118,17 +134,18 @@ class SingleLoss(Model):
 class Samples(Protocol):
     """Draws images from the model's distribution."""
 
-    def sample(self, state: Any, key: jax.Array, n: int) -> jax.Array:
-        """[n, H, W, C] float32 in [0, 1]."""
+    def sample(self, state: Any, key: jax.Array, label: jax.Array) -> jax.Array:
+        """One image per entry of `label` [n] int32, its class, which only conditional models heed: [n, H, W, C] float32 in
+        [0, 1]."""
         ...
 
 
 @runtime_checkable
 class Reconstructs(Protocol):
-    """Maps an image to what is left of it after the code."""
+    """Maps an image, or a corrupted one, to what is left of it after the code."""
 
-    def reconstruct(self, state: Any, image: jax.Array) -> jax.Array:
-        """[B, H, W, C] in [0, 1] -> the same."""
+    def reconstruct(self, state: Any, batch: Batch) -> jax.Array:
+        """[B, H, W, C] in [0, 1]."""
         ...
 
 
@@ -136,12 +153,66 @@ class Reconstructs(Protocol):
 class Encodes(Protocol):
     """Maps an image to a code."""
 
-    def encode(self, state: Any, image: jax.Array) -> jax.Array:
-        """[B, H, W, C] in [0, 1] -> [B, latent]; of a distribution over codes, its mean."""
+    def encode(self, state: Any, batch: Batch) -> jax.Array:
+        """[B, latent]; of a distribution over codes, its mean."""
         ...
 
 
-ABILITIES: Mapping[str, type] = {"samples": Samples, "reconstructs": Reconstructs, "encodes": Encodes}
+@runtime_checkable
+class Infers(Protocol):
+    """Maps an image to a distribution over codes."""
+
+    def posterior(self, state: Any, batch: Batch) -> Gaussian:
+        """q(z | x), whose mean is what `encode` gives."""
+        ...
+
+
+@runtime_checkable
+class Decodes(Protocol):
+    """Maps a code to an image."""
+
+    def decode(self, state: Any, code: jax.Array, label: jax.Array) -> jax.Array:
+        """[B, latent] as `encode` gives them, and [B] int32 classes -> [B, H, W, C] in [0, 1]."""
+        ...
+
+
+@runtime_checkable
+class Activates(Protocol):
+    """Has a code of units of which few are active."""
+
+    def active(self, state: Any, batch: Batch) -> jax.Array:
+        """Which units are, [B, units] bool."""
+        ...
+
+
+@runtime_checkable
+class Quantizes(Protocol):
+    """Has codes from a finite set, numbered from 0."""
+
+    def codes_of(self, state: Any, batch: Batch) -> jax.Array:
+        """The codes of each image, [B, n] int32."""
+        ...
+
+
+@runtime_checkable
+class Completes(Protocol):
+    """Draws the unknown part of an image given the rest."""
+
+    def complete(self, state: Any, key: jax.Array, batch: Batch, known: jax.Array) -> jax.Array:
+        """`known` [B, H, W, C] bool -> [B, H, W, C] in [0, 1], equal to `batch.image` where it is True."""
+        ...
+
+
+ABILITIES: Mapping[str, type] = {
+    "samples": Samples,
+    "reconstructs": Reconstructs,
+    "encodes": Encodes,
+    "infers": Infers,
+    "decodes": Decodes,
+    "activates": Activates,
+    "quantizes": Quantizes,
+    "completes": Completes,
+}
 
 
 def abilities(model: Model | type[Model]) -> tuple[str, ...]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any, Generic, Literal, NamedTuple, TypeVar, cast
 
 import jax
@@ -14,6 +14,7 @@ from flax import nnx
 from aecli.optimizers import Optimizer
 
 M = TypeVar("M")
+V = TypeVar("V")
 Precision = Literal["float32", "bfloat16"]
 
 
@@ -50,21 +51,35 @@ class Learner(Generic[M]):
         return cls(graphdef, recipe, params, opt_state, ema, jnp.zeros((), jnp.int32))
 
     def _merge(self, params: Any) -> M:
-        if self.recipe.precision == "bfloat16":
-            params = jax.tree.map(lambda p: p.astype(jnp.bfloat16), params)
-        return cast(M, nnx.merge(self.graphdef, params))
+        dtype = jnp.bfloat16 if self.recipe.precision == "bfloat16" else jnp.float32
+        return self._assemble(jax.tree.map(lambda p: p.astype(dtype), params))
+
+    def _assemble(self, params: Any) -> M:
+        """A network of its own: without the copy of the tree, to change it would change the learner."""
+        return cast(M, nnx.merge(self.graphdef, jax.tree.map(lambda p: p, params)))
 
     @property
     def net(self) -> M:
         """The network to evaluate and sample with: the averaged weights where there are any."""
         return self._merge(self.params if self.ema is None else self.ema)
 
-    def descend(
-        self, objective: Callable[[M], tuple[jax.Array, Mapping[str, jax.Array]]]
-    ) -> tuple[Learner[M], Mapping[str, jax.Array]]:
-        """One step down `objective(net) -> (scalar, values)`; returns the new learner and the values."""
+    @property
+    def current(self) -> M:
+        """The network that is being trained: the latest weights, not the averaged ones."""
+        return self._merge(self.params)
 
-        def of_params(params: Any) -> tuple[jax.Array, Mapping[str, jax.Array]]:
+    def adjust(self, change: Callable[[M], None], when: jax.Array | bool = True) -> Learner[M]:
+        """The learner after `change` has altered the network's parameters in place, outside of any gradient; the same one
+        where `when` is False. The averaged weights are left to follow."""
+        net = self._assemble(self.params)
+        change(net)
+        params = jax.tree.map(lambda new, old: jnp.where(when, new, old), nnx.state(net, nnx.Param), self.params)
+        return dataclasses.replace(self, params=params)
+
+    def descend(self, objective: Callable[[M], tuple[jax.Array, V]]) -> tuple[Learner[M], V]:
+        """One step down `objective(net) -> (scalar, anything)`; returns the new learner and the second."""
+
+        def of_params(params: Any) -> tuple[jax.Array, V]:
             return objective(self._merge(params))
 
         optimizer, steps, _ = self.recipe

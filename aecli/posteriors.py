@@ -1,7 +1,8 @@
-"""Approximate posteriors q(z | x), and what they cost in nats."""
+"""Distributions over codes: approximate posteriors q(z | x) and priors p(z), in nats."""
 
 from __future__ import annotations
 
+from math import log, pi
 from typing import NamedTuple
 
 import jax
@@ -24,6 +25,34 @@ class Gaussian(NamedTuple):
         """One reparameterized code per example (Kingma & Welling 2014, section 2.4)."""
         return self.mean + jnp.exp(self.log_sigma) * jax.random.normal(key, self.mean.shape)
 
+    def log_prob(self, code: jax.Array) -> jax.Array:
+        """[B, latent] -> [B]."""
+        z = (code - self.mean) * jnp.exp(-self.log_sigma)
+        return -(0.5 * z**2 + self.log_sigma + 0.5 * log(2 * pi)).sum(axis=-1)
+
+    def mixture_log_prob(self, code: jax.Array) -> jax.Array:
+        """log of the average density of these B Gaussians at other codes, [N, latent] -> [N]."""
+        precision = jnp.exp(-2 * self.log_sigma)
+        # The square is expanded so that all pairs are products of matrices.
+        square = code**2 @ precision.T - 2 * code @ (self.mean * precision).T + (self.mean**2 * precision).sum(-1)[None]
+        each = -0.5 * square - (self.log_sigma + 0.5 * log(2 * pi)).sum(-1)[None]
+        return jax.nn.logsumexp(each, axis=1) - log(len(self.mean))
+
+    def repeat(self, n: int) -> Gaussian:
+        """n copies of the batch, one after the other."""
+        return Gaussian(jnp.tile(self.mean, (n, 1)), jnp.tile(self.log_sigma, (n, 1)))
+
+    def kl_to(self, prior: Gaussian) -> jax.Array:
+        """KL(self || prior) per latent dimension, [B, latent] nats."""
+        scaled = (self.mean - prior.mean) * jnp.exp(-prior.log_sigma)
+        shrink = self.log_sigma - prior.log_sigma
+        return 0.5 * (scaled**2 + jnp.exp(2 * shrink) - 1) - shrink
+
     def kl_to_standard_normal(self) -> jax.Array:
         """KL(q || N(0, I)) per latent dimension, [B, latent] nats (Kingma & Welling 2014, appendix B)."""
         return 0.5 * (self.mean**2 + jnp.exp(2 * self.log_sigma) - 1) - self.log_sigma
+
+
+def standard_normal_log_prob(code: jax.Array) -> jax.Array:
+    """log N(code; 0, I), [B, latent] -> [B] nats."""
+    return -0.5 * (code**2 + log(2 * pi)).sum(axis=-1)

@@ -17,6 +17,7 @@ from aecli.train import state_template
 
 class Trained(NamedTuple):
     experiment: Experiment
+    spec: Spec
     state: Any
     step: int
     place: Placement
@@ -46,7 +47,8 @@ def load(run: Run, which: str, warn: Callable[[str], None]) -> Trained:
     experiment = stored_experiment(run)
     info = run.info()["data"]
     place = placement(BATCH)
-    template = state_template(experiment, Spec(**info["spec"]), info["sizes"]["train"], place)
+    spec = Spec(**info["spec"])
+    template = state_template(experiment, spec, info["sizes"]["train"], place)
     known = checkpoint.steps(run.checkpoints)
     if not known:
         raise RunError(f"run {run.id} has no checkpoint yet, it is {run.state()}", "train it for longer")
@@ -57,4 +59,4 @@ def load(run: Run, which: str, warn: Callable[[str], None]) -> Trained:
         raise RunError(f"run {run.id} has no checkpoint any more")
     if restored.step != wanted:
         warn(f"using step {restored.step} instead of {wanted}")
-    return Trained(experiment, restored.state, restored.step, place)
+    return Trained(experiment, spec, restored.state, restored.step, place)

@@ -10,12 +10,13 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from PIL import Image
 
-from aecli import images
+from aecli import images, latents
 from aecli.catalog import variants_that
-from aecli.core import ABILITIES, Model, abilities
+from aecli.core import ABILITIES, Batch, Model, abilities
 from aecli.data.rows import ArrayRows, Rows
 from aecli.errors import UsageError, did_you_mean
 from aecli.evaluate.batches import batches
@@ -40,9 +41,24 @@ class Mode(NamedTuple):
 
 def prior(trained: Trained, held_out: Callable[[], Rows], n: int, seed: int) -> Shown:
     """n draws from the model's distribution."""
-    drawn = images.to_uint8(_sample(trained.model, trained.state, stream(jax.random.key(seed), Stream.SAMPLE), n))
-    columns = _columns(n)
-    return Shown(images.grid([drawn[i : i + columns] for i in range(0, n, columns)]), {"image": drawn})
+    key = stream(jax.random.key(seed), Stream.SAMPLE)
+    return _draws(trained, n, lambda label: _sample(trained.model, trained.state, key, label))
+
+
+def from_latent(trained: Trained, draw: Callable[[jax.Array, int], jax.Array], n: int, seed: int) -> Shown:
+    """n codes of a fitted sampler, decoded."""
+    code = draw(stream(jax.random.key(seed), Stream.SAMPLE), n)
+    return _draws(trained, n, lambda label: _decode(trained.model, trained.state, code, label))
+
+
+def _draws(trained: Trained, n: int, draw: Callable[[jax.Array], jax.Array]) -> Shown:
+    """Images for n labels: of a conditional model a column a class, as far as the picture goes."""
+    classes = trained.spec.classes if getattr(trained.model, "conditional", False) else 0
+    label = jnp.arange(n) % max(1, classes)
+    drawn = images.to_uint8(draw(label))
+    columns = min(n, classes) or _columns(n)
+    arrays = {"image": drawn, **({"label": np.asarray(label)} if classes else {})}
+    return Shown(images.grid([drawn[i : i + columns] for i in range(0, n, columns)]), arrays)
 
 
 def _columns(n: int) -> int:
@@ -52,28 +68,47 @@ def _columns(n: int) -> int:
 
 
 def reconstruct(trained: Trained, held_out: Callable[[], Rows], n: int, seed: int) -> Shown:
-    """n held-out images above their reconstructions."""
-    rows = held_out()
+    """n held-out images, what the model is shown of them if it is not all, and their reconstructions."""
+    parts: list[Any] = []
+    for batch, key, real in _some(trained, held_out(), n, seed):
+        parts.append([np.asarray(x)[:real] for x in _reconstruct(trained.model, trained.state, batch, key)])
+    names = ["image", "corrupted", "reconstruction"] if len(parts[0]) == 3 else ["image", "reconstruction"]
+    return _above_each_other(names, parts)
+
+
+def complete(trained: Trained, held_out: Callable[[], Rows], n: int, seed: int) -> Shown:
+    """The upper half of n held-out images, and what the model draws below it."""
+    parts: list[Any] = []
+    for batch, key, real in _some(trained, held_out(), n, seed):
+        height = batch.image.shape[1]
+        known = jnp.broadcast_to((jnp.arange(height) < height // 2)[None, :, None, None], batch.image.shape)
+        made = _complete(trained.model, trained.state, key, batch, known)
+        given = jnp.where(known, batch.image, 0.5)
+        parts.append([np.asarray(x)[:real] for x in (batch.image, given, made)])
+    return _above_each_other(["image", "given", "completion"], parts)
+
+
+def _some(trained: Trained, rows: Rows, n: int, seed: int) -> Any:
+    """Batches of n images chosen by the seed."""
     chosen = np.sort(np.random.Generator(np.random.Philox(seed)).permutation(len(rows))[:n])
-    taken, labels = rows.take(chosen)
-    few = ArrayRows(taken, labels)
-    original, made = [], []
-    binarize = trained.experiment.data.binarize
-    for batch, _, real in batches(few, binarize, jax.random.key(seed), trained.place):
-        original.append(np.asarray(batch.image)[:real])
-        made.append(np.asarray(_reconstruct(trained.model, trained.state, batch.image))[:real])
-    x, y = images.to_uint8(np.concatenate(original)), images.to_uint8(np.concatenate(made))
-    columns = min(len(x), 12)
+    return batches(ArrayRows(*rows.take(chosen)), trained.experiment.data.binarize, jax.random.key(seed), trained.place)
+
+
+def _above_each_other(names: list[str], parts: list[Any]) -> Shown:
+    """Batches of images of each name, in lines of at most 12."""
+    arrays = [images.to_uint8(np.concatenate(part)) for part in zip(*parts, strict=True)]
     lines: list[Any] = []
-    for i in range(0, len(x), columns):
-        lines += [x[i : i + columns], y[i : i + columns]]
-    picture = images.grid(lines, ["original", "reconstruction"] * (len(lines) // 2))
-    return Shown(picture, {"image": x, "reconstruction": y, "index": chosen})
+    columns = min(len(arrays[0]), 12)
+    for i in range(0, len(arrays[0]), columns):
+        lines += [array[i : i + columns] for array in arrays]
+    picture = images.grid(lines, names * (len(lines) // len(names)))
+    return Shown(picture, dict(zip(names, arrays, strict=True)))
 
 
 MODES: Mapping[str, Mode] = {
     "prior": Mode("samples", prior, "draws from the model's distribution"),
     "reconstruct": Mode("reconstructs", reconstruct, "test images and what is left of them after the code"),
+    "complete": Mode("completes", complete, "the upper half of test images, and what the model draws below it"),
 }
 
 
@@ -89,11 +124,14 @@ def check_mode(model: Model, name: str) -> Mode:
         raise UsageError(f"there is no mode '{name}'", did_you_mean(name, MODES) or "modes: " + ", ".join(MODES))
     mode = MODES[name]
     if not isinstance(model, ABILITIES[mode.ability]):
-        can = modes_of(model)
+        can, latent = modes_of(model), latents.fits(model)
         raise UsageError(
             f"variant '{model.variant}' cannot do --mode {name}: it has not the ability '{mode.ability}'",
-            (f"it can do --mode {' and --mode '.join(can)}; " if can else "")
-            + f"variants that can: {', '.join(variants_that(mode.ability))}",
+            "; ".join(
+                [f"it can do --mode {' and --mode '.join(can)}"] * bool(can)
+                + [f"its codes can be drawn with --sampler {' or '.join(latent)}"] * (name == "prior" and bool(latent))
+                + [f"variants that can: {', '.join(variants_that(mode.ability))}"]
+            ),
         )
     return mode
 
@@ -109,11 +147,24 @@ def write(folder: Path, stem: str, shown: Shown) -> tuple[Path, Path]:
     return picture, arrays
 
 
-@partial(jax.jit, static_argnames=("model", "n"))
-def _sample(model: Any, state: Any, key: jax.Array, n: int) -> jax.Array:
-    return model.sample(state, key, n)
+@partial(jax.jit, static_argnames=("model",))
+def _sample(model: Any, state: Any, key: jax.Array, label: jax.Array) -> jax.Array:
+    return model.sample(state, key, label)
 
 
 @partial(jax.jit, static_argnames=("model",))
-def _reconstruct(model: Any, state: Any, image: jax.Array) -> jax.Array:
-    return model.reconstruct(state, image)
+def _decode(model: Any, state: Any, code: jax.Array, label: jax.Array) -> jax.Array:
+    return model.decode(state, code, label)
+
+
+@partial(jax.jit, static_argnames=("model",))
+def _reconstruct(model: Any, state: Any, batch: Batch, key: jax.Array) -> list[jax.Array]:
+    """The image, what the model is shown if that is another, and the reconstruction."""
+    shown = model.corrupt(batch.image, key)
+    made = model.reconstruct(state, batch._replace(image=shown))
+    return [batch.image, made] if shown is batch.image else [batch.image, shown, made]
+
+
+@partial(jax.jit, static_argnames=("model",))
+def _complete(model: Any, state: Any, key: jax.Array, batch: Batch, known: jax.Array) -> jax.Array:
+    return model.complete(state, key, batch, known)

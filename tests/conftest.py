@@ -1,11 +1,12 @@
-"""Shared by all tests: four virtual devices, strict broadcasting, a data folder of their own."""
+"""Shared by all tests: four virtual devices, strict broadcasting, a data folder of their own. XLA optimizes little: these
+programs are compiled often and run once."""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
 
-os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=4"
+os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=4 --xla_backend_optimization_level=0"
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 
 import jax

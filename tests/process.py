@@ -24,7 +24,8 @@ ENDLESS = TINY.replace("steps: 40", "steps: 10000000").replace("checkpoint_every
 def environment(**more: str) -> dict[str, str]:
     """As a user's shell has it: one device, whatever the tests themselves run on."""
     env = {k: v for k, v in os.environ.items() if k not in ("XLA_FLAGS", "AECLI_RUNS_DIR")}
-    return env | {"COLUMNS": "200", "NO_COLOR": "1"} | more
+    quick = {"XLA_FLAGS": "--xla_backend_optimization_level=0"}  # what is compiled here runs for a moment
+    return env | {"COLUMNS": "200", "NO_COLOR": "1"} | quick | more
 
 
 def aecli(*arguments: Any, cwd: Path, **env: str) -> subprocess.CompletedProcess[str]:

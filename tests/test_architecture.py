@@ -34,6 +34,9 @@ def ours(path: Path) -> set[str]:
 def test_a_model_knows_no_other_model_and_nothing_of_the_runner(path: Path) -> None:
     allowed = (
         "aecli.core",
+        "aecli.corruptions",
+        "aecli.discrete",
+        "aecli.quantizers",
         "aecli.learner",
         "aecli.nets",
         "aecli.likelihoods",
@@ -50,7 +53,21 @@ def test_a_net_knows_only_nets(path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["core", "learner", "optimizers", "likelihoods", "posteriors", "frozen", "errors", "files", "yamlfile"]
+    "name",
+    [
+        "core",
+        "corruptions",
+        "discrete",
+        "errors",
+        "files",
+        "frozen",
+        "learner",
+        "likelihoods",
+        "optimizers",
+        "posteriors",
+        "quantizers",
+        "yamlfile",
+    ],
 )
 def test_the_foundation_knows_nothing_above_it(name: str) -> None:
     above = (

@@ -71,13 +71,23 @@ def test_train_prints_the_id_alone_and_leaves_a_whole_run(place: Path) -> None:
     assert sum(int(np.prod(leaf["shape"])) for leaf in leaves if leaf["path"].startswith("params/")) == info["parameters"]
 
 
+def test_codes_can_be_drawn_from_a_fitted_distribution(place: Path) -> None:
+    first = aecli("sample", "last", "--sampler", "gmm", "--components", "2", "-n", "6", cwd=place)
+    assert first.returncode == 0, first.stderr
+    picture, arrays = (Path(line) for line in first.stdout.split())
+    assert picture.name == "prior-gmm2-step40-seed0-n6.png" and "fitting gmm with 2 components" in first.stderr
+    assert np.load(place / arrays)["image"].shape == (6, 8, 8, 1)
+    second = aecli("sample", "last", "--sampler", "gnm", cwd=place)
+    assert second.returncode == 2 and "did you mean 'gmm'" in second.stderr
+
+
 def test_eval_prints_what_it_writes_and_twice_the_same(place: Path) -> None:
     first, second = aecli("eval", "last", "--json", cwd=place), aecli("eval", the_id(place)[:8], "--json", cwd=place)
     assert first.returncode == second.returncode == 0, first.stderr
     assert first.stdout == second.stdout
     result = json.loads(first.stdout)
     assert result == json.loads((place / "runs" / the_id(place) / "eval" / "test.json").read_text())
-    assert set(result) == {"loss", "distortion_nats", "rate_nats", "mse", "psnr_db"}
+    assert set(result) == {"loss", "distortion_nats", "rate_nats", "mse", "psnr_db", "explained_variance"}
     assert result["loss"]["n"] == 297 and result["loss"]["unit"] == "nats" and result["loss"]["standard_error"] > 0
     assert result["loss"]["value"] == pytest.approx(result["distortion_nats"]["value"] + result["rate_nats"]["value"], rel=1e-5)
     assert result["loss"]["protocol"]["split"] == "test"
@@ -211,8 +221,8 @@ def test_check_and_its_smoke_test_leave_nothing(place: Path) -> None:
 def test_variants_and_data_list(place: Path) -> None:
     facts = json.loads(aecli("variants", "--json", cwd=place).stdout)
     by_name = {fact["variant"]: fact for fact in facts}
-    assert by_name["vae"]["abilities"] == ["samples", "reconstructs", "encodes"]
-    assert by_name["bottleneck"]["abilities"] == ["reconstructs", "encodes"]
+    assert by_name["vae"]["abilities"] == ["samples", "reconstructs", "encodes", "infers", "decodes"]
+    assert by_name["bottleneck"]["abilities"] == ["reconstructs", "encodes", "decodes"]
     assert by_name["vae"]["settings"]["latent"] == 20
     listed = aecli("data", "list", cwd=place).stdout
     assert "digits" in listed and "prepared" in listed and os.environ["AECLI_DATA_DIR"] in listed

@@ -51,7 +51,8 @@ def test_a_message_shows_the_line_a_caret_and_the_nearest_name() -> None:
         "demo.yaml:3:34: error[unknown-key]: 'hiden' is not a setting of 'model'\n"
         "  3 | model: {variant: vae, latent: 4, hiden: [16]}\n"
         "    |                                  ^^^^^ did you mean 'hidden'?\n"
-        "  help: allowed: variant, net, hidden, latent, likelihood, sigma, beta, kl_warmup, free_bits"
+        "  help: allowed: variant, net, hidden, latent, likelihood, sigma, beta, samples, "
+        "kl_warmup, free_bits, prior, pseudo_inputs, conditional, corruption"
     )
 
 
@@ -164,3 +165,36 @@ def test_no_mutation_of_a_config_escapes_as_another_error(data: st.DataObject) -
         parse("".join(text), "mutated.yaml")
     except ConfigError as error:
         assert error.render()
+
+
+def test_a_mistake_in_one_of_several_corruptions_is_found_where_it_is() -> None:
+    text = """\
+data: {name: digits}
+model:
+  variant: denoising
+  corruption:
+    - {name: gausian, sigma: 0.2}
+    - {name: block, sise: 2}
+    - {p: 0.5}
+    - {name: masking, p: 3}
+train: {steps: 1}
+"""
+    with pytest.raises(ConfigError) as caught:
+        parse(text, "c.yaml")
+    found = [(d.line, d.column, d.message, d.label) for d in caught.value.diagnostics]
+    assert found == [
+        (5, 14, "'model.corruption.0': there is no name 'gausian'", "did you mean 'gaussian'?"),
+        (6, 7, "'model.corruption.1.size' is missing", ""),
+        (6, 21, "'sise' is not a setting of 'model.corruption.1'", "did you mean 'size'?"),
+        (7, 7, "'model.corruption.2' needs a 'name'", ""),
+        (8, 26, "'model.corruption.3.p': must be at most 1.0, not 3", ""),
+    ]
+
+
+def test_one_corruption_needs_no_list() -> None:
+    def model(corruption: str) -> object:
+        return parse(
+            f"data: {{name: digits}}\nmodel: {{variant: denoising, corruption: {corruption}}}\ntrain: {{steps: 1}}\n", "c"
+        ).experiment.model
+
+    assert model("{name: masking, p: 0.2}") == model("[{name: masking, p: 0.2}]")

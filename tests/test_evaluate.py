@@ -48,13 +48,25 @@ def test_an_evaluation_equals_a_plain_computation() -> None:
     state = _init(e, data.spec, 48, placement(16))
     metrics = evaluate(e.model, state, data.test, "none", jax.random.key(0), placement(BATCH))
     image = data.test.images / np.float32(255)
-    made = np.asarray(e.model.reconstruct(state, image))
+    made = np.asarray(e.model.reconstruct(state, Batch(image, data.test.labels, np.ones(300, bool))))
     error = ((made - image) ** 2).reshape(300, -1).mean(1)
     assert metrics["mse"].value == pytest.approx(error.mean(), rel=1e-5)
     assert metrics["mse"].standard_error == pytest.approx(error.std(ddof=1) / np.sqrt(300), rel=1e-4)
     assert metrics["loss"].value == pytest.approx(error.mean() * 64 / 2, rel=1e-5)
     assert metrics["psnr_db"].value == pytest.approx(-10 * np.log10(error.mean()), rel=1e-5)
     assert metrics["loss"].n == 300
+
+
+def test_a_model_of_corrupted_images_is_held_to_the_clean_ones() -> None:
+    e = experiment("variant: denoising, net: mlp, hidden: [12], corruption: {name: gaussian, sigma: 0.25}")
+    data = dataset(held_out=300)
+    state = _init(e, data.spec, 48, placement(16))
+    metrics = evaluate(e.model, state, data.test, "none", jax.random.key(0), placement(BATCH))
+    assert metrics["corrupted_psnr_db"].value == pytest.approx(-20 * np.log10(0.25), abs=0.1)
+    assert metrics["clipped_psnr_db"].value > metrics["corrupted_psnr_db"].value + 0.5
+    assert metrics["mse"].value == pytest.approx(10 ** (-metrics["psnr_db"].value / 10), rel=1e-5)
+    again = evaluate(e.model, state, data.test, "none", jax.random.key(0), placement(BATCH))
+    assert again == metrics, "the corruption of an evaluation is fixed"
 
 
 def test_two_evaluations_are_equal_and_a_fresh_draw_is_fresh() -> None:
@@ -72,7 +84,7 @@ def test_a_poll_may_stop_an_evaluation() -> None:
     e = experiment("variant: vae, hidden: [12], latent: 3")
     data = dataset(held_out=600)
     state = _init(e, data.spec, 48, placement(16))
-    seen: list[Batch] = []
+    seen: list[int] = []
 
     def poll() -> None:
         seen.append(0)

@@ -28,7 +28,8 @@ def test_a_linear_autoencoder_reaches_the_pca_optimum(tmp_path: Path) -> None:
     )  # fmt: skip
     _, training = fit(tmp_path, e, data)
     state = training.state
-    made = np.asarray(e.model.reconstruct(state, jnp.asarray(pixels.reshape(-1, 8, 8, 1), jnp.float32)))
+    image = jnp.asarray(pixels.reshape(-1, 8, 8, 1), jnp.float32)
+    made = np.asarray(e.model.reconstruct(state, Batch(image, jnp.zeros(256, jnp.int32), jnp.ones(256, bool))))
     reached = ((made.reshape(256, -1) - pixels) ** 2).mean()
     assert best * (1 - 1e-5) <= reached <= best * 1.001
 
@@ -72,6 +73,7 @@ def test_a_learned_sigma_settles_at_the_root_of_the_mean_squared_error(tmp_path:
     model, state = e.model, training.state
     image = jnp.asarray(data.train.images / np.float32(255))
     net = state.net
-    errors = [float(jnp.mean((net.decoder(net.posterior(image).sample(jax.random.key(i))) - image) ** 2)) for i in range(20)]
+    posterior = net.posterior(image, jnp.asarray(data.train.labels))
+    errors = [float(jnp.mean((net.decoder(posterior.sample(jax.random.key(i))) - image) ** 2)) for i in range(20)]
     assert isinstance(model, VAE)
     assert float(jnp.exp(net.log_sigma[...])) == pytest.approx(np.sqrt(np.mean(errors)), rel=0.05)

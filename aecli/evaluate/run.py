@@ -8,9 +8,9 @@ from typing import Any
 import jax
 
 from aecli.config import Binarize
-from aecli.core import Model, Reconstructs
+from aecli.core import Activates, Model, Quantizes, Reconstructs
 from aecli.data.rows import Rows
-from aecli.evaluate import objective, reconstruction
+from aecli.evaluate import codebook, objective, reconstruction, sparsity
 from aecli.evaluate.metric import Metric
 from aecli.mesh import Placement
 
@@ -26,6 +26,7 @@ def evaluate(
 ) -> dict[str, Metric]:
     """Name -> metric. `poll` is called before each batch and may raise."""
     metrics = objective.measure(model, state, rows, binarize, root, place, poll)
-    if isinstance(model, Reconstructs):
-        metrics |= reconstruction.measure(model, state, rows, binarize, root, place, poll)
+    for ability, evaluator in ((Reconstructs, reconstruction), (Activates, sparsity), (Quantizes, codebook)):
+        if isinstance(model, ability):
+            metrics |= evaluator.measure(model, state, rows, binarize, root, place, poll)
     return metrics

@@ -11,9 +11,10 @@ from typing import Literal
 
 import jax
 from flax import nnx
-from pydantic import PositiveInt, model_validator
+from pydantic import Field, PositiveInt, model_validator
 
 from aecli.core import Batch, Objection, SingleLoss, Spec, Values
+from aecli.corruptions import Corruptions, corrupt, corruption_objections
 from aecli.learner import Learner
 from aecli.likelihoods import bernoulli_nll, mse, squared_error
 from aecli.nets.pairs import PAIRS, Net, resolve_hidden
@@ -35,6 +36,7 @@ class Bottleneck(SingleLoss):
     hidden: tuple[PositiveInt, ...] | None = None
     latent: PositiveInt = 16
     likelihood: Literal["mse", "bernoulli"] = "mse"
+    corruption: Corruptions = Field(default=(), description="of what the encoder sees")
 
     @model_validator(mode="after")
     def _hidden_fits_net(self) -> Bottleneck:
@@ -46,21 +48,27 @@ class Bottleneck(SingleLoss):
             yield Objection(
                 "latent", f"a code of {self.latent} is no bottleneck for images of {spec.size} values", f"at most {spec.size}"
             )
+        yield from corruption_objections(self.corruption, spec)
+
+    def corrupt(self, image: jax.Array, key: jax.Array) -> jax.Array:
+        return corrupt(self.corruption, image, key)
 
     def build(self, spec: Spec, rngs: nnx.Rngs) -> Autoencoder:
         return Autoencoder(spec, self.net, resolve_hidden(self.net, self.hidden), self.latent, rngs=rngs)
 
     def loss(self, net: Autoencoder, batch: Batch, key: jax.Array, step: jax.Array | None) -> Values:
-        output = net.decoder(net.encoder(batch.image))
+        output = net.decoder(net.encoder(self.corrupt(batch.image, key)))
         nll = squared_error if self.likelihood == "mse" else bernoulli_nll
         return {"loss": nll(output, batch.image), "mse": mse(self._image(output), batch.image)}
 
-    def encode(self, state: Learner[Autoencoder], image: jax.Array) -> jax.Array:
-        return state.net.encoder(image)
+    def encode(self, state: Learner[Autoencoder], batch: Batch) -> jax.Array:
+        return state.net.encoder(batch.image)
 
-    def reconstruct(self, state: Learner[Autoencoder], image: jax.Array) -> jax.Array:
-        net = state.net
-        return self._image(net.decoder(net.encoder(image)))
+    def decode(self, state: Learner[Autoencoder], code: jax.Array, label: jax.Array) -> jax.Array:
+        return self._image(state.net.decoder(code))
+
+    def reconstruct(self, state: Learner[Autoencoder], batch: Batch) -> jax.Array:
+        return self.decode(state, self.encode(state, batch), batch.label)
 
     def _image(self, output: jax.Array) -> jax.Array:
         return output if self.likelihood == "mse" else nnx.sigmoid(output)

@@ -1,8 +1,10 @@
-"""Variational autoencoder with a Gaussian posterior and a standard normal prior.
+"""Variational autoencoder with a Gaussian posterior: the ELBO, or the tighter bound of several samples.
 
-Kingma & Welling 2014, "Auto-encoding variational Bayes", equation 10; `beta` from Higgins et al. 2017, "beta-VAE", equation 4;
-`free_bits` from Kingma et al. 2016, "Improved variational inference with inverse autoregressive flow", equation 15; a shared
-learned sigma from Rybkin et al. 2021, "Simple and effective VAE training with calibrated decoders", section 3.1.
+Kingma & Welling 2014, "Auto-encoding variational Bayes", equation 10; `samples` from Burda et al. 2016, "Importance weighted
+autoencoders", equation 8; `prior: vamp` from Tomczak & Welling 2018, "VAE with a VampPrior", equation 9; `conditional` from
+Sohn et al. 2015, "Learning structured output representation", equation 4; `beta` from Higgins et al. 2017, "beta-VAE", equation
+4; `free_bits` from Kingma et al. 2016, "Improved variational inference with inverse autoregressive flow", equation 15; a
+shared learned sigma from Rybkin et al. 2021, "Simple and effective VAE training with calibrated decoders", section 3.1.
 """
 
 from __future__ import annotations
@@ -16,11 +18,13 @@ import jax.numpy as jnp
 from flax import nnx
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
-from aecli.core import Batch, Objection, SingleLoss, Spec, Values
+from aecli.core import Batch, Objection, SingleLoss, Spec, Values, no_labels, one_hot
+from aecli.corruptions import Corruptions, corrupt, corruption_objections
+from aecli.discrete import Categorical, LogisticMixture
 from aecli.learner import Learner
-from aecli.likelihoods import bernoulli_nll, gaussian_nll
+from aecli.likelihoods import Bernoulli, Discretized, GaussianPixels, Observation, gray_only
 from aecli.nets.pairs import PAIRS, Net, resolve_hidden
-from aecli.posteriors import Gaussian
+from aecli.posteriors import Gaussian, standard_normal_log_prob
 
 SIGMA_AT_START = 0.25
 """A learned sigma starts near the spread of pixels in [0, 1]. From 1 the errors would weigh so little at first that the
@@ -28,21 +32,48 @@ posterior collapses onto the prior, in some runs for good."""
 
 
 class VaeNet(nnx.Module):
-    """`log_sigma` is the scale of a Gaussian likelihood, where it is learned."""
+    """`log_sigma` is the scale of a Gaussian likelihood, where it is shared and learned; `pseudo_inputs` are the logits of the
+    images whose posteriors make up a VampPrior. A label reaches the encoder as one more channel, the decoder beside the
+    code."""
 
-    def __init__(self, spec: Spec, net: Net, hidden: tuple[int, ...], latent: int, learn_sigma: bool, *, rngs: nnx.Rngs) -> None:
-        self.encoder = PAIRS[net].encoder(spec.shape, hidden, 2 * latent, rngs=rngs)
-        self.decoder = PAIRS[net].decoder(spec.shape, hidden, latent, rngs=rngs)
-        if learn_sigma:
+    def __init__(self, model: VAE, spec: Spec, *, rngs: nnx.Rngs) -> None:
+        self.spec, self.classes, self.outputs = spec, spec.classes if model.conditional else 0, model.outputs
+        pair, hidden = PAIRS[model.net], resolve_hidden(model.net, model.hidden)
+        seen = (spec.height, spec.width, spec.channels + (1 if self.classes else 0))
+        self.encoder = pair.encoder(seen, hidden, 2 * model.latent, rngs=rngs)
+        made = (spec.height, spec.width, spec.channels * self.outputs)
+        self.decoder = pair.decoder(made, hidden, model.latent + self.classes, rngs=rngs)
+        if self.classes:
+            self.label_channel = nnx.Linear(self.classes, spec.height * spec.width, use_bias=False, rngs=rngs)
+        if model.likelihood == "gaussian" and model.sigma == "learned":
             self.log_sigma = nnx.Param(jnp.full((), log(SIGMA_AT_START)))
+        if model.prior == "vamp":
+            start = nnx.initializers.normal(1.0)
+            self.pseudo_inputs = nnx.Param(start(rngs.params(), (model.pseudo_inputs, *spec.shape)) - 1.5)
 
-    def posterior(self, image: jax.Array) -> Gaussian:
+    def posterior(self, image: jax.Array, label: jax.Array) -> Gaussian:
+        """`label` [B] int32."""
+        if self.classes:
+            channel = self.label_channel(one_hot(label, self.classes)).reshape(len(image), *self.spec[:2], 1)
+            image = jnp.concatenate([image.astype(channel.dtype), channel], axis=-1)
         return Gaussian.from_output(self.encoder(image))
+
+    def decode(self, code: jax.Array, label: jax.Array) -> jax.Array:
+        """The parameters of p(x | z), [B, H, W, C, outputs]."""
+        if self.classes:
+            code = jnp.concatenate([code, one_hot(label, self.classes)], axis=-1)
+        return self.decoder(code).reshape(len(code), *self.spec.shape, self.outputs)
+
+    def components(self) -> Gaussian:
+        """The mixture that a VampPrior is."""
+        raw = self.pseudo_inputs[...]
+        return self.posterior(nnx.sigmoid(raw), jnp.full((len(raw),), -1))
 
 
 class VAE(SingleLoss):
-    """Values: `loss` = distortion_nats + beta rate_nats, with `distortion_nats` = -log p(x | z) for one z ~ q(z | x) and
-    `rate_nats` = KL(q(z | x) || p(z)); with beta 1 the loss is the negative ELBO.
+    """Values: `distortion_nats` = -log p(x | z) for one z ~ q(z | x), `rate_nats` = KL(q(z | x) || p(z)) (of a VampPrior, by that
+    z), and `loss` = distortion + beta rate, with beta 1 the negative ELBO; with `samples` above 1 it is the importance-weighted
+    bound -log mean p(x, z) / q(z | x).
 
     `kl_warmup`: steps over which the weight of the rate rises from 0 to beta. `free_bits`: nats per latent dimension below
     which, on average over a batch, its rate costs nothing. Both act in training only. `sigma`: of `likelihood: gaussian`.
@@ -51,60 +82,128 @@ class VAE(SingleLoss):
     net: Net = "mlp"
     hidden: tuple[PositiveInt, ...] | None = None
     latent: PositiveInt = 20
-    likelihood: Literal["bernoulli", "gaussian"] = "bernoulli"
-    sigma: PositiveFloat | Literal["learned"] = "learned"
+    likelihood: Literal["bernoulli", "gaussian", "discretized_logistic", "categorical"] = "bernoulli"
+    sigma: PositiveFloat | Literal["learned", "predicted"] = "learned"
     beta: NonNegativeFloat = 1.0
+    samples: PositiveInt = Field(default=1, description="codes per image in the bound; above 1, IWAE")
     kl_warmup: NonNegativeInt = Field(default=0, description="steps")
     free_bits: NonNegativeFloat = Field(default=0.0, description="nats per latent dimension")
+    prior: Literal["standard", "vamp"] = "standard"
+    pseudo_inputs: PositiveInt = Field(default=500, description="of prior: vamp")
+    conditional: bool = Field(default=False, description="learn p(x | label)")
+    corruption: Corruptions = Field(default=(), description="of what the encoder sees")
 
     @model_validator(mode="after")
     def _settings_fit(self) -> VAE:
         resolve_hidden(self.net, self.hidden)
-        if self.likelihood == "bernoulli" and "sigma" in self.model_fields_set and self.sigma != "learned":
+        if self.likelihood != "gaussian" and "sigma" in self.model_fields_set and self.sigma != "learned":
             raise ValueError("sigma is for likelihood: gaussian")
+        if self.samples > 1 and (self.beta != 1 or self.free_bits or self.kl_warmup):
+            raise ValueError("samples above 1 makes one bound of rate and distortion: leave out beta, free_bits and kl_warmup")
+        if self.free_bits and self.prior == "vamp":
+            raise ValueError("free_bits needs a rate per latent dimension, which prior: vamp has not")
+        if self.prior == "standard" and "pseudo_inputs" in self.model_fields_set and self.pseudo_inputs != 500:
+            raise ValueError("pseudo_inputs is for prior: vamp")
         return self
 
     def objections(self, spec: Spec) -> Iterable[Objection]:
         if self.latent > spec.size:
             yield Objection("latent", f"{self.latent} latents for images of {spec.size} values", f"at most {spec.size}")
+        if self.likelihood == "bernoulli":
+            yield from gray_only(spec)
+        if self.conditional:
+            yield from no_labels(spec)
+        yield from corruption_objections(self.corruption, spec)
+
+    @property
+    def outputs(self) -> int:
+        """Numbers of the decoder per dimension of the image."""
+        return self._observation(None).outputs
+
+    def corrupt(self, image: jax.Array, key: jax.Array) -> jax.Array:
+        return corrupt(self.corruption, image, key)
 
     def build(self, spec: Spec, rngs: nnx.Rngs) -> VaeNet:
-        learn_sigma = self.likelihood == "gaussian" and self.sigma == "learned"
-        return VaeNet(spec, self.net, resolve_hidden(self.net, self.hidden), self.latent, learn_sigma, rngs=rngs)
+        return VaeNet(self, spec, rngs=rngs)
 
     def loss(self, net: VaeNet, batch: Batch, key: jax.Array, step: jax.Array | None) -> Values:
-        posterior = net.posterior(batch.image)
-        output = net.decoder(posterior.sample(key))
-        distortion = self._nll(net, output, batch.image)
-        kl = posterior.kl_to_standard_normal()
-        rate, beta = kl.sum(axis=1), jnp.float32(self.beta)
-        charged = rate
-        if step is not None:
-            if self.free_bits:
+        key, corrupting = jax.random.split(key)
+        posterior = net.posterior(self.corrupt(batch.image, corrupting), batch.label)
+        observation = self._observation(net)
+        if self.samples > 1:
+            log_weight, distortion, rate = self._weigh(net, posterior, batch, key, self.samples)
+            bound = jax.nn.logsumexp(log_weight, axis=0) - log(self.samples)
+            return {"loss": -bound, "distortion_nats": distortion.mean(0), "rate_nats": rate.mean(0)}
+        code = posterior.sample(key)
+        distortion = observation.nll(net.decode(code, batch.label), batch.image)
+        beta = jnp.float32(self.beta)
+        if self.prior == "vamp":
+            rate = posterior.log_prob(code) - net.components().mixture_log_prob(code)
+            charged = rate
+        else:
+            kl = posterior.kl_to_standard_normal()
+            rate = charged = kl.sum(axis=1)
+            if step is not None and self.free_bits:
                 free = kl.mean(axis=0, keepdims=True) < self.free_bits
                 charged = jnp.where(free, self.free_bits, kl).sum(axis=1)
-            if self.kl_warmup:
-                beta *= jnp.minimum(1.0, step / self.kl_warmup)
+        if step is not None and self.kl_warmup:
+            beta *= jnp.minimum(1.0, step / self.kl_warmup)
         return {"loss": distortion + beta * charged, "distortion_nats": distortion, "rate_nats": rate}
 
-    def encode(self, state: Learner[VaeNet], image: jax.Array) -> jax.Array:
-        return state.net.posterior(image).mean
-
-    def reconstruct(self, state: Learner[VaeNet], image: jax.Array) -> jax.Array:
-        """The mean of p(x | z) at the mean of q(z | x)."""
+    def log_weights(self, state: Learner[VaeNet], batch: Batch, key: jax.Array, n: int) -> jax.Array:
+        """log p(x, z) - log q(z | x) for n codes of each image, [n, B] nats: the logarithm of their average's expectation is
+        log p(x) (Burda et al. 2016, section 3)."""
         net = state.net
-        return self._mean(net.decoder(net.posterior(image).mean))
+        return self._weigh(net, net.posterior(batch.image, batch.label), batch, key, n)[0]
 
-    def sample(self, state: Learner[VaeNet], key: jax.Array, n: int) -> jax.Array:
-        """The mean of p(x | z) at n codes from the prior."""
-        return self._mean(state.net.decoder(jax.random.normal(key, (n, self.latent))))
+    def posterior(self, state: Learner[VaeNet], batch: Batch) -> Gaussian:
+        return state.net.posterior(batch.image, batch.label)
 
-    def _nll(self, net: VaeNet, output: jax.Array, image: jax.Array) -> jax.Array:
+    def encode(self, state: Learner[VaeNet], batch: Batch) -> jax.Array:
+        return self.posterior(state, batch).mean
+
+    def decode(self, state: Learner[VaeNet], code: jax.Array, label: jax.Array) -> jax.Array:
+        """The mean of p(x | z)."""
+        net = state.net
+        return self._observation(net).mean(net.decode(code, label))
+
+    def reconstruct(self, state: Learner[VaeNet], batch: Batch) -> jax.Array:
+        """The mean of p(x | z) at the mean of q(z | x)."""
+        return self.decode(state, self.encode(state, batch), batch.label)
+
+    def sample(self, state: Learner[VaeNet], key: jax.Array, label: jax.Array) -> jax.Array:
+        """The mean of p(x | z) at codes from the prior."""
+        if self.prior == "standard":
+            code = jax.random.normal(key, (len(label), self.latent))
+        else:
+            choosing, drawing = jax.random.split(key)
+            chosen = jax.random.randint(choosing, (len(label),), 0, self.pseudo_inputs)
+            mean, log_sigma = state.net.components()
+            code = Gaussian(mean[chosen], log_sigma[chosen]).sample(drawing)
+        return self.decode(state, code, label)
+
+    def _weigh(
+        self, net: VaeNet, posterior: Gaussian, batch: Batch, key: jax.Array, n: int
+    ) -> tuple[jax.Array, jax.Array, jax.Array]:
+        """log weights, distortions and rates of n codes of each image, [n, B] each."""
+        many = posterior.repeat(n)
+        code = many.sample(key)
+        log_prior = net.components().mixture_log_prob(code) if self.prior == "vamp" else standard_normal_log_prob(code)
+        params = net.decode(code, jnp.tile(batch.label, n))
+        distortion = self._observation(net).nll(params, jnp.tile(batch.image, (n, 1, 1, 1))).reshape(n, -1)
+        rate = (many.log_prob(code) - log_prior).reshape(n, -1)
+        return -distortion - rate, distortion, rate
+
+    def _observation(self, net: VaeNet | None) -> Observation:
+        """p(x | z); `net` holds the shared sigma, where it is learned."""
         if self.likelihood == "bernoulli":
-            return bernoulli_nll(output, image)
-        log_sigma = net.log_sigma[...].astype(jnp.float32) if self.sigma == "learned" else jnp.float32(log(self.sigma))
-        return gaussian_nll(output, image, log_sigma)
-
-    def _mean(self, output: jax.Array) -> jax.Array:
-        output = output.astype(jnp.float32)
-        return nnx.sigmoid(output) if self.likelihood == "bernoulli" else jnp.clip(output, 0.0, 1.0)
+            return Bernoulli()
+        if self.likelihood == "categorical":
+            return Discretized(Categorical(levels=256))
+        if self.likelihood == "discretized_logistic":
+            return Discretized(LogisticMixture(levels=256, components=1))
+        if self.sigma == "predicted":
+            return GaussianPixels(None)
+        if self.sigma == "learned":
+            return GaussianPixels(jnp.float32(0) if net is None else net.log_sigma[...].astype(jnp.float32))
+        return GaussianPixels(jnp.float32(log(self.sigma)))

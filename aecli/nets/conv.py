@@ -17,22 +17,23 @@ from flax import nnx
 
 
 def convolve(x: jax.Array, kernel: jax.Array, stride: int, padding: int, *, as_matmul: bool | None = None) -> jax.Array:
-    """Cross-correlation. x [B, H, W, C], kernel [k, k, C, O] -> [B, (H + 2 padding - k) // stride + 1, ..., O].
+    """Cross-correlation. x [B, H, W, C], kernel [k, m, C, O] -> [B, (H + 2 padding - k) // stride + 1, ..., O].
     `as_matmul` None chooses by backend."""
     if not (_on_cpu() if as_matmul is None else as_matmul):
         pad = [(padding, padding)] * 2
         return jax.lax.conv_general_dilated(x, kernel, (stride, stride), pad, dimension_numbers=("NHWC", "HWIO", "NHWC"))
-    k, _, channels, out = kernel.shape
-    x = jnp.pad(x, ((0, 0), (padding, padding), (padding, padding), (0, 0)))
+    k, m, channels, out = kernel.shape
+    if padding:
+        x = jnp.pad(x, ((0, 0), (padding, padding), (padding, padding), (0, 0)))
     batch, height, width, _ = x.shape
-    rows, cols = (height - k) // stride + 1, (width - k) // stride + 1
+    rows, cols = (height - k) // stride + 1, (width - m) // stride + 1
     slices = [
         x[:, i : i + stride * (rows - 1) + 1 : stride, j : j + stride * (cols - 1) + 1 : stride]
         for i in range(k)
-        for j in range(k)
+        for j in range(m)
     ]
     patches = jnp.concatenate(slices, axis=-1)
-    return (patches.reshape(-1, k * k * channels) @ kernel.reshape(-1, out)).reshape(batch, rows, cols, out)
+    return (patches.reshape(-1, k * m * channels) @ kernel.reshape(-1, out)).reshape(batch, rows, cols, out)
 
 
 def convolve_transposed(
@@ -136,9 +137,14 @@ class ConvDecoder(nnx.Module):
         x = self.input(code.astype(self.input.kernel[...].dtype)).reshape(-1, *self.bottom)
         for conv in self.convs:
             x = conv(nnx.relu(x))
-        height, width, _ = self.shape
-        top, left = (x.shape[1] - height) // 2, (x.shape[2] - width) // 2
-        return x[:, top : top + height, left : left + width]
+        return crop(x, self.shape)
+
+
+def crop(x: jax.Array, shape: tuple[int, int, int]) -> jax.Array:
+    """The centre of [B, H, W, C], as large as `shape`."""
+    height, width, _ = shape
+    top, left = (x.shape[1] - height) // 2, (x.shape[2] - width) // 2
+    return x[:, top : top + height, left : left + width]
 
 
 def bottom(shape: tuple[int, int, int], depth: int) -> tuple[int, int]:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Any, Literal, NamedTuple
 
 from aecli.nets.conv import ConvDecoder, ConvEncoder
-from aecli.nets.mlp import MlpDecoder, MlpEncoder
+from aecli.nets.mlp import GatedDecoder, GatedEncoder, MlpDecoder, MlpEncoder
+from aecli.nets.residual import ResidualDecoder, ResidualEncoder
 
-Net = Literal["linear", "mlp", "conv"]
+Net = Literal["linear", "mlp", "gated", "conv", "resnet"]
 
 
 class Pair(NamedTuple):
@@ -22,7 +23,9 @@ class Pair(NamedTuple):
 PAIRS: dict[Net, Pair] = {
     "linear": Pair(MlpEncoder, MlpDecoder, ()),
     "mlp": Pair(MlpEncoder, MlpDecoder, (400,)),
+    "gated": Pair(GatedEncoder, GatedDecoder, (300, 300)),
     "conv": Pair(ConvEncoder, ConvDecoder, (32, 64, 128, 128)),
+    "resnet": Pair(ResidualEncoder, ResidualDecoder, (32, 64)),
 }
 
 

@@ -1,0 +1,174 @@
+"""Hierarchical VAE: two stochastic layers, q(z2 | x) q(z1 | x, z2) against p(z2) p(z1 | z2) p(x | z1, z2).
+
+Tomczak & Welling 2018, "VAE with a VampPrior", section 3 and equations 11 to 14; gated layers as in their experiments.
+`samples` from Burda et al. 2016, "Importance weighted autoencoders", equation 8.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from math import log
+from typing import Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
+
+from aecli.core import Batch, Objection, SingleLoss, Spec, Values
+from aecli.discrete import LogisticMixture
+from aecli.learner import Learner
+from aecli.likelihoods import Bernoulli, Discretized, Observation, gray_only
+from aecli.nets.mlp import Gate, GatedMlp
+from aecli.posteriors import Gaussian, standard_normal_log_prob
+
+
+class Drawn(NamedTuple):
+    """Codes of both layers, [B, latent] each, and what they cost in nats, [B]."""
+
+    z2: jax.Array
+    z1: jax.Array
+    rate: jax.Array
+
+
+class Merge(nnx.Module):
+    """A gated layer for each of two inputs, one for both together, and an affine map: [B, a], [B, b] -> [B, out]."""
+
+    def __init__(self, a: int, b: int, hidden: int, out: int, *, rngs: nnx.Rngs) -> None:
+        self.first, self.second = Gate(a, hidden, rngs=rngs), Gate(b, hidden, rngs=rngs)
+        self.both = Gate(2 * hidden, hidden, rngs=rngs)
+        self.last = nnx.Linear(hidden, out, kernel_init=nnx.initializers.glorot_uniform(), rngs=rngs)
+
+    def __call__(self, a: jax.Array, b: jax.Array) -> jax.Array:
+        dtype = self.last.kernel[...].dtype
+        return self.last(self.both(jnp.concatenate([self.first(a.astype(dtype)), self.second(b.astype(dtype))], axis=-1)))
+
+
+class HvaeNet(nnx.Module):
+    def __init__(self, model: HVAE, spec: Spec, *, rngs: nnx.Rngs) -> None:
+        self.spec, self.outputs, latent, hidden = spec, model.observation.outputs, model.latent, model.hidden
+        self.q_z2 = GatedMlp((spec.size, hidden, hidden, 2 * latent), rngs=rngs)
+        self.q_z1 = Merge(spec.size, latent, hidden, 2 * latent, rngs=rngs)
+        self.p_z1 = GatedMlp((latent, hidden, hidden, 2 * latent), rngs=rngs)
+        self.p_x = Merge(latent, latent, hidden, spec.size * self.outputs, rngs=rngs)
+        if model.prior == "vamp":
+            start = nnx.initializers.normal(1.0)
+            self.pseudo_inputs = nnx.Param(start(rngs.params(), (model.pseudo_inputs, *spec.shape)) - 1.5)
+
+    def posterior_z2(self, image: jax.Array) -> Gaussian:
+        return Gaussian.from_output(self.q_z2(image.reshape(len(image), -1)))
+
+    def posterior_z1(self, image: jax.Array, z2: jax.Array) -> Gaussian:
+        return Gaussian.from_output(self.q_z1(image.reshape(len(image), -1), z2))
+
+    def prior_z1(self, z2: jax.Array) -> Gaussian:
+        return Gaussian.from_output(self.p_z1(z2))
+
+    def decode(self, z2: jax.Array, z1: jax.Array) -> jax.Array:
+        """The parameters of p(x | z1, z2), [B, H, W, C, outputs]."""
+        return self.p_x(z1, z2).reshape(len(z1), *self.spec.shape, self.outputs)
+
+    def components(self) -> Gaussian:
+        """The mixture that a VampPrior of z2 is."""
+        return self.posterior_z2(nnx.sigmoid(self.pseudo_inputs[...]))
+
+
+class HVAE(SingleLoss):
+    """Values as of `vae`; `rate_nats` is that of both layers, and `latent` the size of each. A code is z2 and z1 in a row."""
+
+    hidden: PositiveInt = 300
+    latent: PositiveInt = 40
+    likelihood: Literal["bernoulli", "discretized_logistic"] = "bernoulli"
+    samples: PositiveInt = Field(default=1, description="codes per image in the bound; above 1, IWAE")
+    kl_warmup: NonNegativeInt = Field(default=0, description="steps")
+    prior: Literal["standard", "vamp"] = "standard"
+    pseudo_inputs: PositiveInt = Field(default=500, description="of prior: vamp")
+
+    @model_validator(mode="after")
+    def _settings_fit(self) -> HVAE:
+        if self.samples > 1 and self.kl_warmup:
+            raise ValueError("samples above 1 makes one bound of rate and distortion: leave out kl_warmup")
+        if self.prior == "standard" and "pseudo_inputs" in self.model_fields_set and self.pseudo_inputs != 500:
+            raise ValueError("pseudo_inputs is for prior: vamp")
+        return self
+
+    def objections(self, spec: Spec) -> Iterable[Objection]:
+        if self.latent > spec.size:
+            yield Objection("latent", f"{self.latent} latents for images of {spec.size} values", f"at most {spec.size}")
+        if self.likelihood == "bernoulli":
+            yield from gray_only(spec)
+
+    @property
+    def observation(self) -> Observation:
+        """p(x | z1, z2)."""
+        return Bernoulli() if self.likelihood == "bernoulli" else Discretized(LogisticMixture(levels=256, components=1))
+
+    def build(self, spec: Spec, rngs: nnx.Rngs) -> HvaeNet:
+        return HvaeNet(self, spec, rngs=rngs)
+
+    def loss(self, net: HvaeNet, batch: Batch, key: jax.Array, step: jax.Array | None) -> Values:
+        if self.samples > 1:
+            log_weight, distortion, rate = self._weigh(net, batch, key, self.samples)
+            bound = jax.nn.logsumexp(log_weight, axis=0) - log(self.samples)
+            return {"loss": -bound, "distortion_nats": distortion.mean(0), "rate_nats": rate.mean(0)}
+        first, second = jax.random.split(key)
+        q2 = net.posterior_z2(batch.image)
+        z2 = q2.sample(first)
+        q1 = net.posterior_z1(batch.image, z2)
+        z1 = q1.sample(second)
+        distortion = self.observation.nll(net.decode(z2, z1), batch.image)
+        rate2 = q2.kl_to_standard_normal().sum(1)
+        if self.prior == "vamp":
+            rate2 = q2.log_prob(z2) - net.components().mixture_log_prob(z2)
+        rate, beta = rate2 + q1.kl_to(net.prior_z1(z2)).sum(1), jnp.float32(1)
+        if step is not None and self.kl_warmup:
+            beta = jnp.minimum(1.0, step / self.kl_warmup)
+        return {"loss": distortion + beta * rate, "distortion_nats": distortion, "rate_nats": rate}
+
+    def log_weights(self, state: Learner[HvaeNet], batch: Batch, key: jax.Array, n: int) -> jax.Array:
+        """log p(x, z1, z2) - log q(z1, z2 | x) for n codes of each image, [n, B] nats."""
+        return self._weigh(state.net, batch, key, n)[0]
+
+    def encode(self, state: Learner[HvaeNet], batch: Batch) -> jax.Array:
+        """The mean of q(z2 | x), then that of q(z1 | x, z2) there."""
+        net = state.net
+        z2 = net.posterior_z2(batch.image).mean
+        return jnp.concatenate([z2, net.posterior_z1(batch.image, z2).mean], axis=-1)
+
+    def decode(self, state: Learner[HvaeNet], code: jax.Array, label: jax.Array) -> jax.Array:
+        z2, z1 = jnp.split(code, 2, axis=-1)
+        return self.observation.mean(state.net.decode(z2, z1))
+
+    def reconstruct(self, state: Learner[HvaeNet], batch: Batch) -> jax.Array:
+        """The mean of p(x | z1, z2) at the means of the posteriors."""
+        return self.decode(state, self.encode(state, batch), batch.label)
+
+    def sample(self, state: Learner[HvaeNet], key: jax.Array, label: jax.Array) -> jax.Array:
+        """The mean of p(x | z1, z2) at codes from the prior."""
+        net = state.net
+        choosing, first, second = jax.random.split(key, 3)
+        if self.prior == "standard":
+            z2 = jax.random.normal(first, (len(label), self.latent))
+        else:
+            chosen = jax.random.randint(choosing, (len(label),), 0, self.pseudo_inputs)
+            mean, log_sigma = net.components()
+            z2 = Gaussian(mean[chosen], log_sigma[chosen]).sample(first)
+        return self.observation.mean(net.decode(z2, net.prior_z1(z2).sample(second)))
+
+    def _draw(self, net: HvaeNet, image: jax.Array, key: jax.Array, n: int) -> Drawn:
+        """n codes of each image, one batch after the other."""
+        first, second = jax.random.split(key)
+        q2 = net.posterior_z2(image).repeat(n)
+        z2 = q2.sample(first)
+        q1 = net.posterior_z1(jnp.tile(image, (n, 1, 1, 1)), z2)
+        z1 = q1.sample(second)
+        log_prior = net.components().mixture_log_prob(z2) if self.prior == "vamp" else standard_normal_log_prob(z2)
+        return Drawn(z2, z1, q2.log_prob(z2) + q1.log_prob(z1) - log_prior - net.prior_z1(z2).log_prob(z1))
+
+    def _weigh(self, net: HvaeNet, batch: Batch, key: jax.Array, n: int) -> tuple[jax.Array, jax.Array, jax.Array]:
+        """log weights, distortions and rates of n codes of each image, [n, B] each."""
+        drawn = self._draw(net, batch.image, key, n)
+        params = net.decode(drawn.z2, drawn.z1)
+        distortion = self.observation.nll(params, jnp.tile(batch.image, (n, 1, 1, 1))).reshape(n, -1)
+        rate = drawn.rate.reshape(n, -1)
+        return -distortion - rate, distortion, rate

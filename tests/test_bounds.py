@@ -1,0 +1,118 @@
+"""Bounds on the likelihood: against the exact one where there is one, and against each other where there is not."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from fit import dataset, experiment
+from nll import entropy, importance_nll
+
+from aecli.core import Batch, Spec
+from aecli.learner import Recipe
+from aecli.optimizers import Optimizer
+from aecli.posteriors import Gaussian, standard_normal_log_prob
+
+SIGMA = 0.3
+
+
+def probabilistic_pca(inflate: float) -> tuple[Any, Any, Batch, Any]:
+    """A linear VAE whose p(x) is known: x = W z + b + sigma e with orthogonal columns of W, so that the exact posterior is
+    diagonal. The encoder gives it, its standard deviations times `inflate`."""
+    model = experiment("variant: vae, net: linear, latent: 3, likelihood: gaussian, sigma: 0.3").model
+    spec = Spec(4, 4, 1, 0)
+    state = model.init(jax.random.key(0), spec, Recipe(Optimizer(), 10))
+    generator = np.random.default_rng(0)
+    q, _ = np.linalg.qr(generator.standard_normal((16, 3)))
+    w, b = q * np.array([1.5, 1.0, 0.4]), generator.uniform(0, 1, 16)
+    precision = (w**2).sum(0) / SIGMA**2 + 1
+    kernel = w / SIGMA**2 / precision
+    params = jax.tree.map(lambda x: x, state.params)
+
+    def put(layer: Any, weights: Any, bias: Any) -> None:
+        layer["kernel"][...], layer["bias"][...] = jnp.asarray(weights, jnp.float32), jnp.asarray(bias, jnp.float32)
+
+    put(params["decoder"]["mlp"]["layers"][0], w.T, b)
+    log_sigma = np.log(inflate) - 0.5 * np.log(precision)
+    put(
+        params["encoder"]["mlp"]["layers"][0],
+        np.concatenate([kernel, np.zeros((16, 3))], axis=1),
+        np.concatenate([-b @ kernel, log_sigma]),
+    )
+    x = generator.standard_normal((64, 3)) @ w.T + b + SIGMA * generator.standard_normal((64, 16))
+    covariance = w @ w.T + SIGMA**2 * np.eye(16)
+    centred = x - b
+    exact = -0.5 * (
+        (centred @ np.linalg.inv(covariance) * centred).sum(1) + np.linalg.slogdet(covariance)[1] + 16 * np.log(2 * np.pi)
+    )
+    batch = Batch(jnp.asarray(x.reshape(64, 4, 4, 1), jnp.float32), jnp.zeros(64, jnp.int32), jnp.ones(64, bool))
+    return model, dataclasses.replace(state, params=params), batch, exact
+
+
+def test_with_the_exact_posterior_every_weight_is_the_marginal_likelihood() -> None:
+    model, state, batch, exact = probabilistic_pca(1.0)
+    weights = model.log_weights(state, batch, jax.random.key(0), 4)
+    assert weights.shape == (4, 64) and np.allclose(weights, exact[None], atol=1e-3)
+    assert model.evaluate(state, batch, jax.random.key(1))["loss"].mean() == pytest.approx(-exact.mean(), abs=0.3)
+
+
+def test_importance_sampling_closes_the_gap_of_a_wrong_posterior() -> None:
+    model, state, batch, exact = probabilistic_pca(1.5)
+    elbo = np.mean([model.evaluate(state, batch, jax.random.key(i))["loss"].mean() for i in range(20)])
+    found = importance_nll(model, state, batch, jax.random.key(0), 2000)
+    error = float(jnp.std(found + exact) / 8)
+    assert elbo > -exact.mean() + 0.5
+    assert abs(float(found.mean()) + exact.mean()) < 2 * error + 0.01
+
+
+@pytest.mark.parametrize("text", ["variant: vae, hidden: [12], latent: 4", "variant: hvae, hidden: 12, latent: 4"])
+def test_the_bound_rises_with_the_samples_and_is_the_elbo_at_one(text: str) -> None:
+    model: Any = experiment(text).model
+    rows = dataset().train
+    batch = Batch(jnp.asarray(rows.images / np.float32(255)), jnp.asarray(rows.labels), jnp.ones(48, bool))
+    state = jax.jit(model.init, static_argnums=(1, 2))(jax.random.key(0), dataset().spec, Recipe(Optimizer(), 10))
+    state = jax.tree.map(lambda x: 1.3 * x if jnp.issubdtype(x.dtype, jnp.floating) else x, state)  # off the prior
+    keys = jax.random.split(jax.random.key(1), 300)
+
+    def bound(k: int) -> Any:
+        weights = jax.jit(jax.vmap(lambda key: model.log_weights(state, batch, key, k)))(keys)
+        return np.asarray(jax.nn.logsumexp(weights, axis=1) - jnp.log(k)).mean(1)
+
+    one, five, fifty = (bound(k) for k in (1, 5, 50))
+    assert one.mean() < five.mean() < fifty.mean()
+    elbo = -np.asarray(jax.jit(jax.vmap(lambda key: model.evaluate(state, batch, key)["loss"]))(keys)).mean(1)
+    spread = np.sqrt((one.var() + elbo.var()) / len(keys))
+    assert abs(one.mean() - elbo.mean()) < 4 * spread
+    trained = model.model_copy(update={"samples": 5})
+    assert -float(trained.evaluate(state, batch, keys[0])["loss"].mean()) == pytest.approx(five.mean(), abs=6 * float(five.std()))
+
+
+def test_kl_between_gaussians_is_the_closed_form_and_what_samples_say() -> None:
+    a = Gaussian(jnp.array([[0.3, -1.0]]), jnp.array([[0.2, -0.5]]))
+    b = Gaussian(jnp.array([[0.0, 0.5]]), jnp.array([[-0.1, 0.4]]))
+    assert jnp.allclose(a.kl_to(a), 0) and jnp.allclose(
+        a.kl_to(Gaussian(jnp.zeros((1, 2)), jnp.zeros((1, 2)))), a.kl_to_standard_normal()
+    )
+    many = a.repeat(200_000)
+    z = many.sample(jax.random.key(0))
+    drawn = (many.log_prob(z) - b.repeat(200_000).log_prob(z)).mean()
+    assert float(a.kl_to(b).sum()) == pytest.approx(float(drawn), rel=0.02)
+
+
+def test_a_mixture_of_one_is_that_gaussian_and_of_equals_too() -> None:
+    one = Gaussian(jnp.array([[0.3, -1.0]]), jnp.array([[0.2, -0.5]]))
+    z = jax.random.normal(jax.random.key(0), (7, 2))
+    alone = Gaussian(*(jnp.broadcast_to(x, (7, 2)) for x in one)).log_prob(z)
+    assert jnp.allclose(one.mixture_log_prob(z), alone, atol=1e-4)
+    assert jnp.allclose(one.repeat(5).mixture_log_prob(z), alone, atol=1e-4)
+    standard = Gaussian(jnp.zeros((1, 2)), jnp.zeros((1, 2)))
+    assert jnp.allclose(standard.mixture_log_prob(z), standard_normal_log_prob(z), atol=1e-5)
+
+
+def test_the_floor_of_binarized_images_is_their_entropy() -> None:
+    assert entropy(np.full((2, 3), 0.5)) == pytest.approx([3 * np.log(2)] * 2)
+    assert entropy(np.array([[0.0, 1.0]])) == pytest.approx([0.0])
