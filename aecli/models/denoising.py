@@ -1,0 +1,80 @@
+"""Denoising autoencoder: restore the clean image from a corrupted one.
+
+Vincent et al. 2008, "Extracting and composing robust features with denoising autoencoders", section 2.3. Which corruption
+decides the task: noise is denoising, a block inpainting, downsampling super-resolution, grayscale colourization.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, Literal
+
+import jax
+from flax import nnx
+from pydantic import Field, PositiveInt, model_validator
+
+from aecli.core import Batch, Objection, SingleLoss, Spec, Values
+from aecli.corruptions import Corruptions, GaussianNoise, corrupt, corruption_objections
+from aecli.learner import Learner
+from aecli.likelihoods import mse, squared_error
+from aecli.nets.pairs import PAIRS, resolve_hidden
+from aecli.nets.unet import UNet
+
+
+class Through(nnx.Module):
+    """An encoder and a decoder in a row."""
+
+    def __init__(self, encoder: Any, decoder: Any) -> None:
+        self.encoder, self.decoder = encoder, decoder
+
+    def __call__(self, image: jax.Array) -> jax.Array:
+        return self.decoder(self.encoder(image))
+
+
+class Denoising(SingleLoss):
+    """Values: `loss`, half the summed squared error against the clean image, and `mse` per value of it.
+
+    `net`: unet (`hidden`: channels at each resolution), or an mlp or conv net through a code of `latent` numbers. The
+    corruption is drawn anew in every training step; in evaluation it is a function of the seed and the image's place.
+    """
+
+    net: Literal["mlp", "conv", "unet"] = "unet"
+    hidden: tuple[PositiveInt, ...] | None = None
+    latent: PositiveInt | None = Field(default=None, description="the code of an mlp or conv net; 64 if left out")
+    corruption: Corruptions = (GaussianNoise(name="gaussian", sigma=0.25),)
+
+    @model_validator(mode="after")
+    def _settings_fit(self) -> Denoising:
+        if self.net != "unet":
+            resolve_hidden(self.net, self.hidden)
+        elif self.hidden == ():
+            raise ValueError("net: unet needs at least one resolution, such as [32, 64]")
+        if self.net == "unet" and self.latent is not None:
+            raise ValueError("net: unet has no code: leave latent out, or set net: mlp or net: conv")
+        if not self.corruption:
+            raise ValueError("needs a corruption, such as {name: gaussian, sigma: 0.25}")
+        return self
+
+    def objections(self, spec: Spec) -> Iterable[Objection]:
+        if self.latent is not None and self.latent > spec.size:
+            yield Objection("latent", f"a code of {self.latent} for images of {spec.size} values", f"at most {spec.size}")
+        yield from corruption_objections(self.corruption, spec)
+
+    def corrupt(self, image: jax.Array, key: jax.Array) -> jax.Array:
+        return corrupt(self.corruption, image, key)
+
+    def build(self, spec: Spec, rngs: nnx.Rngs) -> Any:
+        if self.net == "unet":
+            return UNet(spec.channels, self.hidden or (32, 64), rngs=rngs)
+        hidden, latent = resolve_hidden(self.net, self.hidden), self.latent or min(64, spec.size)
+        pair = PAIRS[self.net]
+        encoder = pair.encoder(spec.shape, hidden, latent, rngs=rngs)
+        return Through(encoder, pair.decoder(spec.shape, hidden, latent, rngs=rngs))
+
+    def loss(self, net: Any, batch: Batch, key: jax.Array, step: jax.Array | None) -> Values:
+        restored = net(self.corrupt(batch.image, key))
+        return {"loss": squared_error(restored, batch.image), "mse": mse(restored, batch.image)}
+
+    def reconstruct(self, state: Learner[Any], batch: Batch) -> jax.Array:
+        """`batch.image` is the corrupted one."""
+        return jax.numpy.clip(state.net(batch.image).astype("float32"), 0.0, 1.0)

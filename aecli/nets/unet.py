@@ -1,0 +1,59 @@
+"""Residual U-Net: an image to an image of the same form, as a correction of its input.
+
+Ronneberger et al. 2015, "U-Net", with sums for skips; the correction is Zhang et al. 2017, "Beyond a Gaussian denoiser"
+(DnCNN), equation 1; working on the four interleaved sub-images is Zhang et al. 2018, "FFDNet", section 3.2: a quarter of the
+positions.
+"""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from aecli.nets.conv import Conv, ConvTranspose
+from aecli.nets.residual import Residual
+
+
+class UNet(nnx.Module):
+    """One resolution per entry of `hidden`, each half of the one before; the first is half of the image's."""
+
+    def __init__(self, channels: int, hidden: tuple[int, ...], *, rngs: nnx.Rngs) -> None:
+        self.depth = len(hidden)
+        self.stem = Conv(4 * channels, hidden[0], 3, 1, 1, rngs=rngs)
+        self.before = nnx.List([Residual(width, rngs=rngs) for width in hidden])
+        self.downs = nnx.List([Conv(i, o, 3, 2, 1, rngs=rngs) for i, o in pairwise(hidden)])
+        self.ups = nnx.List([ConvTranspose(o, i, 4, 2, 1, rngs=rngs) for i, o in pairwise(hidden)])
+        self.after = nnx.List([Residual(width, rngs=rngs) for width in hidden])
+        self.last = Conv(hidden[0], 4 * channels, 3, 1, 1, rngs=rngs)
+        # It starts as the identity.
+        self.last.kernel = nnx.Param(jnp.zeros_like(self.last.kernel[...]))
+
+    def __call__(self, image: jax.Array) -> jax.Array:
+        _, height, width, _ = image.shape
+        unit = 2**self.depth
+        padded = jnp.pad(image, ((0, 0), (0, -height % unit), (0, -width % unit), (0, 0)), mode="edge")
+        x = self.stem(_interleaved(padded))
+        skips: list[jax.Array] = []
+        for level, block in enumerate(self.before):
+            x = block(x if level == 0 else self.downs[level - 1](nnx.gelu(x)))
+            skips.append(x)
+        x = self.after[-1](x)
+        for level in reversed(range(self.depth - 1)):
+            x = self.after[level](skips[level] + self.ups[level](nnx.gelu(x)))
+        correction = _woven(self.last(nnx.gelu(x)))[:, :height, :width]
+        return image + correction.astype(image.dtype)
+
+
+def _interleaved(x: jax.Array) -> jax.Array:
+    """[B, 2 h, 2 w, C] -> [B, h, w, 4 C]."""
+    n, h, w, c = x.shape
+    return x.reshape(n, h // 2, 2, w // 2, 2, c).transpose(0, 1, 3, 2, 4, 5).reshape(n, h // 2, w // 2, 4 * c)
+
+
+def _woven(x: jax.Array) -> jax.Array:
+    """The inverse of `_interleaved`."""
+    n, h, w, c = x.shape
+    return x.reshape(n, h, w, 2, 2, c // 4).transpose(0, 1, 3, 2, 4, 5).reshape(n, 2 * h, 2 * w, c // 4)
