@@ -1,0 +1,230 @@
+"""Sparse autoencoder: reconstruct the image from a code, perhaps wider than it, of which few units are active.
+
+Penalties: `l1`, Olshausen & Field 1996, "Emergence of simple-cell receptive field properties", equation 2; `kl`, Ng 2011,
+"Sparse autoencoder" (lecture notes CS294A), section 3; `square`, the same target by its squared distance; `topk`, Gao et al.
+2024, "Scaling and evaluating sparse autoencoders" (arXiv 2406.04093), equation 2, with tied initialisation and AuxK of their
+appendix A; `batch_topk`, Bussmann et al. 2024, "BatchTopK sparse autoencoders" (arXiv 2412.06410), section 3.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable
+from typing import Any, Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from pydantic import Field, NonNegativeFloat, PositiveInt, model_validator
+
+from aecli.core import Batch, Model, Objection, Spec, Values
+from aecli.corruptions import Corruptions, corrupt, corruption_objections
+from aecli.learner import Learner, Recipe
+from aecli.likelihoods import mse, squared_error
+from aecli.nets.dictionary import Dictionary
+from aecli.nets.pairs import PAIRS, resolve_hidden
+
+THRESHOLD_DECAY = 0.99
+"""Of the running threshold of batch_topk and the running mean activations."""
+
+
+class EncoderDecoder(nnx.Module):
+    """An mlp or conv net with the code between."""
+
+    def __init__(self, model: Sparse, spec: Spec, *, rngs: nnx.Rngs) -> None:
+        pair, hidden = PAIRS[model.net], resolve_hidden(model.net, model.hidden)
+        self.encoder = pair.encoder(spec.shape, hidden, model.units, rngs=rngs)
+        self.decoder = pair.decoder(spec.shape, hidden, model.units, rngs=rngs)
+
+    def encode(self, image: jax.Array) -> jax.Array:
+        return self.encoder(image).astype(jnp.float32)
+
+    def decode(self, code: jax.Array) -> jax.Array:
+        return self.decoder(code)
+
+
+class Seen(NamedTuple):
+    """What training keeps beside the weights: `silent`, the steps since each unit was last active, [units] int32; `mean`, the
+    running mean activation of each unit, [units]; `threshold`, the running least value that batch_topk kept."""
+
+    silent: jax.Array
+    mean: jax.Array
+    threshold: jax.Array
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class SparseState:
+    learner: Learner[Any]
+    seen: Seen
+
+    @property
+    def net(self) -> Any:
+        return self.learner.net
+
+
+class Sparse(Model):
+    """Values: `loss` = half the summed squared error + the weighted penalty, `mse` per value of the image, `l0`, the number of
+    active units. A unit is active where its activation is not 0, a sigmoid one (`kl`, `square`), which is never 0, where it is
+    above `rho`.
+
+    `weight`: of the penalty of l1, kl and square. `rho`: the mean activation that kl and square aim at, over a batch in
+    training and as a running mean in evaluation. `k`: active units per image, of batch_topk on average. `auxk`: the weight of
+    the error that the dead units alone, those silent for `dead_after` steps, make of what the others left. A linear net
+    subtracts the decoder's bias, which starts as the mean of the first batch, before it encodes, its encoder starts as the
+    transposed decoder, and where activations have no upper bound its decoder rows have norm 1, or a penalty could be escaped by
+    scaling.
+    """
+
+    net: Literal["linear", "mlp", "conv"] = "linear"
+    hidden: tuple[PositiveInt, ...] | None = None
+    units: PositiveInt = 256
+    penalty: Literal["l1", "kl", "square", "topk", "batch_topk"] = "topk"
+    weight: NonNegativeFloat = 0.1
+    rho: float = Field(default=0.05, gt=0, lt=1)
+    k: PositiveInt = 16
+    auxk: NonNegativeFloat = 1 / 32
+    dead_after: PositiveInt = Field(default=200, description="steps")
+    corruption: Corruptions = Field(default=(), description="of what the encoder sees")
+
+    @model_validator(mode="after")
+    def _settings_fit(self) -> Sparse:
+        resolve_hidden(self.net, self.hidden)
+        if self._counts and self.k > self.units:
+            raise ValueError(f"k: {self.k} active units of {self.units}: set units higher or k lower")
+        given, penalised = self.model_fields_set, self.penalty in ("kl", "square")
+        if "rho" in given and self.rho != 0.05 and not penalised:
+            raise ValueError("rho is for penalty: kl and penalty: square")
+        if "weight" in given and self.weight != 0.1 and self._counts:
+            raise ValueError("weight is for penalty: l1, kl and square; topk and batch_topk have k")
+        if "k" in given and self.k != 16 and not self._counts:
+            raise ValueError("k is for penalty: topk and penalty: batch_topk")
+        return self
+
+    def objections(self, spec: Spec) -> Iterable[Objection]:
+        if self._counts and self.k >= spec.size:
+            yield Objection("k", f"{self.k} active units are no fewer than the {spec.size} values of an image", "a smaller k")
+        yield from corruption_objections(self.corruption, spec)
+
+    def corrupt(self, image: jax.Array, key: jax.Array) -> jax.Array:
+        return corrupt(self.corruption, image, key)
+
+    def init(self, key: jax.Array, spec: Spec, recipe: Recipe) -> SparseState:
+        rngs = nnx.Rngs(key)
+        net = Dictionary(spec.shape, self.units, rngs=rngs) if self.net == "linear" else EncoderDecoder(self, spec, rngs=rngs)
+        seen = Seen(jnp.zeros(self.units, jnp.int32), jnp.full(self.units, self.rho), jnp.zeros(()))
+        return SparseState(Learner.create(net, recipe), seen)
+
+    def train_step(self, state: SparseState, batch: Batch, key: jax.Array) -> tuple[SparseState, Values]:
+        learner = state.learner
+        if self.net == "linear":
+            learner = learner.adjust(lambda net: net.centre(batch.image), learner.step == 0)
+        shown = self.corrupt(batch.image, key)
+        dead = state.seen.silent >= self.dead_after
+
+        def objective(net: Any) -> tuple[jax.Array, tuple[Values, jax.Array]]:
+            before = net.encode(shown)
+            code = self._code(before, None)
+            values = self._values(net, code, code.mean(axis=0), batch.image)
+            loss = values["loss"].mean()
+            if self._revives:
+                loss += self.auxk * self._auxiliary(net, before, code, dead, batch.image)
+            return loss, (values, code)
+
+        learner, (values, code) = learner.descend(objective)
+        if self._bounded_rows:
+            learner = learner.adjust(lambda net: net.normalize())
+        return SparseState(learner, self._look(state.seen, code)), values
+
+    def evaluate(self, state: SparseState, batch: Batch, key: jax.Array) -> Values:
+        code = self._encode(state, self.corrupt(batch.image, key))
+        return self._values(state.net, code, state.seen.mean, batch.image)
+
+    def encode(self, state: SparseState, batch: Batch) -> jax.Array:
+        return self._encode(state, batch.image)
+
+    def active(self, state: SparseState, batch: Batch) -> jax.Array:
+        return self._active(self.encode(state, batch))
+
+    def decode(self, state: SparseState, code: jax.Array, label: jax.Array) -> jax.Array:
+        return state.net.decode(code).astype(jnp.float32)
+
+    def reconstruct(self, state: SparseState, batch: Batch) -> jax.Array:
+        return self.decode(state, self.encode(state, batch), batch.label)
+
+    @property
+    def _counts(self) -> bool:
+        """Whether the number of active units is given, instead of a price."""
+        return self.penalty in ("topk", "batch_topk")
+
+    @property
+    def _revives(self) -> bool:
+        return self._counts and self.net == "linear" and self.auxk > 0
+
+    @property
+    def _bounded_rows(self) -> bool:
+        return self.net == "linear" and self.penalty in ("l1", "topk", "batch_topk")
+
+    def _encode(self, state: SparseState, image: jax.Array) -> jax.Array:
+        return self._code(state.net.encode(image), state.seen.threshold)
+
+    def _code(self, before: jax.Array, threshold: jax.Array | None) -> jax.Array:
+        """Activations [B, units]; `threshold` takes the place of the batch in batch_topk."""
+        if self.penalty == "l1":
+            return nnx.relu(before)
+        if self.penalty == "topk":
+            return keep_largest(before, self.k)
+        if self.penalty == "batch_topk":
+            positive = nnx.relu(before)
+            if threshold is None:
+                return keep_largest(positive.reshape(1, -1), self.k * len(before)).reshape(before.shape)
+            return jnp.where(positive > threshold, positive, 0.0)
+        return nnx.sigmoid(before)
+
+    def _active(self, code: jax.Array) -> jax.Array:
+        return code > self.rho if self.penalty in ("kl", "square") else code != 0
+
+    def _values(self, net: Any, code: jax.Array, mean: jax.Array, image: jax.Array) -> Values:
+        """`mean` [units]: the mean activations that kl and square are about."""
+        output = net.decode(code)
+        loss = squared_error(output, image)
+        if self.penalty == "l1":
+            loss += self.weight * jnp.abs(code).sum(axis=1)
+        elif self.penalty == "kl":
+            loss += self.weight * kl_to_target(self.rho, mean)
+        elif self.penalty == "square":
+            loss += self.weight * ((mean - self.rho) ** 2).sum()
+        return {"loss": loss, "mse": mse(output, image), "l0": self._active(code).sum(axis=1).astype(jnp.float32)}
+
+    def _auxiliary(self, net: Any, before: jax.Array, code: jax.Array, dead: jax.Array, image: jax.Array) -> jax.Array:
+        """The mean over the batch of what the dead units leave of the error; 0 where none is dead. As many of them as half the
+        values of an image may be active (Gao et al. 2024, appendix A.2)."""
+        error = jax.lax.stop_gradient(image - net.decode(code))
+        k = min(self.units, max(1, image[0].size // 2))
+        alone = keep_largest(jnp.where(dead[None], nnx.relu(before), 0.0), k)
+        left = squared_error(net.expand(alone), error).mean()
+        return jnp.where(dead.any(), left, 0.0)
+
+    def _look(self, seen: Seen, code: jax.Array) -> Seen:
+        fired = self._active(code).any(axis=0)
+        least = jnp.where(code > 0, code, jnp.inf).min()
+        first = seen.threshold == 0
+        threshold = jnp.where(first, least, _decayed(seen.threshold, least))
+        threshold = jnp.where(jnp.isfinite(least), threshold, seen.threshold)
+        return Seen(jnp.where(fired, 0, seen.silent + 1), _decayed(seen.mean, code.mean(axis=0)), threshold)
+
+
+def _decayed(old: jax.Array, new: jax.Array) -> jax.Array:
+    return THRESHOLD_DECAY * old + (1 - THRESHOLD_DECAY) * new
+
+
+def keep_largest(x: jax.Array, k: int) -> jax.Array:
+    """Exactly k entries of each row of [B, n] stay, the others are 0."""
+    values, index = jax.lax.top_k(x, k)
+    return jnp.zeros_like(x).at[jnp.arange(len(x))[:, None], index].set(values)
+
+
+def kl_to_target(rho: float, mean: jax.Array) -> jax.Array:
+    """KL(Bernoulli(rho) || Bernoulli(mean)) summed over units, [units] -> scalar nats."""
+    q = jnp.clip(mean, 1e-6, 1 - 1e-6)
+    return (rho * jnp.log(rho / q) + (1 - rho) * jnp.log((1 - rho) / (1 - q))).sum()

@@ -1,0 +1,46 @@
+"""One affine encoder and one linear decoder whose rows are a dictionary: the net of a one-layer sparse autoencoder."""
+
+from __future__ import annotations
+
+from math import prod
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+
+class Dictionary(nnx.Module):
+    """`rows` [units, H W C], of norm 1 at the start; the encoder starts as their transpose (Gao et al. 2024, appendix A.1)."""
+
+    def __init__(self, shape: tuple[int, int, int], units: int, *, rngs: nnx.Rngs) -> None:
+        self.shape = shape
+        rows = jax.random.normal(rngs.params(), (units, prod(shape)))
+        rows /= jnp.linalg.norm(rows, axis=1, keepdims=True)
+        self.rows = nnx.Param(rows)
+        self.kernel = nnx.Param(rows.T)
+        self.bias = nnx.Param(jnp.zeros(units))
+        self.mean = nnx.Param(jnp.zeros(prod(shape)))
+
+    def encode(self, image: jax.Array) -> jax.Array:
+        """[B, H, W, C] -> [B, units] before any nonlinearity, float32."""
+        centred = image.reshape(len(image), -1) - self.mean[...][None]
+        kernel = self.kernel[...]
+        return (centred.astype(kernel.dtype) @ kernel + self.bias[...][None]).astype(jnp.float32)
+
+    def expand(self, code: jax.Array) -> jax.Array:
+        """The sum of the rows, weighted by the code: [B, units] -> [B, H, W, C]."""
+        rows = self.rows[...]
+        return (code.astype(rows.dtype) @ rows).reshape(-1, *self.shape)
+
+    def decode(self, code: jax.Array) -> jax.Array:
+        """The sum, and the mean."""
+        return self.expand(code) + self.mean[...].reshape(1, *self.shape)
+
+    def centre(self, image: jax.Array) -> None:
+        """Takes the mean of a batch for the decoder's bias."""
+        self.mean[...] = image.mean(axis=0).reshape(-1)
+
+    def normalize(self) -> None:
+        """Brings every row to norm 1."""
+        rows = self.rows[...]
+        self.rows[...] = rows / jnp.maximum(jnp.linalg.norm(rows, axis=1, keepdims=True), 1e-12)
