@@ -1,0 +1,188 @@
+"""Autoregressive model: the exact likelihood of discretized images, one value at a time.
+
+log p(x) = sum over d of log p(x_d | x_1 ... x_{d-1}) (van den Oord et al. 2016, "Pixel recurrent neural networks", equation 1),
+in raster order, the channels of a pixel in theirs; with `patch` p the image is first cut into p x p squares, in raster order,
+and the values of a square follow each other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from math import log
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from pydantic import Field, PositiveFloat, PositiveInt, model_validator
+
+from aecli.core import Batch, Objection, SingleLoss, Spec, Values, no_labels, one_hot
+from aecli.discrete import Categorical, Discrete, LogisticMixture, dequantize, invert_cdf, quantize
+from aecli.learner import Learner
+from aecli.nets.causal import Causal, Layout, ancestral
+from aecli.nets.made import Made
+from aecli.nets.pixelcnn import PixelCnn
+from aecli.nets.transformer import Transformer
+
+LARGEST_TRANSFORMER = 4096
+"""Sites: attention needs their square."""
+
+
+class Autoregressive(SingleLoss):
+    """Values: `loss`, -log p(x) in nats, and `bits_per_dim`, the same in bits per channel of a pixel.
+
+    `levels` divides 256: 2 for binary images, 256 for 8 bit. `hidden` are the layers of a made; `width`, `layers` and `patch`
+    (sites of patch x patch pixels) shape a pixelcnn or a transformer, `heads` a transformer.
+    """
+
+    net: Literal["made", "pixelcnn", "transformer"] = "pixelcnn"
+    levels: PositiveInt = 256
+    likelihood: Literal["categorical", "discretized_logistic"] = "categorical"
+    components: PositiveInt = Field(default=5, description="of a discretized_logistic mixture")
+    hidden: tuple[PositiveInt, ...] = (512, 512)
+    width: PositiveInt = 32
+    layers: PositiveInt = 4
+    heads: PositiveInt = 4
+    patch: PositiveInt = 1
+    context: tuple[PositiveInt, ...] = Field(default=(), description="masked layers that show a pixelcnn all earlier sites")
+    conditional: bool = Field(default=False, description="learn p(x | label)")
+
+    @model_validator(mode="after")
+    def _settings_fit(self) -> Autoregressive:
+        if self.levels < 2 or 256 % self.levels:
+            raise ValueError(f"levels: {self.levels} does not divide 256: set 2, 4, 8, 16, 32, 64, 128 or 256")
+        if self.net == "made" and not self.hidden:
+            raise ValueError("net: made needs at least one hidden layer, such as [512]")
+        if self.net == "made" and self.patch != 1:
+            raise ValueError("patch is for net: pixelcnn and net: transformer")
+        if self.net == "transformer" and self.width % self.heads:
+            raise ValueError(f"heads: {self.heads} does not divide width: {self.width}")
+        return self
+
+    def objections(self, spec: Spec) -> Iterable[Objection]:
+        if spec.height % self.patch or spec.width % self.patch:
+            sides = [p for p in range(1, 9) if spec.height % p == 0 and spec.width % p == 0]
+            yield Objection(
+                "patch",
+                f"squares of {self.patch} do not tile images of {spec.height}x{spec.width}",
+                f"one of {', '.join(map(str, sides))}, or data.size",
+            )
+        elif self.net == "transformer" and self._layout(spec).sites > LARGEST_TRANSFORMER:
+            message = f"{self._layout(spec).sites} sites are too many for attention"
+            yield Objection("patch", message, "set a larger patch, or net: pixelcnn")
+        if self.conditional:
+            yield from no_labels(spec)
+
+    def build(self, spec: Spec, rngs: nnx.Rngs) -> Any:
+        layout = self._layout(spec)
+        if self.net == "made":
+            return Made(layout, self.hidden, rngs=rngs)
+        if self.net == "pixelcnn":
+            return PixelCnn(layout, self.width, self.layers, self.context, rngs=rngs)
+        return Transformer(layout, self.width, self.layers, self.heads, rngs=rngs)
+
+    def loss(self, net: Causal, batch: Batch, key: jax.Array, step: jax.Array | None) -> Values:
+        value = self._cut(quantize(batch.image, self.levels))
+        params = net(self._inputs(value), self._label(net, batch.label))
+        nll = -self._family.log_prob(params, value).sum(axis=(1, 2, 3))
+        return {"loss": nll, "bits_per_dim": nll / (batch.image[0].size * log(2))}
+
+    def encode(self, state: Learner[Any], batch: Batch) -> jax.Array:
+        """The last hidden layer, averaged over the sites."""
+        net: Any = state.net
+        value = self._cut(quantize(batch.image, self.levels))
+        return net.features(self._inputs(value), self._label(net, batch.label)).mean(axis=(1, 2)).astype(jnp.float32)
+
+    def sample(self, state: Learner[Any], key: jax.Array, label: jax.Array, temperature: PositiveFloat = 1.0) -> jax.Array:
+        """Ancestral sampling. A `temperature` below 1 sharpens each conditional distribution."""
+        return self._ancestral(state, key, label, self._cached, temperature)
+
+    def sample_naive(self, state: Learner[Any], key: jax.Array, label: jax.Array, temperature: PositiveFloat = 1.0) -> jax.Array:
+        """The same images by a whole pass for every value: what `sample` is checked against and measured by."""
+        return self._ancestral(state, key, label, self._naive, temperature)
+
+    def complete(
+        self, state: Learner[Any], key: jax.Array, batch: Batch, known: jax.Array, temperature: PositiveFloat = 1.0
+    ) -> jax.Array:
+        """Samples the values where `known` [B, H, W, C] is False given those before them in the order; known values stay as
+        they are. That is a draw from p(unknown | known) where no known value comes after an unknown one; later ones are kept
+        and not conditioned on."""
+        given = quantize(batch.image, self.levels)
+        drawn = self._ancestral(state, key, batch.label, self._cached, temperature, given, known)
+        return jnp.where(known, batch.image, drawn)
+
+    @property
+    def _family(self) -> Discrete:
+        if self.likelihood == "categorical":
+            return Categorical(levels=self.levels)
+        return LogisticMixture(levels=self.levels, components=self.components)
+
+    def _layout(self, spec: Spec) -> Layout:
+        values, p = spec.channels * self.patch**2, self.patch
+        classes = spec.classes if self.conditional else 0
+        return Layout(spec.height // p, spec.width // p, values, self._per_value, self._family.outputs, classes)
+
+    @property
+    def _per_value(self) -> int:
+        return 1 if self.levels == 2 else 2
+
+    def _label(self, net: Any, label: jax.Array) -> jax.Array:
+        return one_hot(label, net.layout.classes)
+
+    def _inputs(self, value: jax.Array) -> jax.Array:
+        """[B, h, w, S] -> [B, h, w, S * inputs]: the value in [-1, 1] and, above binary, whether it is 0, the background of many
+        an image, which no smooth function of the value tells."""
+        x = 2.0 * dequantize(value, self.levels) - 1.0
+        if self._per_value == 1:
+            return x
+        return jnp.stack([x, (value == 0).astype(x.dtype)], axis=-1).reshape(*value.shape[:-1], -1)
+
+    def _cut(self, image: jax.Array) -> jax.Array:
+        """[B, H, W, C] -> [B, h, w, S]."""
+        n, height, width, channels = image.shape
+        p = self.patch
+        parts = image.reshape(n, height // p, p, width // p, p, channels).transpose(0, 1, 3, 2, 4, 5)
+        return parts.reshape(n, height // p, width // p, -1)
+
+    def _join(self, value: jax.Array, channels: int) -> jax.Array:
+        """The inverse of `_cut`."""
+        n, h, w, _ = value.shape
+        p = self.patch
+        return value.reshape(n, h, w, p, p, channels).transpose(0, 1, 3, 2, 4, 5).reshape(n, h * p, w * p, channels)
+
+    def _ancestral(
+        self,
+        state: Learner[Any],
+        key: jax.Array,
+        label: jax.Array,
+        start: Callable[..., tuple[Any, Any]],
+        temperature: float,
+        given: jax.Array | None = None,
+        known: jax.Array | None = None,
+    ) -> jax.Array:
+        """Draws the values one after another. One uniform number decides each, whatever computes its distribution."""
+        net: Any = state.net
+        layout: Layout = net.layout
+        shape = (len(label), layout.rows, layout.columns, layout.values)
+        flat = (len(label), layout.sites * layout.values)
+        uniform = jax.random.uniform(key, flat)
+        fixed = None if given is None or known is None else (self._cut(given).reshape(flat), self._cut(known).reshape(flat))
+
+        def choose(params: jax.Array, uniform: jax.Array) -> jax.Array:
+            return invert_cdf(jax.nn.log_softmax(self._family.log_probs(params) / temperature, axis=-1), uniform)
+
+        def describe(value: jax.Array) -> jax.Array:
+            return self._inputs(value.reshape(shape))
+
+        value = ancestral(start(net, self._label(net, label)), uniform, describe, choose, fixed)
+        return self._join(dequantize(value, self.levels).reshape(shape), layout.values // self.patch**2)
+
+    def _cached(self, net: Causal, label: jax.Array) -> tuple[Any, Any]:
+        return net.begin(label), lambda cache, x, position: net.step(cache, x, label, position)
+
+    def _naive(self, net: Causal, label: jax.Array) -> tuple[Any, Any]:
+        def step(cache: tuple[()], x: jax.Array, position: jax.Array) -> tuple[jax.Array, tuple[()]]:
+            params = net(x, label)
+            return params.reshape(len(params), -1, params.shape[-1])[:, position], cache
+
+        return (), step

@@ -1,0 +1,153 @@
+"""Autoregressive models: nothing of the future, all of the probability, and the same pixels however they are computed."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+from math import log
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from fit import experiment
+
+from aecli.core import Batch, Spec
+from aecli.learner import Recipe
+from aecli.models.autoregressive import Autoregressive
+from aecli.optimizers import Optimizer
+
+NETS = {
+    "made": "net: made, hidden: [20, 20, 12]",
+    "pixelcnn": "net: pixelcnn, width: 8, layers: 2",
+    "pixelcnn with context": "net: pixelcnn, width: 8, layers: 1, context: [30, 30]",
+    "transformer": "net: transformer, width: 8, layers: 2",
+}
+
+
+def build(settings: str, spec: Spec) -> tuple[Autoregressive, Any]:
+    """A model with random weights, none of them 0."""
+    model = experiment(f"variant: autoregressive, {settings}").model
+    assert isinstance(model, Autoregressive)
+    leaves, form = jax.tree.flatten(jax.eval_shape(lambda: model.init(jax.random.key(0), spec, Recipe(Optimizer(), 100))))
+    generator = np.random.default_rng(0)
+    noise = [jnp.asarray(0.4 * generator.standard_normal(x.shape), x.dtype) for x in leaves]
+    return model, jax.tree.unflatten(form, noise)
+
+
+def batch_of(image: Any, label: int = 0) -> Batch:
+    image = jnp.asarray(image, jnp.float32)
+    return Batch(image, jnp.full(len(image), label), jnp.ones(len(image), bool))
+
+
+@pytest.mark.parametrize("net", NETS)
+def test_all_binary_3x3_images_have_probability_one_together(net: str) -> None:
+    model, state = build(f"{NETS[net]}, levels: 2", Spec(3, 3, 1, 0))
+    every = np.array(list(itertools.product((0, 1), repeat=9))).reshape(-1, 3, 3, 1)
+    nll = jax.jit(model.evaluate)(state, batch_of(every), jax.random.key(0))["loss"]
+    assert np.exp(-np.asarray(nll, np.float64)).sum() == pytest.approx(1, abs=1e-5)
+    assert nll.std() > 0.1, "a model of equal probabilities would prove nothing"
+
+
+@pytest.mark.parametrize("settings", ["net: made, hidden: [20]", "width: 8, layers: 1, patch: 2", "net: transformer, width: 8"])
+def test_all_tiny_colour_images_have_probability_one_together(settings: str) -> None:
+    model, state = build(f"{settings}, levels: 4", Spec(2, 2, 2, 0))
+    every = np.array(list(itertools.product(range(4), repeat=8))).reshape(-1, 2, 2, 2) / 3
+    nll = jax.jit(model.evaluate)(state, batch_of(every), jax.random.key(0))["loss"]
+    assert np.exp(-np.asarray(nll, np.float64)).sum() == pytest.approx(1, abs=1e-4)
+
+
+@pytest.mark.parametrize("settings", [*NETS.values(), "width: 8, layers: 2, patch: 2, context: [40]"])
+def test_no_parameter_depends_on_its_own_or_a_later_value(settings: str) -> None:
+    """The gradient is exactly 0, and not 0 somewhere before: each value depends on every earlier one through two layers."""
+    spec = Spec(4, 4, 2, 0)
+    _, state = build(f"{settings}, levels: 16", spec)
+    net: Any = state.net
+    layout = net.layout
+    shape = (1, layout.rows, layout.columns, layout.values * layout.inputs)
+
+    def flat(x: jax.Array) -> jax.Array:
+        return net(x.reshape(shape), jnp.zeros((1, 0))).reshape(spec.size, -1).sum(1)
+
+    x = jax.random.normal(jax.random.key(1), (spec.size * layout.inputs,))
+    jacobian = jnp.abs(jax.jit(jax.jacobian(flat))(x)).reshape(spec.size, spec.size, -1).sum(-1)
+    assert (jnp.triu(jacobian) == 0).all()
+    seen = jnp.tril(jacobian, -1) > 0
+    assert seen[-1].mean() > 0.9, "the last value sees nearly everything"
+
+
+def test_the_pixelcnn_has_no_blind_spot() -> None:
+    """Deep enough, the last row's first pixel sees the whole of the rows above."""
+    _, state = build("width: 4, layers: 6, levels: 2", Spec(7, 7, 1, 0))
+    net: Any = state.net
+
+    def one(x: jax.Array) -> jax.Array:
+        return net(x, jnp.zeros((1, 0)))[0, 6, 0].sum()
+
+    gradient = jax.jit(jax.grad(one))(jax.random.normal(jax.random.key(0), (1, 7, 7, 1)))[0, :, :, 0]
+    assert (gradient[:6] != 0).all() and (gradient[6] == 0).all()
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        *NETS.values(),
+        "width: 8, layers: 2, patch: 2, context: [40], conditional: true",
+        "net: transformer, width: 8, patch: 2, likelihood: discretized_logistic, components: 2",
+        "net: made, hidden: [12], conditional: true",
+    ],
+)
+def test_cached_and_naive_sampling_draw_the_same_pixels(settings: str) -> None:
+    model, state = build(f"{settings}, levels: 16", Spec(4, 6, 2, 3))
+    label = jnp.arange(20) % 3
+    cached = jax.jit(model.sample)(state, jax.random.key(1), label)
+    naive = jax.jit(model.sample_naive)(state, jax.random.key(1), label)
+    assert jnp.array_equal(cached, naive) and len(jnp.unique(cached)) > 4
+
+
+def _of(model: Autoregressive) -> Callable[..., jax.Array]:
+    return jax.jit(model.complete)
+
+
+@pytest.mark.parametrize("net", ["made", "pixelcnn with context"])
+def test_completion_keeps_what_is_known_and_follows_it(net: str) -> None:
+    spec = Spec(4, 4, 1, 0)
+    model, state = build(f"{NETS[net]}, levels: 256", spec)
+    image = jax.random.uniform(jax.random.key(2), (6, 4, 4, 1))  # not on the levels, and still untouched
+    known = jnp.broadcast_to((jnp.arange(4) < 2)[None, :, None, None], image.shape)
+    made = _of(model)(state, jax.random.key(1), batch_of(image), known)
+    assert jnp.array_equal(made[:, :2], image[:, :2])
+    other = _of(model)(state, jax.random.key(1), batch_of(1 - image), known)
+    assert not jnp.array_equal(made[:, 2:], other[:, 2:]), "the rest is drawn given the known half"
+    nothing = _of(model)(state, jax.random.key(1), batch_of(image), jnp.zeros_like(known))
+    assert jnp.array_equal(nothing, jax.jit(model.sample)(state, jax.random.key(1), jnp.zeros(6, jnp.int32)))
+    everything = _of(model)(state, jax.random.key(1), batch_of(image), jnp.ones_like(known))
+    assert jnp.array_equal(everything, image)
+
+
+def test_samples_are_as_frequent_as_they_are_likely() -> None:
+    model, state = build("width: 8, layers: 1, levels: 2", Spec(2, 2, 1, 0))
+    every = np.array(list(itertools.product((0, 1), repeat=4))).reshape(-1, 2, 2, 1)
+    p = np.exp(-np.asarray(jax.jit(model.evaluate)(state, batch_of(every), jax.random.key(0))["loss"]))
+    n = 20_000
+    drawn = jax.jit(model.sample)(state, jax.random.key(3), jnp.zeros(n, jnp.int32))
+    found = np.bincount(np.asarray(drawn.reshape(n, 4)).astype(int) @ [8, 4, 2, 1], minlength=16) / n
+    assert np.abs(found - p).max() < 4 * np.sqrt(0.25 / n)
+
+
+def test_a_low_temperature_draws_the_likeliest_value() -> None:
+    model, state = build("width: 8, layers: 1, levels: 16", Spec(3, 3, 1, 0))
+    draw = jax.jit(model.sample)
+    cold = [draw(state, jax.random.key(seed), jnp.zeros(1, jnp.int32), 1e-6) for seed in range(3)]
+    assert jnp.array_equal(cold[0], cold[1]) and jnp.array_equal(cold[0], cold[2])
+
+
+@pytest.mark.parametrize(("net", "levels"), [("made", 2), ("pixelcnn", 256), ("transformer", 16)])
+def test_a_fresh_model_costs_log_levels_per_value(net: str, levels: int) -> None:
+    model = experiment(f"variant: autoregressive, levels: {levels}, {NETS[net]}").model
+    spec = Spec(3, 3, 2, 0)
+    state = jax.jit(model.init, static_argnums=(1, 2))(jax.random.key(0), spec, Recipe(Optimizer(), 100))
+    values = jax.jit(model.evaluate)(state, batch_of(jax.random.uniform(jax.random.key(1), (4, *spec.shape))), jax.random.key(0))
+    assert jnp.allclose(values["bits_per_dim"], log(levels) / log(2))
+    assert jnp.allclose(values["loss"], spec.size * log(levels))
