@@ -1,0 +1,95 @@
+"""The two players of a GAN, and spectral normalization."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from fit import dataset, experiment
+
+from aecli.core import Batch
+from aecli.learner import Recipe
+from aecli.models.gan import GAN
+from aecli.nets import spectral
+from aecli.optimizers import Optimizer
+
+
+def start(text: str = "") -> tuple[GAN, Any, Batch]:
+    model = experiment(f"variant: gan, hidden: [4, 6], latent: 5{text}").model
+    assert isinstance(model, GAN)
+    rows = dataset().train
+    batch = Batch(jnp.asarray(rows.images[:16] / np.float32(255)), jnp.asarray(rows.labels[:16]), jnp.ones(16, bool))
+    recipe = Recipe(Optimizer(learning_rate=1e-3, b1=0.0), 100)
+    return model, jax.jit(model.init, static_argnums=(1, 2))(jax.random.key(0), dataset().spec, recipe), batch
+
+
+def same(a: Any, b: Any) -> bool:
+    return all(jnp.array_equal(x, y) for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True))
+
+
+def test_every_kernel_of_a_normalized_discriminator_has_norm_1() -> None:
+    model, state, batch = start()
+    step = jax.jit(model.train_step)
+    for i in range(30):
+        net = state.discriminator.current
+        spectral.divide(net, state.vectors)
+        kernels = [net.convs[0].kernel, net.convs[1].kernel, net.last.kernel]
+        for kernel in kernels:
+            matrix = np.asarray(kernel[...]).reshape(-1, kernel[...].shape[-1])
+            assert np.linalg.svd(matrix, compute_uv=False)[0] == pytest.approx(1, abs=0.01)
+        state, _ = step(state, batch, jax.random.key(i))
+
+
+def test_the_discriminators_step_leaves_the_generator_and_the_reverse() -> None:
+    model, state, batch = start(", discriminator_steps: 2")
+    step = jax.jit(model.train_step)
+    first, _ = step(state, batch, jax.random.key(0))
+    assert same(first.generator, state.generator) and not same(first.discriminator.params, state.discriminator.params)
+    second, _ = step(first, batch, jax.random.key(1))
+    assert not same(second.generator.params, first.generator.params)
+    # A discriminator that cannot move, because its rate is too small to be told from 0, is not moved by the generator's step.
+    model, state, batch = start(", discriminator_rate: 1e-30")
+    after, _ = jax.jit(model.train_step)(state, batch, jax.random.key(0))
+    for old, new in zip(*(jax.tree.leaves(s.discriminator.params) for s in (state, after)), strict=True):
+        assert jnp.abs(new - old).max() < 1e-29
+    assert not same(after.generator.params, state.generator.params)
+
+
+def test_the_losses_are_those_of_the_papers() -> None:
+    model, state, batch = start(", objective: non_saturating, spectral_norm: false")
+    zero = jax.tree.map(jnp.zeros_like, state.discriminator.params)  # a discriminator that knows nothing
+    state = dataclasses.replace(state, discriminator=dataclasses.replace(state.discriminator, params=zero))
+    for name, discriminator, generator in (("non_saturating", 2 * np.log(2), np.log(2)), ("hinge", 2, 0), ("wgan_gp", 10, 0)):
+        of = model.model_copy(update={"objective": name})
+        frozen = dataclasses.replace(state, discriminator=dataclasses.replace(state.discriminator, recipe=_still()))
+        _, values = jax.jit(of.train_step)(frozen, batch, jax.random.key(0))
+        assert jnp.allclose(values["loss"], discriminator, atol=1e-4), name
+        assert jnp.allclose(values["generator_loss"], generator, atol=1e-4), name
+
+
+def _still() -> Recipe:
+    return Recipe(Optimizer(learning_rate=1e-30, b1=0.0), 100)
+
+
+def test_r1_is_the_squared_gradient_at_real_images() -> None:
+    model, state, batch = start(", objective: non_saturating, spectral_norm: false")
+    _, plain = jax.jit(model.train_step)(state, batch, jax.random.key(0))
+    _, more = jax.jit(model.model_copy(update={"r1": 3.0}).train_step)(state, batch, jax.random.key(0))
+    net = state.discriminator.current
+    slope = jax.grad(lambda x: net(x, jnp.zeros((16, 0))).sum())(batch.image)
+    assert jnp.allclose(more["loss"] - plain["loss"], 1.5 * (slope**2).sum(axis=(1, 2, 3)), rtol=1e-3, atol=1e-6)
+
+
+def test_the_energy_score_is_least_for_the_true_distribution() -> None:
+    """Of many images that are themselves draws, against a shifted generator: what evaluation minimizes is a proper score."""
+    model, state, _ = start()
+    made = model.sample(state, jax.random.key(5), jnp.zeros(256, jnp.int32))
+    label = jnp.zeros(256, jnp.int32)
+    true = model.evaluate(state, Batch(made, label, label == 0), jax.random.key(6))["loss"].mean()
+    blurred = model.sample(state, jax.random.key(7), jnp.zeros(256, jnp.int32)).mean(axis=0, keepdims=True)
+    shifted = jnp.clip(made + 0.2 * (made - blurred) + 0.1, 0, 1)
+    assert model.evaluate(state, Batch(shifted, label, label == 0), jax.random.key(6))["loss"].mean() > true
