@@ -122,6 +122,21 @@ def test_a_step_keeps_the_form_of_the_state_and_moves_it(state: Any, step: Any, 
     assert moved
 
 
+def test_in_bfloat16_the_state_and_all_results_stay_float32(model: Model, batch: Batch) -> None:
+    recipe, key, label = Recipe(Optimizer(ema=0.9), 100, "bfloat16"), jax.random.key(0), batch.label[:3]
+    state = jax.eval_shape(lambda: model.init(key, SPEC, recipe))
+    after, values = jax.eval_shape(model.train_step, state, batch, key)
+    assert [x.dtype for x in jax.tree.leaves(after)] == [x.dtype for x in jax.tree.leaves(state)]
+    results = [values, jax.eval_shape(model.evaluate, state, batch, key)]
+    if isinstance(model, Samples):
+        results.append(jax.eval_shape(model.sample, state, key, label))
+    if isinstance(model, Reconstructs):
+        results.append(jax.eval_shape(model.reconstruct, state, batch))
+    if isinstance(model, Encodes):
+        results.append(jax.eval_shape(model.encode, state, batch))
+    assert {x.dtype for x in jax.tree.leaves(results)} == {jnp.dtype("float32")}
+
+
 def test_another_seed_gives_another_start(model: Model, state: Any) -> None:
     other = init(model, 1)
     assert any(not bool(jnp.array_equal(a, b)) for a, b in zip(jax.tree.leaves(state), jax.tree.leaves(other), strict=True))

@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from typing import Literal
 
 import jax
+import jax.numpy as jnp
 from flax import nnx
 from pydantic import Field, PositiveInt, model_validator
 
@@ -62,10 +63,10 @@ class Bottleneck(SingleLoss):
         return {"loss": nll(output, batch.image), "mse": mse(self._image(output), batch.image)}
 
     def encode(self, state: Learner[Autoencoder], batch: Batch) -> jax.Array:
-        return state.net.encoder(batch.image)
+        return state.net.encoder(batch.image).astype(jnp.float32)
 
     def decode(self, state: Learner[Autoencoder], code: jax.Array, label: jax.Array) -> jax.Array:
-        return self._image(state.net.decoder(code))
+        return self._image(state.net.decoder(code).astype(jnp.float32))
 
     def reconstruct(self, state: Learner[Autoencoder], batch: Batch) -> jax.Array:
         return self.decode(state, self.encode(state, batch), batch.label)
