@@ -39,7 +39,7 @@ SETTINGS = {
         "net: mlp, hidden: [12], latent: 9, corruption: {name: salt_pepper, p: 0.3}",
     ],
     "gan": [
-        "hidden: [4, 6], objective: wgan_gp, spectral_norm: false, conditional: true, discriminator_steps: 2",
+        "hidden: [16, 16], objective: wgan_gp, spectral_norm: false, conditional: true, discriminator_steps: 2",
         "hidden: [4], objective: non_saturating, r1: 1.0, discriminator_rate: 0.5",
     ],
     "hvae": ["hidden: 12, latent: 3, prior: vamp, pseudo_inputs: 5, kl_warmup: 4", "hidden: 12, latent: 3, samples: 3"],
