@@ -69,6 +69,12 @@ def no_labels(spec: Spec) -> Iterable[Objection]:
         yield Objection("conditional", "the data has no labels to condition on", "set conditional: false, or label the data")
 
 
+def latent_too_large(latent: int, spec: Spec) -> Iterable[Objection]:
+    """What a model with a code says of images with fewer values than it."""
+    if latent > spec.size:
+        yield Objection("latent", f"{latent} latents for images of {spec.size} values", f"at most {spec.size}")
+
+
 def one_hot(label: jax.Array, classes: int) -> jax.Array:
     """[B] int32 -> [B, classes] float32; zeros for -1, no label."""
     return jax.nn.one_hot(label, classes)

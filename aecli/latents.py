@@ -7,7 +7,6 @@ under `samplers/`.
 
 from __future__ import annotations
 
-import io
 import warnings
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -20,15 +19,15 @@ import numpy as np
 
 from aecli.catalog import variants_that
 from aecli.core import ABILITIES, Batch, Model
-from aecli.data.rows import ArrayRows, Rows
+from aecli.data.rows import Rows, choose
 from aecli.errors import UsageError, did_you_mean
 from aecli.evaluate.batches import batches
-from aecli.files import write_atomic
+from aecli.files import write_arrays
 from aecli.posteriors import Gaussian
 from aecli.restored import Trained
 
 MOST_CODES = 20_000
-"""Codes that a fit is made from: more change it by less than another seed does."""
+"""Codes that a fit is made from at most, so that its time does not grow with the data."""
 LARGEST_CODE = 512
 """Covariances are square in it."""
 
@@ -42,7 +41,6 @@ class Latent(NamedTuple):
     components: int
     fit: Callable[[Trained, Rows, int, int], Arrays]
     draw: Callable[[Arrays, jax.Array, int], jax.Array]
-    help: str
 
 
 def fit_gaussian(trained: Trained, rows: Rows, components: int, seed: int) -> Arrays:
@@ -80,7 +78,7 @@ def draw_mixture(arrays: Arrays, key: jax.Array, n: int) -> jax.Array:
 
 def fit_vamp(trained: Trained, rows: Rows, components: int, seed: int) -> Arrays:
     """The average of the posteriors of some train images."""
-    few = _some(rows, components, seed)
+    few = choose(rows, components, seed)
     parts: list[Gaussian] = []
     for batch, _, real in batches(few, trained.experiment.data.binarize, jax.random.key(seed), trained.place):
         posterior = _posterior(trained.model, trained.state, batch)
@@ -90,15 +88,13 @@ def fit_vamp(trained: Trained, rows: Rows, components: int, seed: int) -> Arrays
 
 
 def draw_vamp(arrays: Arrays, key: jax.Array, n: int) -> jax.Array:
-    choosing, drawing = jax.random.split(key)
-    chosen = jax.random.randint(choosing, (n,), 0, len(arrays["mean"]))
-    return Gaussian(jnp.asarray(arrays["mean"])[chosen], jnp.asarray(arrays["log_sigma"])[chosen]).sample(drawing)
+    return Gaussian(jnp.asarray(arrays["mean"]), jnp.asarray(arrays["log_sigma"])).sample_mixture(key, n)
 
 
 LATENTS: Mapping[str, Latent] = {
-    "gaussian": Latent(("encodes", "decodes"), 1, fit_gaussian, draw_mixture, "one Gaussian fitted to codes of the train split"),
-    "gmm": Latent(("encodes", "decodes"), 10, fit_gmm, draw_mixture, "a mixture of Gaussians fitted to them"),
-    "vamp": Latent(("infers", "decodes"), 500, fit_vamp, draw_vamp, "the average posterior of some train images"),
+    "gaussian": Latent(("encodes", "decodes"), 1, fit_gaussian, draw_mixture),
+    "gmm": Latent(("encodes", "decodes"), 10, fit_gmm, draw_mixture),
+    "vamp": Latent(("infers", "decodes"), 500, fit_vamp, draw_vamp),
 }
 
 
@@ -132,9 +128,7 @@ def fitted(
         say(f"fitting {name} with {k} component{'s' if k > 1 else ''} to codes of the train split (once)")
         arrays = latent.fit(trained, train(), k, trained.experiment.seed)
         folder.mkdir(exist_ok=True)
-        buffer = io.BytesIO()
-        np.savez_compressed(buffer, **arrays)
-        write_atomic(path, buffer.getvalue())
+        write_arrays(path, arrays)
     with np.load(path, allow_pickle=False) as stored:
         arrays = dict(stored)
     return partial(latent.draw, arrays)
@@ -143,7 +137,7 @@ def fitted(
 def _codes(trained: Trained, rows: Rows, seed: int) -> Any:
     """Codes of some train images, [n, latent] float64. Raises UsageError for codes too long for a covariance."""
     parts: list[Any] = []
-    few = _some(rows, MOST_CODES, seed)
+    few = choose(rows, MOST_CODES, seed)
     for batch, _, real in batches(few, trained.experiment.data.binarize, jax.random.key(seed), trained.place):
         parts.append(np.asarray(_encode(trained.model, trained.state, batch), np.float64)[:real])
         if parts[0].shape[1] > LARGEST_CODE:
@@ -151,12 +145,6 @@ def _codes(trained: Trained, rows: Rows, seed: int) -> Any:
                 f"codes of {parts[0].shape[1]} numbers are too long for a covariance", f"a model with {LARGEST_CODE} or fewer"
             )
     return np.concatenate(parts)
-
-
-def _some(rows: Rows, most: int, seed: int) -> ArrayRows:
-    """At most so many images, chosen by the seed."""
-    chosen = np.sort(np.random.Generator(np.random.Philox(seed)).permutation(len(rows))[:most])
-    return ArrayRows(*rows.take(chosen))
 
 
 @partial(jax.jit, static_argnames=("model",))

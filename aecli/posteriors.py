@@ -38,6 +38,12 @@ class Gaussian(NamedTuple):
         each = -0.5 * square - (self.log_sigma + 0.5 * log(2 * pi)).sum(-1)[None]
         return jax.nn.logsumexp(each, axis=1) - log(len(self.mean))
 
+    def sample_mixture(self, key: jax.Array, n: int) -> jax.Array:
+        """n codes of the average of these B Gaussians, [n, latent]."""
+        choosing, drawing = jax.random.split(key)
+        chosen = jax.random.randint(choosing, (n,), 0, len(self.mean))
+        return Gaussian(self.mean[chosen], self.log_sigma[chosen]).sample(drawing)
+
     def repeat(self, n: int) -> Gaussian:
         """n copies of the batch, one after the other."""
         return Gaussian(jnp.tile(self.mean, (n, 1)), jnp.tile(self.log_sigma, (n, 1)))
@@ -51,6 +57,11 @@ class Gaussian(NamedTuple):
     def kl_to_standard_normal(self) -> jax.Array:
         """KL(q || N(0, I)) per latent dimension, [B, latent] nats (Kingma & Welling 2014, appendix B)."""
         return 0.5 * (self.mean**2 + jnp.exp(2 * self.log_sigma) - 1) - self.log_sigma
+
+
+def importance_bound(log_weights: jax.Array) -> jax.Array:
+    """log of the mean importance weight over k codes, [k, B] -> [B] nats: the bound of Burda et al. 2016, equation 8."""
+    return jax.nn.logsumexp(log_weights, axis=0) - log(len(log_weights))
 
 
 def standard_normal_log_prob(code: jax.Array) -> jax.Array:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable, Mapping
 from functools import partial
 from math import ceil, sqrt
@@ -17,10 +16,10 @@ from PIL import Image
 from aecli import images, latents
 from aecli.catalog import variants_that
 from aecli.core import ABILITIES, Batch, Model, abilities
-from aecli.data.rows import ArrayRows, Rows
+from aecli.data.rows import Rows, choose
 from aecli.errors import UsageError, did_you_mean
 from aecli.evaluate.batches import batches
-from aecli.files import write_atomic
+from aecli.files import write_arrays
 from aecli.keys import Stream, stream
 from aecli.restored import Trained
 
@@ -90,8 +89,7 @@ def complete(trained: Trained, held_out: Callable[[], Rows], n: int, seed: int) 
 
 def _some(trained: Trained, rows: Rows, n: int, seed: int) -> Any:
     """Batches of n images chosen by the seed."""
-    chosen = np.sort(np.random.Generator(np.random.Philox(seed)).permutation(len(rows))[:n])
-    return batches(ArrayRows(*rows.take(chosen)), trained.experiment.data.binarize, jax.random.key(seed), trained.place)
+    return batches(choose(rows, n, seed), trained.experiment.data.binarize, jax.random.key(seed), trained.place)
 
 
 def _above_each_other(names: list[str], parts: list[Any]) -> Shown:
@@ -141,9 +139,7 @@ def write(folder: Path, stem: str, shown: Shown) -> tuple[Path, Path]:
     folder.mkdir(exist_ok=True)
     picture, arrays = folder / f"{stem}.png", folder / f"{stem}.npz"
     images.save(picture, shown.picture)
-    buffer = io.BytesIO()
-    np.savez_compressed(buffer, **shown.arrays)
-    write_atomic(arrays, buffer.getvalue())
+    write_arrays(arrays, shown.arrays)
     return picture, arrays
 
 

@@ -57,3 +57,9 @@ class StreamRows:
 
     def part(self, start: int, stop: int) -> StreamRows:
         return dataclasses.replace(self, start=self.start + start, stop=self.start + stop)
+
+
+def choose(rows: Rows, most: int, seed: int) -> ArrayRows:
+    """At most so many rows, chosen by the seed, in their order."""
+    chosen = np.sort(np.random.Generator(np.random.Philox(seed)).permutation(len(rows))[:most])
+    return ArrayRows(*rows.take(chosen))

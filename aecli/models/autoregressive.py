@@ -21,6 +21,7 @@ from aecli.discrete import Categorical, Discrete, LogisticMixture, dequantize, i
 from aecli.learner import Learner
 from aecli.nets.causal import Causal, Layout, ancestral
 from aecli.nets.made import Made
+from aecli.nets.patches import cut, join
 from aecli.nets.pixelcnn import PixelCnn
 from aecli.nets.transformer import Transformer
 
@@ -55,6 +56,8 @@ class Autoregressive(SingleLoss):
             raise ValueError("net: made needs at least one hidden layer, such as [512]")
         if self.net == "made" and self.patch != 1:
             raise ValueError("patch is for net: pixelcnn and net: transformer")
+        if self.net != "pixelcnn" and self.context:
+            raise ValueError("context is for net: pixelcnn; the others see all earlier sites anyhow")
         if self.net == "transformer" and self.width % self.heads:
             raise ValueError(f"heads: {self.heads} does not divide width: {self.width}")
         return self
@@ -82,7 +85,7 @@ class Autoregressive(SingleLoss):
         return Transformer(layout, self.width, self.layers, self.heads, rngs=rngs)
 
     def loss(self, net: Causal, batch: Batch, key: jax.Array, step: jax.Array | None) -> Values:
-        value = self._cut(quantize(batch.image, self.levels))
+        value = cut(quantize(batch.image, self.levels), self.patch)
         params = net(self._inputs(value), self._label(net, batch.label))
         nll = -self._family.log_prob(params, value).sum(axis=(1, 2, 3))
         return {"loss": nll, "bits_per_dim": nll / (batch.image[0].size * log(2))}
@@ -90,7 +93,7 @@ class Autoregressive(SingleLoss):
     def encode(self, state: Learner[Any], batch: Batch) -> jax.Array:
         """The last hidden layer, averaged over the sites."""
         net: Any = state.net
-        value = self._cut(quantize(batch.image, self.levels))
+        value = cut(quantize(batch.image, self.levels), self.patch)
         return net.features(self._inputs(value), self._label(net, batch.label)).mean(axis=(1, 2)).astype(jnp.float32)
 
     def sample(self, state: Learner[Any], key: jax.Array, label: jax.Array, temperature: PositiveFloat = 1.0) -> jax.Array:
@@ -137,19 +140,6 @@ class Autoregressive(SingleLoss):
             return x
         return jnp.stack([x, (value == 0).astype(x.dtype)], axis=-1).reshape(*value.shape[:-1], -1)
 
-    def _cut(self, image: jax.Array) -> jax.Array:
-        """[B, H, W, C] -> [B, h, w, S]."""
-        n, height, width, channels = image.shape
-        p = self.patch
-        parts = image.reshape(n, height // p, p, width // p, p, channels).transpose(0, 1, 3, 2, 4, 5)
-        return parts.reshape(n, height // p, width // p, -1)
-
-    def _join(self, value: jax.Array, channels: int) -> jax.Array:
-        """The inverse of `_cut`."""
-        n, h, w, _ = value.shape
-        p = self.patch
-        return value.reshape(n, h, w, p, p, channels).transpose(0, 1, 3, 2, 4, 5).reshape(n, h * p, w * p, channels)
-
     def _ancestral(
         self,
         state: Learner[Any],
@@ -166,7 +156,9 @@ class Autoregressive(SingleLoss):
         shape = (len(label), layout.rows, layout.columns, layout.values)
         flat = (len(label), layout.sites * layout.values)
         uniform = jax.random.uniform(key, flat)
-        fixed = None if given is None or known is None else (self._cut(given).reshape(flat), self._cut(known).reshape(flat))
+        fixed = None
+        if given is not None and known is not None:
+            fixed = cut(given, self.patch).reshape(flat), cut(known, self.patch).reshape(flat)
 
         def choose(params: jax.Array, uniform: jax.Array) -> jax.Array:
             return invert_cdf(jax.nn.log_softmax(self._family.log_probs(params) / temperature, axis=-1), uniform)
@@ -175,7 +167,7 @@ class Autoregressive(SingleLoss):
             return self._inputs(value.reshape(shape))
 
         value = ancestral(start(net, self._label(net, label)), uniform, describe, choose, fixed)
-        return self._join(dequantize(value, self.levels).reshape(shape), layout.values // self.patch**2)
+        return join(dequantize(value, self.levels).reshape(shape), self.patch)
 
     def _cached(self, net: Causal, label: jax.Array) -> tuple[Any, Any]:
         return net.begin(label), lambda cache, x, position: net.step(cache, x, label, position)

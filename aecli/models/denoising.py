@@ -13,7 +13,7 @@ import jax
 from flax import nnx
 from pydantic import Field, PositiveInt, model_validator
 
-from aecli.core import Batch, Objection, SingleLoss, Spec, Values
+from aecli.core import Batch, Objection, SingleLoss, Spec, Values, latent_too_large
 from aecli.corruptions import Corruptions, GaussianNoise, corrupt, corruption_objections
 from aecli.learner import Learner
 from aecli.likelihoods import mse, squared_error
@@ -56,8 +56,8 @@ class Denoising(SingleLoss):
         return self
 
     def objections(self, spec: Spec) -> Iterable[Objection]:
-        if self.latent is not None and self.latent > spec.size:
-            yield Objection("latent", f"a code of {self.latent} for images of {spec.size} values", f"at most {spec.size}")
+        if self.latent is not None:
+            yield from latent_too_large(self.latent, spec)
         yield from corruption_objections(self.corruption, spec)
 
     def corrupt(self, image: jax.Array, key: jax.Array) -> jax.Array:

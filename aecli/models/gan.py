@@ -16,7 +16,7 @@ import jax.numpy as jnp
 from flax import nnx
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
 
-from aecli.core import Batch, Model, Objection, Spec, Values, no_labels, one_hot
+from aecli.core import Batch, Model, Objection, Spec, Values, latent_too_large, no_labels, one_hot
 from aecli.learner import Learner, Recipe
 from aecli.nets import spectral
 from aecli.nets.conv import ConvDecoder
@@ -72,8 +72,7 @@ class GAN(Model):
         return self
 
     def objections(self, spec: Spec) -> Iterable[Objection]:
-        if self.latent > spec.size:
-            yield Objection("latent", f"{self.latent} latents for images of {spec.size} values", f"at most {spec.size}")
+        yield from latent_too_large(self.latent, spec)
         if min(spec.height, spec.width) >> len(self.hidden) < 1:
             message = f"{len(self.hidden)} halvings leave nothing of {spec.height}x{spec.width} pixels"
             yield Objection("hidden", message, "fewer convolutions")
@@ -130,11 +129,6 @@ class GAN(Model):
     def sample(self, state: GanState, key: jax.Array, label: jax.Array) -> jax.Array:
         net = state.generator.net
         return self._make(net, key, one_hot(label, net.classes))
-
-    def judge(self, state: GanState, batch: Batch) -> jax.Array:
-        """The discriminator's logits, [B]."""
-        judge = self._judge(state.discriminator, state.vectors)
-        return judge(batch.image, one_hot(batch.label, judge.classes))
 
     def _make(self, net: Generator, key: jax.Array, label: jax.Array) -> jax.Array:
         return net(jax.random.normal(key, (len(label), self.latent)), label)

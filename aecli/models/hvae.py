@@ -7,28 +7,19 @@ Tomczak & Welling 2018, "VAE with a VampPrior", section 3 and equations 11 to 14
 from __future__ import annotations
 
 from collections.abc import Iterable
-from math import log
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
 
-from aecli.core import Batch, Objection, SingleLoss, Spec, Values
+from aecli.core import Batch, Objection, SingleLoss, Spec, Values, latent_too_large
 from aecli.discrete import LogisticMixture
 from aecli.learner import Learner
 from aecli.likelihoods import Bernoulli, Discretized, Observation, gray_only
 from aecli.nets.mlp import Gate, GatedMlp
-from aecli.posteriors import Gaussian, standard_normal_log_prob
-
-
-class Drawn(NamedTuple):
-    """Codes of both layers, [B, latent] each, and what they cost in nats, [B]."""
-
-    z2: jax.Array
-    z1: jax.Array
-    rate: jax.Array
+from aecli.posteriors import Gaussian, importance_bound, standard_normal_log_prob
 
 
 class Merge(nnx.Module):
@@ -93,8 +84,7 @@ class HVAE(SingleLoss):
         return self
 
     def objections(self, spec: Spec) -> Iterable[Objection]:
-        if self.latent > spec.size:
-            yield Objection("latent", f"{self.latent} latents for images of {spec.size} values", f"at most {spec.size}")
+        yield from latent_too_large(self.latent, spec)
         if self.likelihood == "bernoulli":
             yield from gray_only(spec)
 
@@ -109,8 +99,7 @@ class HVAE(SingleLoss):
     def loss(self, net: HvaeNet, batch: Batch, key: jax.Array, step: jax.Array | None) -> Values:
         if self.samples > 1:
             log_weight, distortion, rate = self._weigh(net, batch, key, self.samples)
-            bound = jax.nn.logsumexp(log_weight, axis=0) - log(self.samples)
-            return {"loss": -bound, "distortion_nats": distortion.mean(0), "rate_nats": rate.mean(0)}
+            return {"loss": -importance_bound(log_weight), "distortion_nats": distortion.mean(0), "rate_nats": rate.mean(0)}
         first, second = jax.random.split(key)
         q2 = net.posterior_z2(batch.image)
         z2 = q2.sample(first)
@@ -146,29 +135,23 @@ class HVAE(SingleLoss):
     def sample(self, state: Learner[HvaeNet], key: jax.Array, label: jax.Array) -> jax.Array:
         """The mean of p(x | z1, z2) at codes from the prior."""
         net = state.net
-        choosing, first, second = jax.random.split(key, 3)
+        first, second = jax.random.split(key)
         if self.prior == "standard":
             z2 = jax.random.normal(first, (len(label), self.latent))
         else:
-            chosen = jax.random.randint(choosing, (len(label),), 0, self.pseudo_inputs)
-            mean, log_sigma = net.components()
-            z2 = Gaussian(mean[chosen], log_sigma[chosen]).sample(first)
+            z2 = net.components().sample_mixture(first, len(label))
         return self.observation.mean(net.decode(z2, net.prior_z1(z2).sample(second)))
-
-    def _draw(self, net: HvaeNet, image: jax.Array, key: jax.Array, n: int) -> Drawn:
-        """n codes of each image, one batch after the other."""
-        first, second = jax.random.split(key)
-        q2 = net.posterior_z2(image).repeat(n)
-        z2 = q2.sample(first)
-        q1 = net.posterior_z1(jnp.tile(image, (n, 1, 1, 1)), z2)
-        z1 = q1.sample(second)
-        log_prior = net.components().mixture_log_prob(z2) if self.prior == "vamp" else standard_normal_log_prob(z2)
-        return Drawn(z2, z1, q2.log_prob(z2) + q1.log_prob(z1) - log_prior - net.prior_z1(z2).log_prob(z1))
 
     def _weigh(self, net: HvaeNet, batch: Batch, key: jax.Array, n: int) -> tuple[jax.Array, jax.Array, jax.Array]:
         """log weights, distortions and rates of n codes of each image, [n, B] each."""
-        drawn = self._draw(net, batch.image, key, n)
-        params = net.decode(drawn.z2, drawn.z1)
-        distortion = self.observation.nll(params, jnp.tile(batch.image, (n, 1, 1, 1))).reshape(n, -1)
-        rate = drawn.rate.reshape(n, -1)
+        first, second = jax.random.split(key)
+        image = jnp.tile(batch.image, (n, 1, 1, 1))
+        q2 = net.posterior_z2(batch.image).repeat(n)
+        z2 = q2.sample(first)
+        q1 = net.posterior_z1(image, z2)
+        z1 = q1.sample(second)
+        log_prior = net.components().mixture_log_prob(z2) if self.prior == "vamp" else standard_normal_log_prob(z2)
+        rate = q2.log_prob(z2) + q1.log_prob(z1) - log_prior - net.prior_z1(z2).log_prob(z1)
+        distortion = self.observation.nll(net.decode(z2, z1), image)
+        rate, distortion = rate.reshape(n, -1), distortion.reshape(n, -1)
         return -distortion - rate, distortion, rate

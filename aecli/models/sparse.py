@@ -97,6 +97,8 @@ class Sparse(Model):
             raise ValueError("rho is for penalty: kl and penalty: square")
         if "weight" in given and self.weight != 0.1 and self._counts:
             raise ValueError("weight is for penalty: l1, kl and square; topk and batch_topk have k")
+        if {"auxk", "dead_after"} & given and (self.auxk, self.dead_after) != (1 / 32, 200) and not self._revives:
+            raise ValueError("auxk and dead_after are for net: linear with penalty: topk or batch_topk")
         if "k" in given and self.k != 16 and not self._counts:
             raise ValueError("k is for penalty: topk and penalty: batch_topk")
         return self
@@ -127,7 +129,7 @@ class Sparse(Model):
             code = self._code(before, None)
             values = self._values(net, code, code.mean(axis=0), batch.image)
             loss = values["loss"].mean()
-            if self._revives:
+            if self._revives and self.auxk:
                 loss += self.auxk * self._auxiliary(net, before, code, dead, batch.image)
             return loss, (values, code)
 
@@ -159,7 +161,8 @@ class Sparse(Model):
 
     @property
     def _revives(self) -> bool:
-        return self._counts and self.net == "linear" and self.auxk > 0
+        """Whether dead units may be taught what the others left: their rows need to add up to an image."""
+        return self._counts and self.net == "linear"
 
     @property
     def _bounded_rows(self) -> bool:

@@ -18,13 +18,13 @@ import jax.numpy as jnp
 from flax import nnx
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
-from aecli.core import Batch, Objection, SingleLoss, Spec, Values, no_labels, one_hot
+from aecli.core import Batch, Objection, SingleLoss, Spec, Values, latent_too_large, no_labels, one_hot
 from aecli.corruptions import Corruptions, corrupt, corruption_objections
 from aecli.discrete import Categorical, LogisticMixture
 from aecli.learner import Learner
 from aecli.likelihoods import Bernoulli, Discretized, GaussianPixels, Observation, gray_only
 from aecli.nets.pairs import PAIRS, Net, resolve_hidden
-from aecli.posteriors import Gaussian, standard_normal_log_prob
+from aecli.posteriors import Gaussian, importance_bound, standard_normal_log_prob
 
 SIGMA_AT_START = 0.25
 """A learned sigma starts near the spread of pixels in [0, 1]. From 1 the errors would weigh so little at first that the
@@ -107,8 +107,7 @@ class VAE(SingleLoss):
         return self
 
     def objections(self, spec: Spec) -> Iterable[Objection]:
-        if self.latent > spec.size:
-            yield Objection("latent", f"{self.latent} latents for images of {spec.size} values", f"at most {spec.size}")
+        yield from latent_too_large(self.latent, spec)
         if self.likelihood == "bernoulli":
             yield from gray_only(spec)
         if self.conditional:
@@ -132,8 +131,7 @@ class VAE(SingleLoss):
         observation = self._observation(net)
         if self.samples > 1:
             log_weight, distortion, rate = self._weigh(net, posterior, batch, key, self.samples)
-            bound = jax.nn.logsumexp(log_weight, axis=0) - log(self.samples)
-            return {"loss": -bound, "distortion_nats": distortion.mean(0), "rate_nats": rate.mean(0)}
+            return {"loss": -importance_bound(log_weight), "distortion_nats": distortion.mean(0), "rate_nats": rate.mean(0)}
         code = posterior.sample(key)
         distortion = observation.nll(net.decode(code, batch.label), batch.image)
         beta = jnp.float32(self.beta)
@@ -176,10 +174,7 @@ class VAE(SingleLoss):
         if self.prior == "standard":
             code = jax.random.normal(key, (len(label), self.latent))
         else:
-            choosing, drawing = jax.random.split(key)
-            chosen = jax.random.randint(choosing, (len(label),), 0, self.pseudo_inputs)
-            mean, log_sigma = state.net.components()
-            code = Gaussian(mean[chosen], log_sigma[chosen]).sample(drawing)
+            code = state.net.components().sample_mixture(key, len(label))
         return self.decode(state, code, label)
 
     def _weigh(

@@ -60,9 +60,9 @@ class MaskedMlp(nnx.Module):
         x = x.astype(self.shift[...].dtype)
         # What the unit before this one adds to the first layer; before the first one, nothing.
         before = jnp.maximum(unit - 1, 0) * self.inputs
-        kernel = _masked(self.kernels[0][...], self._of_inputs(), self._of_hidden(0))
-        new = jax.lax.dynamic_slice_in_dim(x, before, self.inputs, 1)
-        first += jnp.where(unit > 0, new @ jax.lax.dynamic_slice_in_dim(kernel, before, self.inputs, 0), 0)
+        rows = jax.lax.dynamic_slice_in_dim(self.kernels[0][...], before, self.inputs, 0)
+        rows = jnp.where((unit > 0) & (jnp.asarray(self._of_hidden(0)) >= unit)[None], rows, 0)
+        first += jax.lax.dynamic_slice_in_dim(x, before, self.inputs, 1) @ rows
         hidden = self._hidden(first, label)
         seen_hidden = jnp.asarray(self._of_hidden(-1)) <= unit
         seen_inputs = jnp.asarray(self._of_inputs()) <= unit

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from aecli.nets.conv import Conv, ConvTranspose
+from aecli.nets.patches import cut, join
 from aecli.nets.residual import Residual
 
 
@@ -35,7 +36,7 @@ class UNet(nnx.Module):
         _, height, width, _ = image.shape
         unit = 2**self.depth
         padded = jnp.pad(image, ((0, 0), (0, -height % unit), (0, -width % unit), (0, 0)), mode="edge")
-        x = self.stem(_interleaved(padded))
+        x = self.stem(cut(padded, 2))
         skips: list[jax.Array] = []
         for level, block in enumerate(self.before):
             x = block(x if level == 0 else self.downs[level - 1](nnx.gelu(x)))
@@ -43,17 +44,5 @@ class UNet(nnx.Module):
         x = self.after[-1](x)
         for level in reversed(range(self.depth - 1)):
             x = self.after[level](skips[level] + self.ups[level](nnx.gelu(x)))
-        correction = _woven(self.last(nnx.gelu(x)))[:, :height, :width]
+        correction = join(self.last(nnx.gelu(x)), 2)[:, :height, :width]
         return image + correction.astype(image.dtype)
-
-
-def _interleaved(x: jax.Array) -> jax.Array:
-    """[B, 2 h, 2 w, C] -> [B, h, w, 4 C]."""
-    n, h, w, c = x.shape
-    return x.reshape(n, h // 2, 2, w // 2, 2, c).transpose(0, 1, 3, 2, 4, 5).reshape(n, h // 2, w // 2, 4 * c)
-
-
-def _woven(x: jax.Array) -> jax.Array:
-    """The inverse of `_interleaved`."""
-    n, h, w, c = x.shape
-    return x.reshape(n, h, w, 2, 2, c // 4).transpose(0, 1, 3, 2, 4, 5).reshape(n, 2 * h, 2 * w, c // 4)
