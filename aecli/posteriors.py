@@ -21,6 +21,10 @@ class Gaussian(NamedTuple):
         mean, log_sigma = jnp.split(output.astype(jnp.float32), 2, axis=-1)
         return cls(mean, log_sigma)
 
+    def bounded(self) -> Gaussian:
+        """With the variance kept within exp(-6) and exp(2), as Tomczak & Welling train: no step can make a density explode."""
+        return Gaussian(self.mean, jnp.clip(self.log_sigma, -3, 1))
+
     def sample(self, key: jax.Array) -> jax.Array:
         """One reparameterized code per example (Kingma & Welling 2014, section 2.4)."""
         return self.mean + jnp.exp(self.log_sigma) * jax.random.normal(key, self.mean.shape)

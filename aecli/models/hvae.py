@@ -47,13 +47,13 @@ class HvaeNet(nnx.Module):
             self.pseudo_inputs = nnx.Param(start(rngs.params(), (model.pseudo_inputs, *spec.shape)) - 1.5)
 
     def posterior_z2(self, image: jax.Array) -> Gaussian:
-        return Gaussian.from_output(self.q_z2(image.reshape(len(image), -1)))
+        return Gaussian.from_output(self.q_z2(image.reshape(len(image), -1))).bounded()
 
     def posterior_z1(self, image: jax.Array, z2: jax.Array) -> Gaussian:
-        return Gaussian.from_output(self.q_z1(image.reshape(len(image), -1), z2))
+        return Gaussian.from_output(self.q_z1(image.reshape(len(image), -1), z2)).bounded()
 
     def prior_z1(self, z2: jax.Array) -> Gaussian:
-        return Gaussian.from_output(self.p_z1(z2))
+        return Gaussian.from_output(self.p_z1(z2)).bounded()
 
     def decode(self, z2: jax.Array, z1: jax.Array) -> jax.Array:
         """The parameters of p(x | z1, z2), [B, H, W, C, outputs]."""

@@ -6,6 +6,7 @@ from itertools import pairwise
 from math import prod
 
 import jax
+import jax.numpy as jnp
 from flax import nnx
 
 
@@ -34,11 +35,13 @@ class Gate(nnx.Module):
 
     def __init__(self, i: int, o: int, *, rngs: nnx.Rngs) -> None:
         start = nnx.initializers.glorot_uniform()
-        self.value = nnx.Linear(i, o, kernel_init=start, rngs=rngs)
-        self.gate = nnx.Linear(i, o, kernel_init=start, rngs=rngs)
+        # Both maps in one product, each started as if alone.
+        self.kernel = nnx.Param(jnp.concatenate([start(rngs.params(), (i, o)), start(rngs.params(), (i, o))], axis=1))
+        self.bias = nnx.Param(jnp.zeros((2 * o,)))
 
     def __call__(self, x: jax.Array) -> jax.Array:
-        return self.value(x) * nnx.sigmoid(self.gate(x))
+        value, gate = jnp.split(x @ self.kernel[...] + self.bias[...][None], 2, axis=-1)
+        return value * nnx.sigmoid(gate)
 
 
 class GatedMlp(nnx.Module):
