@@ -42,11 +42,13 @@ class Spec(NamedTuple):
 
 class Batch(NamedTuple):
     """`image` [B, H, W, C] float32 in [0, 1]; `label` [B] int32, -1 where there is none; `mask` [B] bool, False for the
-    padding of the last batch of an evaluation."""
+    padding of the last batch of an evaluation; `intensity` [B, H, W, C], the probabilities that a binary image was drawn with,
+    in training on drawn images alone."""
 
     image: jax.Array
     label: jax.Array
     mask: jax.Array
+    intensity: jax.Array | None = None
 
     @classmethod
     def abstract(cls, n: int, spec: Spec) -> Any:

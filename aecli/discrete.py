@@ -36,7 +36,8 @@ class Discrete(Protocol):
         ...
 
     def log_prob(self, params: jax.Array, value: jax.Array) -> jax.Array:
-        """[..., outputs] and int32 [...] -> [...] nats."""
+        """[..., outputs] and int32 [...] -> [...] nats. Of two levels, a `value` between them is the probability of the higher
+        one, and the result the expectation."""
         ...
 
     def log_probs(self, params: jax.Array) -> jax.Array:

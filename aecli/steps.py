@@ -37,10 +37,10 @@ def advance(
         state, totals = carry
         number = first + i
         image, label = chunk.batch(i, spec)
-        image = to_unit(image)
+        image, intensity = to_unit(image), None
         if binarize != "none":
-            image = draw(image, stream(root, Stream.BINARIZE, number))
-        batch = Batch(image, label, jnp.ones(label.shape, bool))
+            image, intensity = draw(image, stream(root, Stream.BINARIZE, number)), image
+        batch = Batch(image, label, jnp.ones(label.shape, bool), intensity)
         state, values = model.train_step(state, batch, stream(root, Stream.TRAIN, number))
         sums = {name: jnp.sum(value.astype(jnp.float32)) for name, value in values.items()}
         finite = jnp.all(jnp.isfinite(jnp.stack(list(sums.values()))))

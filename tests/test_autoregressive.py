@@ -21,7 +21,7 @@ from aecli.optimizers import Optimizer
 NETS = {
     "made": "net: made, hidden: [20, 20, 12]",
     "pixelcnn": "net: pixelcnn, width: 8, layers: 2",
-    "pixelcnn with context": "net: pixelcnn, width: 8, layers: 1, context: [30, 30]",
+    "gmlp": "net: gmlp, width: 8, layers: 2",
     "transformer": "net: transformer, width: 8, layers: 2",
 }
 
@@ -50,7 +50,10 @@ def test_all_binary_3x3_images_have_probability_one_together(net: str) -> None:
     assert nll.std() > 0.1, "a model of equal probabilities would prove nothing"
 
 
-@pytest.mark.parametrize("settings", ["net: made, hidden: [20]", "width: 8, layers: 1, patch: 2", "net: transformer, width: 8"])
+@pytest.mark.parametrize(
+    "settings",
+    ["net: made, hidden: [20]", "width: 8, layers: 1, patch: 2", "net: gmlp, width: 8, layers: 1", "net: transformer, width: 8"],
+)
 def test_all_tiny_colour_images_have_probability_one_together(settings: str) -> None:
     model, state = build(f"{settings}, levels: 4", Spec(2, 2, 2, 0))
     every = np.array(list(itertools.product(range(4), repeat=8))).reshape(-1, 2, 2, 2) / 3
@@ -58,7 +61,7 @@ def test_all_tiny_colour_images_have_probability_one_together(settings: str) -> 
     assert np.exp(-np.asarray(nll, np.float64)).sum() == pytest.approx(1, abs=1e-4)
 
 
-@pytest.mark.parametrize("settings", [*NETS.values(), "width: 8, layers: 2, patch: 2, context: [40]"])
+@pytest.mark.parametrize("settings", [*NETS.values(), "net: gmlp, width: 8, layers: 2, patch: 2"])
 def test_no_parameter_depends_on_its_own_or_a_later_value(settings: str) -> None:
     """The gradient is exactly 0, and not 0 somewhere before: each value depends on every earlier one through two layers."""
     spec = Spec(4, 4, 2, 0)
@@ -77,6 +80,20 @@ def test_no_parameter_depends_on_its_own_or_a_later_value(settings: str) -> None
     assert seen[-1].mean() > 0.9, "the last value sees nearly everything"
 
 
+def test_intensities_as_targets_are_the_same_objective_in_expectation() -> None:
+    """Over all draws of a gray 2x2 image, each as likely as its pixels say."""
+    model, state = build("width: 8, layers: 1, levels: 2", Spec(2, 2, 1, 0))
+    intensity = jnp.broadcast_to(jnp.array([[0.1, 0.7], [0.5, 0.9]])[None, :, :, None], (16, 2, 2, 1))
+    every = jnp.array(list(itertools.product((0.0, 1.0), repeat=4))).reshape(16, 2, 2, 1)
+    p = jnp.where(every == 1, intensity, 1 - intensity).prod(axis=(1, 2, 3))
+    drawn, expected = (
+        model.loss(state.net, batch_of(every)._replace(intensity=i), jax.random.key(0), jnp.int32(0))["loss"]
+        for i in (None, intensity)
+    )
+    assert p @ drawn == pytest.approx(float(p @ expected), rel=1e-5)
+    assert float(jnp.abs(drawn - expected).max()) > 0.1
+
+
 def test_the_pixelcnn_has_no_blind_spot() -> None:
     """Deep enough, the last row's first pixel sees the whole of the rows above."""
     _, state = build("width: 4, layers: 6, levels: 2", Spec(7, 7, 1, 0))
@@ -93,7 +110,8 @@ def test_the_pixelcnn_has_no_blind_spot() -> None:
     "settings",
     [
         *NETS.values(),
-        "width: 8, layers: 2, patch: 2, context: [40], conditional: true",
+        "width: 8, layers: 2, patch: 2, conditional: true",
+        "net: gmlp, width: 8, layers: 2, patch: 2, conditional: true",
         "net: transformer, width: 8, patch: 2, likelihood: discretized_logistic, components: 2",
         "net: made, hidden: [12], conditional: true",
     ],
@@ -110,7 +128,7 @@ def _of(model: Autoregressive) -> Callable[..., jax.Array]:
     return jax.jit(model.complete)
 
 
-@pytest.mark.parametrize("net", ["made", "pixelcnn with context"])
+@pytest.mark.parametrize("net", ["made", "pixelcnn", "gmlp"])
 def test_completion_keeps_what_is_known_and_follows_it(net: str) -> None:
     spec = Spec(4, 4, 1, 0)
     model, state = build(f"{NETS[net]}, levels: 256", spec)
@@ -143,7 +161,7 @@ def test_a_low_temperature_draws_the_likeliest_value() -> None:
     assert jnp.array_equal(cold[0], cold[1]) and jnp.array_equal(cold[0], cold[2])
 
 
-@pytest.mark.parametrize(("net", "levels"), [("made", 2), ("pixelcnn", 256), ("transformer", 16)])
+@pytest.mark.parametrize(("net", "levels"), [("made", 2), ("pixelcnn", 256), ("gmlp", 16), ("transformer", 16)])
 def test_a_fresh_model_costs_log_levels_per_value(net: str, levels: int) -> None:
     model = experiment(f"variant: autoregressive, levels: {levels}, {NETS[net]}").model
     spec = Spec(3, 3, 2, 0)

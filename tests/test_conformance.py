@@ -26,7 +26,8 @@ from aecli.runs import Run
 SETTINGS = {
     "autoregressive": [
         "net: made, levels: 2, hidden: [20, 20], conditional: true",
-        "levels: 4, width: 8, layers: 1, patch: 2, context: [12], conditional: true",
+        "levels: 4, width: 8, layers: 1, patch: 2, conditional: true",
+        "net: gmlp, levels: 2, width: 8, layers: 1, heads: 2, patch: 2",
         "net: transformer, levels: 16, width: 8, layers: 1, likelihood: discretized_logistic, components: 2",
     ],
     "bottleneck": [
@@ -297,7 +298,6 @@ def test_a_variant_says_what_it_cannot_serve(text: str, spec: Spec, key: str, re
         ("variant: autoregressive, levels: 3", "does not divide 256"),
         ("variant: autoregressive, net: transformer, width: 9, heads: 2", "does not divide width"),
         ("variant: autoregressive, net: made, patch: 2", "patch is for"),
-        ("variant: autoregressive, net: made, context: [9]", "context is for"),
         ("variant: sparse, penalty: l1, auxk: 0.5", "auxk and dead_after are for"),
         ("variant: sparse, k: 9, units: 8", "9 active units of 8"),
         ("variant: sparse, rho: 0.2", "rho is for"),

@@ -20,23 +20,24 @@ from aecli.core import Batch, Objection, SingleLoss, Spec, Values, no_labels, on
 from aecli.discrete import Categorical, Discrete, LogisticMixture, dequantize, invert_cdf, quantize
 from aecli.learner import Learner
 from aecli.nets.causal import Causal, Layout, ancestral
+from aecli.nets.gmlp import Gmlp
 from aecli.nets.made import Made
 from aecli.nets.patches import cut, join
 from aecli.nets.pixelcnn import PixelCnn
 from aecli.nets.transformer import Transformer
 
-LARGEST_TRANSFORMER = 4096
-"""Sites: attention needs their square."""
+MOST_SITES = 4096
+"""Of a net that relates every site to every other."""
 
 
 class Autoregressive(SingleLoss):
     """Values: `loss`, -log p(x) in nats, and `bits_per_dim`, the same in bits per channel of a pixel.
 
     `levels` divides 256: 2 for binary images, 256 for 8 bit. `hidden` are the layers of a made; `width`, `layers` and `patch`
-    (sites of patch x patch pixels) shape a pixelcnn or a transformer, `heads` a transformer.
+    (sites of patch x patch pixels) shape the other nets, `heads` a gmlp (sums over earlier sites per layer) or a transformer.
     """
 
-    net: Literal["made", "pixelcnn", "transformer"] = "pixelcnn"
+    net: Literal["made", "pixelcnn", "gmlp", "transformer"] = "pixelcnn"
     levels: PositiveInt = 256
     likelihood: Literal["categorical", "discretized_logistic"] = "categorical"
     components: PositiveInt = Field(default=5, description="of a discretized_logistic mixture")
@@ -45,7 +46,6 @@ class Autoregressive(SingleLoss):
     layers: PositiveInt = 4
     heads: PositiveInt = 4
     patch: PositiveInt = 1
-    context: tuple[PositiveInt, ...] = Field(default=(), description="masked layers that show a pixelcnn all earlier sites")
     conditional: bool = Field(default=False, description="learn p(x | label)")
 
     @model_validator(mode="after")
@@ -55,10 +55,8 @@ class Autoregressive(SingleLoss):
         if self.net == "made" and not self.hidden:
             raise ValueError("net: made needs at least one hidden layer, such as [512]")
         if self.net == "made" and self.patch != 1:
-            raise ValueError("patch is for net: pixelcnn and net: transformer")
-        if self.net != "pixelcnn" and self.context:
-            raise ValueError("context is for net: pixelcnn; the others see all earlier sites anyhow")
-        if self.net == "transformer" and self.width % self.heads:
+            raise ValueError("patch is for net: pixelcnn, gmlp and transformer")
+        if self.net in ("gmlp", "transformer") and self.width % self.heads:
             raise ValueError(f"heads: {self.heads} does not divide width: {self.width}")
         return self
 
@@ -70,8 +68,8 @@ class Autoregressive(SingleLoss):
                 f"squares of {self.patch} do not tile images of {spec.height}x{spec.width}",
                 f"one of {', '.join(map(str, sides))}, or data.size",
             )
-        elif self.net == "transformer" and self._layout(spec).sites > LARGEST_TRANSFORMER:
-            message = f"{self._layout(spec).sites} sites are too many for attention"
+        elif self.net in ("gmlp", "transformer") and self._layout(spec).sites > MOST_SITES:
+            message = f"{self._layout(spec).sites} sites are too many for net: {self.net}, which needs their square"
             yield Objection("patch", message, "set a larger patch, or net: pixelcnn")
         if self.conditional:
             yield from no_labels(spec)
@@ -81,13 +79,19 @@ class Autoregressive(SingleLoss):
         if self.net == "made":
             return Made(layout, self.hidden, rngs=rngs)
         if self.net == "pixelcnn":
-            return PixelCnn(layout, self.width, self.layers, self.context, rngs=rngs)
-        return Transformer(layout, self.width, self.layers, self.heads, rngs=rngs)
+            return PixelCnn(layout, self.width, self.layers, rngs=rngs)
+        sites = Gmlp if self.net == "gmlp" else Transformer
+        return sites(layout, self.width, self.layers, self.heads, rngs=rngs)
 
     def loss(self, net: Causal, batch: Batch, key: jax.Array, step: jax.Array | None) -> Values:
         value = cut(quantize(batch.image, self.levels), self.patch)
         params = net(self._inputs(value), self._label(net, batch.label))
-        nll = -self._family.log_prob(params, value).sum(axis=(1, 2, 3))
+        target = value
+        if self.levels == 2 and batch.intensity is not None:
+            # Given the image that it was drawn from, a pixel does not depend on those before it, so its own draw may be averaged
+            # over: the same objective in expectation, without the noise of the draw in its gradient.
+            target = cut(batch.intensity, self.patch)
+        nll = -self._family.log_prob(params, target).sum(axis=(1, 2, 3))
         return {"loss": nll, "bits_per_dim": nll / (batch.image[0].size * log(2))}
 
     def encode(self, state: Learner[Any], batch: Batch) -> jax.Array:

@@ -77,15 +77,21 @@ class SiteHead(nnx.Module):
         hidden = features @ self.outer[...]
         if s > 1:
             hidden += x.astype(hidden.dtype) @ self._inner().reshape(-1, s * self.width)
-        hidden = nnx.gelu(hidden.reshape(*flat, s, self.width) + jnp.broadcast_to(self.bias[...], (*flat, s, self.width)))
-        out = jnp.einsum("...sh,sho->...so", hidden, self.kernel[...])
-        return out + jnp.broadcast_to(self.shift[...], out.shape)
+        hidden = nnx.gelu(hidden + jnp.broadcast_to(self.bias[...].reshape(-1), hidden.shape))
+        # One product a value: as a batch of products XLA transposes the hidden layer, which takes longer than all of them.
+        each = [h @ kernel for h, kernel in zip(jnp.split(hidden, s, axis=-1), self.kernel[...], strict=True)]
+        return jnp.stack(each, axis=-2) + jnp.broadcast_to(self.shift[...], (*flat, *self.shift.shape))
 
     def one(self, features: jax.Array, x: jax.Array, value: jax.Array) -> jax.Array:
         """The parameters of one value alone: [B, F], [B, S * inputs] and its number -> [B, outputs]."""
         outer = self.outer[...].reshape(features.shape[-1], self.layout.values, self.width)[:, value]
         hidden = features @ outer + x.astype(features.dtype) @ self._inner()[:, value] + self.bias[...][value][None]
         return nnx.gelu(hidden) @ self.kernel[...][value] + self.shift[...][value][None]
+
+
+def at_site(x: jax.Array, row: jax.Array, column: jax.Array) -> jax.Array:
+    """What describes one site, [B, h, w, C] -> [B, C]."""
+    return jax.lax.dynamic_slice_in_dim(jax.lax.dynamic_slice_in_dim(x, row, 1, 1), column, 1, 2)[:, 0, 0]
 
 
 def ancestral(

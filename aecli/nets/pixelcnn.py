@@ -14,26 +14,8 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from aecli.nets.causal import Layout, SiteHead
-from aecli.nets.conv import convolve
-from aecli.nets.made import MaskedMlp
-
-CONTEXT = 16
-"""Numbers per site that the fully connected context gives."""
-FIRST_ROWS, FIRST_SIDE = 3, 3
-"""The first layer sees three rows above, three sites to both sides, and the three sites to the left."""
-
-
-class Kernel(nnx.Module):
-    """The weights of a convolution, [rows, columns, C, O]."""
-
-    def __init__(self, rows: int, columns: int, channels: int, out: int, *, rngs: nnx.Rngs) -> None:
-        self.kernel = nnx.Param(nnx.initializers.lecun_normal()(rngs.params(), (rows, columns, channels, out)))
-
-    def __call__(self, x: jax.Array) -> jax.Array:
-        """Without padding."""
-        kernel = self.kernel[...]
-        return convolve(x.astype(kernel.dtype), kernel, 1, 0)
+from aecli.nets.causal import Layout, SiteHead, at_site
+from aecli.nets.neighbours import Kernel, Neighbours, pad
 
 
 class Gated(nnx.Module):
@@ -70,25 +52,18 @@ class Cache(NamedTuple):
     down: list[jax.Array]
     left: list[jax.Array]
     features: jax.Array
-    context: jax.Array | None
 
 
 class PixelCnn(nnx.Module):
-    def __init__(self, layout: Layout, width: int, layers: int, context: tuple[int, ...] = (), *, rngs: nnx.Rngs) -> None:
+    def __init__(self, layout: Layout, width: int, layers: int, *, rngs: nnx.Rngs) -> None:
         self.layout, self.width = layout, width
-        given = layout.values * layout.inputs
-        self.first_vertical = Kernel(FIRST_ROWS, 2 * FIRST_SIDE + 1, given, width, rngs=rngs)
-        self.first_horizontal = Kernel(1, FIRST_SIDE, given, width, rngs=rngs)
+        self.neighbours = Neighbours(layout.values * layout.inputs, width, rngs=rngs)
         self.first_across = Kernel(1, 1, width, width, rngs=rngs)
         # Where a site lies tells much about images that are centred, and the kernels cannot know it.
         place = nnx.initializers.normal(0.1)
         self.place = nnx.Param(place(rngs.params(), (2, layout.rows, layout.columns, width)))
         self.layers = nnx.List([Gated(width, layout.classes, rngs=rngs) for _ in range(layers)])
         self.head = SiteHead(layout, width, width, rngs=rngs)
-        self.has_context = bool(context)
-        if context:
-            self.context = MaskedMlp(layout.sites, given, CONTEXT, context, layout.classes, direct=False, rngs=rngs)
-            self.from_context = nnx.Linear(CONTEXT, width, use_bias=False, rngs=rngs)
 
     def __call__(self, x: jax.Array, label: jax.Array) -> jax.Array:
         return self.head(self.features(x, label), x)
@@ -96,16 +71,14 @@ class PixelCnn(nnx.Module):
     def features(self, x: jax.Array, label: jax.Array) -> jax.Array:
         place = self.place[...]
         label = label.astype(place.dtype)
-        v = self.first_vertical(_pad(x, FIRST_ROWS, 0, FIRST_SIDE, FIRST_SIDE)[:, :-1]) + place[0][None]
-        h = self.first_horizontal(_pad(x, 0, 0, FIRST_SIDE, 0)[:, :, :-1]) + self.first_across(v) + place[1][None]
-        if self.has_context:
-            whole = self.context(x.reshape(len(x), -1), label)
-            h += self.from_context(whole).reshape(h.shape)
+        above, left = self.neighbours(x)
+        v = above + place[0][None]
+        h = left + self.first_across(v) + place[1][None]
         for layer in self.layers:
             v_bias, h_bias = layer.biases(label)
-            a = layer.vertical(_pad(v, 1, 0, 1, 1)) + v_bias
+            a = layer.vertical(pad(v, 1, 1, 1)) + v_bias
             v = v + _gate(a)
-            b = layer.horizontal(_pad(h, 0, 0, 1, 0)) + layer.across(a) + h_bias
+            b = layer.horizontal(pad(h, 0, 1, 0)) + layer.across(a) + h_bias
             h = h + layer.out(_gate(b))
         return nnx.gelu(h)
 
@@ -117,7 +90,6 @@ class PixelCnn(nnx.Module):
             [jnp.zeros((n, 1, columns, width), dtype)] + [jnp.zeros((n, 1, columns, 2 * width), dtype)] * layers,
             [jnp.zeros((n, 1, columns + 1, width), dtype)] * layers,
             jnp.zeros((n, width), dtype),
-            self.context.begin(n) if self.has_context else None,
         )
 
     def step(self, cache: Cache, x: jax.Array, label: jax.Array, position: jax.Array) -> tuple[jax.Array, Cache]:
@@ -126,15 +98,13 @@ class PixelCnn(nnx.Module):
         new_site = value == 0
         cache = jax.lax.cond(new_site & (column == 0), lambda: self._row(cache, x, label, row), lambda: cache)
         cache = jax.lax.cond(new_site, lambda: self._site(cache, x, label, row, column), lambda: cache)
-        here = jax.lax.dynamic_slice_in_dim(jax.lax.dynamic_slice_in_dim(x, row, 1, 1), column, 1, 2)[:, 0, 0]
-        return self.head.one(cache.features, here, value), cache
+        return self.head.one(cache.features, at_site(x, row, column), value), cache
 
     def _row(self, cache: Cache, x: jax.Array, label: jax.Array, row: jax.Array) -> Cache:
         """The vertical stack at a row, all of whose upper neighbours are known."""
         place = self.place[...]
         label = label.astype(place.dtype)
-        seen = jax.lax.dynamic_slice_in_dim(_pad(x, FIRST_ROWS, 0, FIRST_SIDE, FIRST_SIDE), row, FIRST_ROWS, 1)
-        v = self.first_vertical(seen) + jax.lax.dynamic_slice_in_dim(place[0], row, 1, 0)[None]
+        v = self.neighbours.row(x, row) + jax.lax.dynamic_slice_in_dim(place[0], row, 1, 0)[None]
         above, down = list(cache.above), [self.first_across(v)]
         for i, layer in enumerate(self.layers):
             above[i] = jax.lax.dynamic_update_slice(above[i], v, (0, row + 1, 1, 0))
@@ -147,26 +117,17 @@ class PixelCnn(nnx.Module):
         """The horizontal stack at a site, given the vertical one at its row."""
         place = self.place[...]
         label = label.astype(place.dtype)
-        here = jax.lax.dynamic_slice_in_dim(x, row, 1, 1)
-        seen = jax.lax.dynamic_slice_in_dim(_pad(here, 0, 0, FIRST_SIDE, 0), column, FIRST_SIDE, 2)
         spot = jax.lax.dynamic_slice(place[1], (row, column, 0), (1, 1, self.width))[None]
-        h = self.first_horizontal(seen) + jax.lax.dynamic_slice_in_dim(cache.down[0], column, 1, 2) + spot
-        left, context = list(cache.left), cache.context
-        if context is not None:
-            whole, context = self.context.step(context, x.reshape(len(x), -1), label, row * self.layout.columns + column)
-            h += self.from_context(whole)[:, None, None]
+        h = self.neighbours.left(x, row, column) + jax.lax.dynamic_slice_in_dim(cache.down[0], column, 1, 2) + spot
+        left = list(cache.left)
         for i, layer in enumerate(self.layers):
             left[i] = jax.lax.dynamic_update_slice(left[i], h, (0, 0, column + 1, 0))
             down = jax.lax.dynamic_slice_in_dim(cache.down[i + 1], column, 1, 2)
             b = layer.horizontal(jax.lax.dynamic_slice_in_dim(left[i], column, 2, 2)) + down + layer.biases(label)[1]
             h = h + layer.out(_gate(b))
-        return cache._replace(left=left, features=nnx.gelu(h)[:, 0, 0], context=context)
+        return cache._replace(left=left, features=nnx.gelu(h)[:, 0, 0])
 
 
 def _gate(x: jax.Array) -> jax.Array:
     value, gate = jnp.split(x, 2, axis=-1)
     return jnp.tanh(value) * nnx.sigmoid(gate)
-
-
-def _pad(x: jax.Array, top: int, below: int, left: int, right: int) -> jax.Array:
-    return jnp.pad(x, ((0, 0), (top, below), (left, right), (0, 0)))

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from aecli.nets.causal import Layout, SiteHead
+from aecli.nets.causal import Layout, SiteHead, at_site
 
 
 class Block(nnx.Module):
@@ -80,8 +80,7 @@ class Transformer(nnx.Module):
         site, value = jnp.divmod(position, self.layout.values)
         cache = jax.lax.cond(value == 0, lambda: self._site(cache, x, label, site), lambda: cache)
         row, column = jnp.divmod(site, self.layout.columns)
-        here = jax.lax.dynamic_slice_in_dim(jax.lax.dynamic_slice_in_dim(x, row, 1, 1), column, 1, 2)[:, 0, 0]
-        return self.head.one(cache.features, here, value), cache
+        return self.head.one(cache.features, at_site(x, row, column), value), cache
 
     def _site(self, cache: Cache, x: jax.Array, label: jax.Array, site: jax.Array) -> Cache:
         flat = x.reshape(len(x), self.layout.sites, -1).astype(self.place[...].dtype)
