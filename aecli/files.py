@@ -78,6 +78,14 @@ def write_json(path: Path, value: Any) -> None:
     write_atomic(path, to_json(value))
 
 
+def read_json(path: Path) -> Any:
+    """What a JSON file holds; None where there is none, or no JSON."""
+    try:
+        return json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return None
+
+
 def sha256_file(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -14,6 +14,7 @@ class Stream(IntEnum):
     EVALUATE = 3
     SAMPLE = 4
     BINARIZE_HELD_OUT = 5
+    FIT = 6
 
 
 def stream(root: jax.Array, name: Stream, position: jax.Array | int = 0) -> jax.Array:

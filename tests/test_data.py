@@ -17,8 +17,8 @@ from aecli.core import Spec
 from aecli.data import fashion
 from aecli.data.binarize import draw_fixed
 from aecli.data.dataset import cache_root, open_dataset, peek, subset
+from aecli.data.factors import FACTORS, render
 from aecli.data.rows import ArrayRows
-from aecli.data.shapes import FACTORS, render
 from aecli.errors import DataError
 
 

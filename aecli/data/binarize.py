@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import prod
 
 import jax
 import jax.numpy as jnp
@@ -26,7 +27,7 @@ def draw_fixed(splits: Sequence[Rows]) -> list[ArrayRows]:
     drawn: list[ArrayRows] = []
     for rows in splits:
         images, labels = rows.take(np.arange(len(rows)))
-        flat = images.reshape(len(images), -1)
+        flat = images.reshape(len(images), prod(images.shape[1:]))
         bits = generator.binomial(1, flat / 255.0).astype(np.uint8)
         drawn.append(ArrayRows((bits * np.uint8(255)).reshape(images.shape), labels))
     return drawn

@@ -9,6 +9,7 @@ import os
 import re
 import shutil
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -39,9 +40,15 @@ class Dataset:
     test: Rows
     tier: str
     fingerprint: str
+    drawn_from: Mapping[str, Rows] = dataclasses.field(default_factory=dict[str, Rows])
+    """Of a frozen draw, the gray rows by split."""
 
     def split(self, name: str) -> Rows:
         return {"train": self.train, "validation": self.validation, "test": self.test}[name]
+
+    def intensity(self, name: str) -> Rows:
+        """The rows of a split as they were before any binarization."""
+        return self.drawn_from.get(name, self.split(name))
 
 
 def cache_root() -> Path:
@@ -65,9 +72,11 @@ def open_dataset(data: Data, say: Say = lambda line: None) -> Dataset:
         small = train.images.nbytes <= DEVICE_BYTES
         tier = data.tier if data.tier != "auto" else "device" if small else "memmap"
     train, validation = _split(data, train)
+    drawn_from: dict[str, Rows] = {}
     if data.binarize == "fixed":
+        drawn_from = {"validation": validation, "test": test}
         validation, test = draw_fixed([validation, test])
-    return Dataset(spec, train, validation, test, tier, fingerprint)
+    return Dataset(spec, train, validation, test, tier, fingerprint, drawn_from)
 
 
 def _split(data: Data, rows: Rows) -> tuple[Rows, Rows]:
@@ -194,6 +203,7 @@ def subset(dataset: Dataset, train: int, held_out: int) -> Dataset:
         train=dataset.train.part(0, min(train, len(dataset.train))),
         validation=dataset.validation.part(0, min(held_out, len(dataset.validation))),
         test=dataset.test.part(0, min(held_out, len(dataset.test))),
+        drawn_from={name: rows.part(0, min(held_out, len(rows))) for name, rows in dataset.drawn_from.items()},
     )
 
 

@@ -12,33 +12,9 @@ from typing import Any
 
 import numpy as np
 import tensorflow_datasets as tfds
-from numpy.typing import NDArray
 from PIL import Image
 
-SHAPES = ("square", "ellipse", "heart")
-FACTORS = {"shape": 3, "scale": 4, "angle": 10, "x": 8, "y": 8}
-SIZE = 32
-_SUPERSAMPLING = 3
-
-
-def render(shape: int, scale: int, angle: int, x: int, y: int) -> NDArray[np.uint8]:
-    """The image of one combination of factors, uint8 [32, 32], drawn at three times the size and averaged."""
-    n = SIZE * _SUPERSAMPLING
-    grid = (np.arange(n) + 0.5) / n * 2 - 1
-    radius = 0.22 + 0.06 * scale
-    reach = 0.42  # the centre stays where the largest shape is inside the frame at any angle
-    dx, dy = np.meshgrid(grid - (2 * x / 7 - 1) * reach, grid - (2 * y / 7 - 1) * reach)
-    turn = 2 * np.pi * angle / FACTORS["angle"]
-    u = (dx * np.cos(turn) + dy * np.sin(turn)) / radius
-    v = (dy * np.cos(turn) - dx * np.sin(turn)) / radius
-    if SHAPES[shape] == "square":
-        inside = np.maximum(abs(u), abs(v)) < 0.9
-    elif SHAPES[shape] == "ellipse":
-        inside = u**2 + (2 * v) ** 2 < 1.2
-    else:
-        inside = (1.2 * u) ** 2 + (0.2 - 1.2 * v - 0.8 * np.sqrt(abs(1.2 * u))) ** 2 < 1
-    blocks = inside.reshape(SIZE, _SUPERSAMPLING, SIZE, _SUPERSAMPLING)
-    return np.rint(blocks.mean((1, 3)) * 255).astype(np.uint8)
+from aecli.data.factors import FACTORS, SHAPES, SIZE, render
 
 
 class Shapes(tfds.core.GeneratorBasedBuilder):

@@ -1,0 +1,82 @@
+"""The best linear codes and restorers: PCA, and the affine map of least squared error. In float64, on the host."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[np.float64]
+
+LARGEST = 4096
+"""Covariances are square in the dimensions of an image, eigenvectors take their cube in time: beyond this there is no PCA."""
+
+
+class Moments(NamedTuple):
+    """`mean` [D] and `covariance` [D, D] (divided by n) of n images."""
+
+    mean: Array
+    covariance: Array
+    n: int
+
+
+def moments(chunks: Iterable[NDArray[np.floating]]) -> Moments:
+    """Of images that come in pieces [m, D]."""
+    n, total, products = 0, np.zeros(()), np.zeros(())
+    for chunk in chunks:
+        x = np.asarray(chunk, np.float64)
+        n, total, products = n + len(x), total + x.sum(0), products + x.T @ x
+    mean = total / n
+    return Moments(mean, products / n - np.outer(mean, mean), n)
+
+
+class Pca(NamedTuple):
+    """`components` [D, D], a row each, by falling variance."""
+
+    mean: Array
+    components: Array
+
+    def code(self, x: NDArray[np.floating], k: int) -> Array:
+        """[m, D] -> [m, k]."""
+        return (np.asarray(x, np.float64) - self.mean) @ self.components[:k].T
+
+    def reconstruct(self, x: NDArray[np.floating], k: int) -> Array:
+        """[m, D] -> [m, D], the best affine reconstruction from k numbers (of the images that it was fitted to)."""
+        return self.mean + self.code(x, k) @ self.components[:k]
+
+
+def pca(of: Moments) -> Pca:
+    _, vectors = np.linalg.eigh(of.covariance)
+    return Pca(of.mean, vectors[:, ::-1].T)
+
+
+class Affine(NamedTuple):
+    """y -> `offset` + (y - `centre`) `matrix`."""
+
+    offset: Array
+    centre: Array
+    matrix: Array
+
+    def __call__(self, y: NDArray[np.floating]) -> Array:
+        return self.offset + (np.asarray(y, np.float64) - self.centre) @ self.matrix
+
+
+def wiener(of: Moments, sigma: float) -> Affine:
+    """The affine map of least squared error from x + sigma e, e ~ N(0, I), to x: m + C (C + sigma^2 I)^-1 (y - m)."""
+    noisy = of.covariance + sigma**2 * np.eye(len(of.mean))
+    return Affine(of.mean, of.mean, np.asarray(np.linalg.solve(noisy, of.covariance), np.float64))
+
+
+def affine_restorer(pairs: Iterable[tuple[NDArray[np.floating], NDArray[np.floating]]], ridge: float = 1e-4) -> Affine:
+    """The affine map of least squared error from corrupted to clean images, from pieces of pairs (clean, corrupted) [m, D];
+    `ridge` is added to the variances, since a corruption may leave directions empty."""
+    n, x_sum, y_sum, yy, yx = 0, np.zeros(()), np.zeros(()), np.zeros(()), np.zeros(())
+    for clean, corrupted in pairs:
+        x, y = np.asarray(clean, np.float64), np.asarray(corrupted, np.float64)
+        n, x_sum, y_sum = n + len(x), x_sum + x.sum(0), y_sum + y.sum(0)
+        yy, yx = yy + y.T @ y, yx + y.T @ x
+    x_mean, y_mean = x_sum / n, y_sum / n
+    covariance = yy / n - np.outer(y_mean, y_mean) + ridge * np.eye(len(y_mean))
+    return Affine(x_mean, y_mean, np.asarray(np.linalg.solve(covariance, yx / n - np.outer(y_mean, x_mean)), np.float64))

@@ -1,0 +1,104 @@
+"""Distances between two sets of images, each given by features [n, d]. In float64, on the host, without a random number.
+
+Frechet distance: Heusel et al. 2017, "GANs trained by a two time-scale update rule", equation 6. KID: Binkowski et al. 2018,
+"Demystifying MMD GANs", section 4.1. Precision and recall: Kynkäänniemi et al. 2019, "Improved precision and recall metric",
+equation 2. Density and coverage: Naeem et al. 2020, "Reliable fidelity and diversity metrics", equations 2 and 3. Data copying:
+Meehan et al. 2020, "A non-parametric test to detect data-copying", section 2.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+KID_BLOCK = 1000
+"""Images in each block of the KID, whose average and spread over blocks are reported."""
+CHUNK = 500
+
+
+def frechet(x: Any, y: Any) -> float:
+    """|m_x - m_y|^2 + tr(C_x + C_y - 2 (C_x C_y)^1/2) of Gaussians fitted to both. The root is that of the symmetric matrix
+    C_x^1/2 C_y C_x^1/2, which has the same trace and no imaginary part."""
+    x, y = np.asarray(x, np.float64), np.asarray(y, np.float64)
+    difference = x.mean(0) - y.mean(0)
+    cx, cy = np.atleast_2d(np.cov(x, rowvar=False)), np.atleast_2d(np.cov(y, rowvar=False))
+    values, vectors = np.linalg.eigh(cx)
+    root = (vectors * np.sqrt(np.clip(values, 0, None))) @ vectors.T
+    shared = np.sqrt(np.clip(np.linalg.eigvalsh(root @ cy @ root), 0, None)).sum()
+    return float(difference @ difference + np.trace(cx) + np.trace(cy) - 2 * shared)
+
+
+def kid(x: Any, y: Any) -> list[float]:
+    """Unbiased squared MMD with the kernel (x . y / d + 1)^3, of each pair of blocks in turn."""
+    n = min(len(x), len(y))
+    size = min(KID_BLOCK, n)
+    blocks = [slice(i, i + size) for i in range(0, n - size + 1, size)]
+    return [_mmd(np.asarray(x[b], np.float64), np.asarray(y[b], np.float64)) for b in blocks]
+
+
+def _mmd(x: Any, y: Any) -> float:
+    n, d = x.shape
+    kxx, kyy, kxy = ((a @ b.T / d + 1) ** 3 for a, b in ((x, x), (y, y), (x, y)))
+    within = (kxx.sum() - np.trace(kxx) + kyy.sum() - np.trace(kyy)) / (n * (n - 1))
+    return float(within - 2 * kxy.mean())
+
+
+def precision_recall(real: Any, drawn: Any, k: int = 3) -> tuple[Any, Any]:
+    """Whether each drawn image lies within the k-th neighbour's distance of some real one, [n] bool, and the reverse."""
+    reach_real, reach_drawn = neighbour_distances(real, real, k + 1), neighbour_distances(drawn, drawn, k + 1)
+    precise, recalled = np.zeros(len(drawn), bool), np.zeros(len(real), bool)
+    for start, square in _squares(drawn, real):
+        part = slice(start, start + len(square))
+        precise[part] = (square <= reach_real[None] ** 2).any(1)
+        recalled |= (square <= reach_drawn[part, None] ** 2).any(0)
+    return precise, recalled
+
+
+def density_coverage(real: Any, drawn: Any, k: int = 5) -> tuple[Any, Any]:
+    """In how many k-neighbour balls of real images each drawn one lies, divided by k, [n]; whether each real ball holds a drawn
+    image, [n] bool."""
+    reach = neighbour_distances(real, real, k + 1)
+    density, covered = np.zeros(len(drawn)), np.zeros(len(real), bool)
+    for start, square in _squares(drawn, real):
+        inside = square <= reach[None] ** 2
+        density[start : start + len(square)] = inside.sum(1) / k
+        covered |= inside.any(0)
+    return density, covered
+
+
+def copying(near: Any, far: Any) -> float:
+    """The chance that a drawn image is nearer to its nearest train image (distances `near`) than a held-out image to its own
+    (`far`): 0.5 where draws are as new as the held-out images, 1 where they are copies."""
+    from scipy.stats import rankdata
+
+    ranks = rankdata(np.concatenate([near, far]))[: len(near)]
+    wins = ranks.sum() - len(near) * (len(near) + 1) / 2  # how often a drawn image is the farther one
+    return float(1 - wins / (len(near) * len(far)))
+
+
+def nearest(x: Any, known: Any) -> tuple[Any, Any]:
+    """The number of the nearest row of `known` to each row of x, and its distance, [n] each."""
+    index, distance = np.empty(len(x), np.int64), np.empty(len(x))
+    for start, square in _squares(x, known):
+        part = slice(start, start + len(square))
+        index[part] = square.argmin(1)
+        distance[part] = np.sqrt(square.min(1))
+    return index, distance
+
+
+def neighbour_distances(x: Any, known: Any, k: int) -> Any:
+    """The distance of each row of x to its k-th nearest row of `known`, [n]. A row that is in both counts as its first."""
+    found = np.empty(len(x))
+    for start, square in _squares(x, known):
+        found[start : start + len(square)] = np.sqrt(np.partition(square, k - 1, axis=1)[:, k - 1])
+    return found
+
+
+def _squares(x: Any, y: Any) -> Any:
+    """Squared distances of all pairs, some rows of x at a time: the first row's number, [m, len(y)]."""
+    y = np.asarray(y, np.float64)
+    norm = (y**2).sum(1)
+    for start in range(0, len(x), CHUNK):
+        part = np.asarray(x[start : start + CHUNK], np.float64)
+        yield start, np.clip((part**2).sum(1)[:, None] + norm[None] - 2 * part @ y.T, 0, None)
