@@ -73,6 +73,7 @@ Sets = Annotated[list[str], typer.Option("--set", metavar="BLOCK.KEY=VALUE", hel
 RunName = Annotated[str, typer.Argument(metavar="RUN", help="A run's id, the start of one, or 'last'.")]
 Which = Annotated[str, typer.Option("--checkpoint", metavar="best|last", help="The best by validation, or the newest.")]
 Json = Annotated[bool, typer.Option("--json", help="JSON instead of a table.")]
+Evaluators = Annotated[list[str], typer.Option(metavar="NAME[,NAME]", help="Evaluators; may be repeated.")]
 RUNS = Path("runs")
 
 
@@ -123,13 +124,23 @@ def train(
 @app.command()
 def sample(
     run_name: RunName,
-    mode: Annotated[str, typer.Option(help="prior, reconstruct, complete.")] = "prior",
+    mode: Annotated[
+        str,
+        typer.Option(help="prior, class, neighbours, reconstruct, denoise, complete, interpolate, traverse, codes."),
+    ] = "prior",
     sampler: Annotated[
         str | None, typer.Option(help="Draw codes from a distribution fitted to them: gaussian, gmm, vamp.")
     ] = None,
     components: Annotated[int | None, typer.Option(min=1, help="Of the sampler: 10 for gmm, 500 for vamp.")] = None,
-    n: Annotated[int, typer.Option("-n", min=1, max=10_000, help="How many images.")] = 64,
+    n: Annotated[
+        int | None, typer.Option("-n", min=1, max=10_000, help="How many images, pairs, latents, units, or images a class.")
+    ] = None,
     seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same picture.")] = 0,
+    temperature: Annotated[float, typer.Option(min=0.01, max=100, help="Below 1, draws are more likely and less varied.")] = 1.0,
+    region: Annotated[
+        str, typer.Option(metavar="upper|left|block|FILE", help="Of complete: what is given; of a mask file, what is white.")
+    ] = "upper",
+    path: Annotated[str, typer.Option(metavar="linear|spherical", help="Of interpolate.")] = "linear",
     checkpoint: Which = "best",
     runs_dir: RunsDir = RUNS,
 ) -> None:
@@ -137,58 +148,100 @@ def sample(
     from aecli import latents, runs
     from aecli.data.dataset import open_dataset
     from aecli.launch import warn
+    from aecli.modes.ask import Ask
+    from aecli.modes.draws import from_latent
     from aecli.progress import say
     from aecli.restored import load, stored_experiment
-    from aecli.sample import check_mode, from_latent, write
+    from aecli.sample import MODES, check_mode, write
 
     if sampler is not None and mode != "prior":
         raise UsageError("--sampler draws new images: leave --mode out")
     if components is not None and sampler is None:
         raise UsageError("--components is for --sampler")
+    if region != "upper" and mode != "complete":
+        raise UsageError("--region is for --mode complete")
+    if path != "linear" and mode != "interpolate":
+        raise UsageError("--path is for --mode interpolate")
+    if temperature != 1 and mode not in ("prior", "class", "neighbours", "complete"):
+        raise UsageError(f"--temperature is for modes that draw, which {mode} does not")
     run = runs.find(runs_dir, run_name)
     model = stored_experiment(run).model
-    chosen = check_mode(model, mode) if sampler is None else None
     if sampler is not None:
         latents.check(model, sampler)
-    trained = load(run, _which(checkpoint), warn)
-    data = trained.experiment.data
-    if chosen is not None:
-        shown, stem = chosen.show(trained, lambda: open_dataset(data, say).test, n, seed), mode
     else:
-        assert sampler is not None
-        draw = latents.fitted(run.path / "samplers", trained, sampler, components, lambda: open_dataset(data, say).train, say)
-        shown, stem = from_latent(trained, draw, n, seed), f"{mode}-{sampler}{components or ''}"
-    for path in write(run.path / "samples", f"{stem}-step{trained.step}-seed{seed}-n{n}", shown):
-        print(path)
+        check_mode(model, mode)
+    trained = load(run, _which(checkpoint), warn)
+    data, chosen = trained.experiment.data, MODES[mode]
+    count = n or chosen.n
+    ask = Ask(trained, lambda: open_dataset(data, say), count, seed, temperature, region, path)
+    words = [mode]
+    if sampler is not None:
+        draw = latents.fitted(run.path / "samplers", trained, sampler, components, lambda: ask.dataset.train, say)
+        shown = from_latent(ask, draw)
+        words.append(f"{sampler}{components or ''}")
+    else:
+        shown = chosen.show(ask)
+    words += [f"t{temperature:g}"] * (temperature != 1) + [Path(region).stem] * (mode == "complete" and region != "upper")
+    words += [path] * (path != "linear")
+    for file in write(run.path / "samples", "-".join([*words, f"step{trained.step}", f"seed{seed}", f"n{count}"]), shown):
+        print(file)
 
 
 @app.command()
 def eval(
     run_name: RunName,
     split: Annotated[str, typer.Option(metavar="test|validation", help="Which held-out images.")] = "test",
+    only: Evaluators = [],  # noqa: B006 (typer reads the default, nothing changes it)
+    skip: Evaluators = [],  # noqa: B006
+    samples: Annotated[
+        int,
+        typer.Option(min=1, max=100_000, help="Importance samples per image; the published protocols take 5000."),
+    ] = 500,
+    draws: Annotated[int, typer.Option(min=1, max=100_000, help="Images to draw, at most as many as the split has.")] = 10_000,
+    inception: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Weights (npz) of the Inception network, for its Frechet distance.")
+    ] = None,
     checkpoint: Which = "best",
     as_json: Json = False,
     runs_dir: RunsDir = RUNS,
 ) -> None:
-    """Measure a run on held-out images. Writes eval/SPLIT.json into the run."""
+    """Measure a run on held-out images, by every evaluator that fits. Writes eval/SPLIT.json and per-image values into the run.
+
+    Evaluators: objective, reconstruction, likelihood, sparsity, codebook, representation, clustering, denoising,
+    classification, generation. What Ctrl-C interrupts goes on where it stopped."""
     from aecli import runs
     from aecli.data.dataset import open_dataset
-    from aecli.evaluate.record import evaluate_run
+    from aecli.evaluate.record import Request, Watch, evaluate_run
     from aecli.launch import warn
-    from aecli.progress import say
+    from aecli.progress import Meter, say
     from aecli.restored import load
+    from aecli.tables import cost, show_metrics
 
     if split not in ("test", "validation"):
         raise UsageError(f"--split {split}: there are test and validation")
     run = runs.find(runs_dir, run_name)
     trained = load(run, _which(checkpoint), warn)
-    result = evaluate_run(run, trained, split, open_dataset(trained.experiment.data, say))
-    if as_json:
-        print(json.dumps(result, indent=2, allow_nan=False, ensure_ascii=False))
-        return
-    from aecli.tables import show_metrics
+    judge = None
+    if inception is not None:
+        from aecli.inception import load as load_inception
 
-    show_metrics(run.id, result)
+        judge = load_inception(inception)
+    request = Request(split, _names(only), _names(skip), samples, draws, judge)
+    with Meter() as meter:
+        dataset = open_dataset(trained.experiment.data, say)
+        measured = evaluate_run(run, trained, dataset, request, Watch(meter.begin, meter.tell))
+    for note in measured.notes:
+        say(f"note: {note}")
+    if as_json:
+        print(json.dumps(measured.metrics, indent=2, allow_nan=False, ensure_ascii=False))
+    else:
+        show_metrics(run.id, measured.metrics)
+    say(f"{run.path / 'eval' / f'{split}.json'}: {cost(meter.seconds)}")
+
+
+def _names(given: list[str]) -> list[str]:
+    """`--only a,b --only c` is three names."""
+    return [name.strip() for one in given for name in one.split(",") if name.strip()]
 
 
 @app.command()

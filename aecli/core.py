@@ -22,6 +22,10 @@ Values: TypeAlias = Mapping[str, jax.Array]
 """Metric name -> one value per example, [B] float32. The unit is in the name (`rate_nats`); `loss` is the objective."""
 
 
+Temperature: TypeAlias = jax.Array | float
+"""What the spread of draws is scaled by: the scale of continuous codes, the log-probabilities of discrete values."""
+
+
 class Spec(NamedTuple):
     """What the data looks like: all that a model may know about it. `classes` is 0 where there are no labels."""
 
@@ -142,9 +146,9 @@ class SingleLoss(Model):
 class Samples(Protocol):
     """Draws images from the model's distribution."""
 
-    def sample(self, state: Any, key: jax.Array, label: jax.Array) -> jax.Array:
+    def sample(self, state: Any, key: jax.Array, label: jax.Array, temperature: Temperature = 1.0) -> jax.Array:
         """One image per entry of `label` [n] int32, its class, which only conditional models heed: [n, H, W, C] float32 in
-        [0, 1]."""
+        [0, 1]. A `temperature` below 1 narrows what is drawn from."""
         ...
 
 
@@ -206,8 +210,35 @@ class Quantizes(Protocol):
 class Completes(Protocol):
     """Draws the unknown part of an image given the rest."""
 
-    def complete(self, state: Any, key: jax.Array, batch: Batch, known: jax.Array) -> jax.Array:
+    def complete(self, state: Any, key: jax.Array, batch: Batch, known: jax.Array, temperature: Temperature = 1.0) -> jax.Array:
         """`known` [B, H, W, C] bool -> [B, H, W, C] in [0, 1], equal to `batch.image` where it is True."""
+        ...
+
+
+@runtime_checkable
+class Scores(Protocol):
+    """Has an exact likelihood."""
+
+    def log_prob(self, state: Any, batch: Batch) -> jax.Array:
+        """log p(x), of a conditional model log p(x | label), [B] nats."""
+        ...
+
+    def support(self) -> int | None:
+        """How many levels a value of x may have; None for a density on [0, 1]."""
+        ...
+
+
+@runtime_checkable
+class Weighs(Protocol):
+    """Has a likelihood whose marginal over the codes can be estimated by importance sampling."""
+
+    def log_weights(self, state: Any, batch: Batch, key: jax.Array, n: int) -> jax.Array:
+        """log p(x, z) - log q(z | x) for n codes of each image, [n, B] nats: the logarithm of the expectation of their
+        exponential is log p(x) (Burda et al. 2016, "Importance weighted autoencoders", section 3)."""
+        ...
+
+    def support(self) -> int | None:
+        """As of `Scores`."""
         ...
 
 
@@ -220,6 +251,8 @@ ABILITIES: Mapping[str, type] = {
     "activates": Activates,
     "quantizes": Quantizes,
     "completes": Completes,
+    "scores": Scores,
+    "weighs": Weighs,
 }
 
 

@@ -8,7 +8,7 @@ Vincent et al. 2010, "Stacked denoising autoencoders", section 3.3 (Gaussian, ma
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Annotated, Literal, TypeAlias
+from typing import Annotated, Literal, Protocol, TypeAlias, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -41,7 +41,11 @@ class Masking(Frozen):
     p: float = Field(ge=0, le=1)
 
     def __call__(self, image: jax.Array, key: jax.Array) -> jax.Array:
-        return jnp.where(jax.random.uniform(key, (*image.shape[:3], 1)) < self.p, 0.0, image)
+        return jnp.where(self.hidden(image, key), 0.0, image)
+
+    def hidden(self, image: jax.Array, key: jax.Array) -> jax.Array:
+        """Which pixels are, [B, H, W, 1] bool."""
+        return jax.random.uniform(key, (*image.shape[:3], 1)) < self.p
 
     def objections(self, spec: Spec) -> Iterable[str]:
         return ()
@@ -68,13 +72,17 @@ class Block(Frozen):
     size: NonNegativeInt
 
     def __call__(self, image: jax.Array, key: jax.Array) -> jax.Array:
+        return jnp.where(self.hidden(image, key), 0.0, image)
+
+    def hidden(self, image: jax.Array, key: jax.Array) -> jax.Array:
+        """Which pixels are, [B, H, W, 1] bool."""
         n, height, width, _ = image.shape
         down, right = jax.random.split(key)
         top = jax.random.randint(down, (n, 1), 0, height - self.size + 1)
         left = jax.random.randint(right, (n, 1), 0, width - self.size + 1)
         y, x = jnp.arange(height)[None], jnp.arange(width)[None]
         rows, columns = (y >= top) & (y < top + self.size), (x >= left) & (x < left + self.size)
-        return jnp.where(rows[:, :, None, None] & columns[:, None, :, None], 0.0, image)
+        return rows[:, :, None, None] & columns[:, None, :, None]
 
     def objections(self, spec: Spec) -> Iterable[str]:
         if self.size > min(spec.height, spec.width):
@@ -111,6 +119,13 @@ class Grayscale(Frozen):
             yield "the images are gray already"
 
 
+@runtime_checkable
+class Hides(Protocol):
+    """A corruption that takes whole pixels away."""
+
+    def hidden(self, image: jax.Array, key: jax.Array) -> jax.Array: ...
+
+
 Corruption: TypeAlias = Annotated[
     GaussianNoise | Masking | SaltPepper | Block | Downsample | Grayscale, Field(discriminator="name")
 ]
@@ -125,6 +140,33 @@ def corrupt(corruptions: Sequence[Corruption], image: jax.Array, key: jax.Array)
     for number, corruption in enumerate(corruptions):
         image = corruption(image, jax.random.fold_in(key, number))
     return image
+
+
+def hidden(corruptions: Sequence[Corruption], image: jax.Array, key: jax.Array) -> jax.Array | None:
+    """Which pixels of `corrupt(corruptions, image, key)` are hidden, [B, H, W, 1] bool; None where none can be."""
+    regions = [
+        corruption.hidden(image, jax.random.fold_in(key, number))
+        for number, corruption in enumerate(corruptions)
+        if isinstance(corruption, Hides)
+    ]
+    return jnp.stack(regions).any(axis=0) if regions else None
+
+
+def label(corruptions: Sequence[Corruption]) -> str:
+    """`gaussian 0.25`, or several with plus signs."""
+    return " + ".join(" ".join(f"{value}" for value in corruption.model_dump().values()) for corruption in corruptions)
+
+
+def default_set(spec: Spec) -> list[tuple[Corruption, ...]]:
+    """What a model is tried with that was not trained on corrupted images."""
+    third = min(spec.height, spec.width) // 3
+    tried: list[Corruption] = [
+        GaussianNoise(name="gaussian", sigma=0.25),
+        Masking(name="masking", p=0.5),
+        Block(name="block", size=third),
+        Downsample(name="downsample", factor=2),
+    ]
+    return [(corruption,) for corruption in tried if not list(corruption.objections(spec))]
 
 
 def corruption_objections(corruptions: Sequence[Corruption], spec: Spec) -> Iterable[Objection]:

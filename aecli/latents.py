@@ -11,7 +11,7 @@ import warnings
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -32,15 +32,17 @@ LARGEST_CODE = 512
 """Covariances are square in it."""
 
 Arrays = dict[str, Any]
+Draw: TypeAlias = Callable[[jax.Array, int, float], jax.Array]
+"""From a key, a number and a temperature, which scales the spread of each component: codes [n, latent]."""
 
 
 class Latent(NamedTuple):
-    """`fit(trained, rows, components, seed)` makes arrays, `draw(arrays, key, n)` codes [n, latent] of them."""
+    """`fit(trained, rows, components, seed)` makes arrays, `draw(arrays, key, n, temperature)` codes [n, latent] of them."""
 
     abilities: tuple[str, ...]
     components: int
     fit: Callable[[Trained, Rows, int, int], Arrays]
-    draw: Callable[[Arrays, jax.Array, int], jax.Array]
+    draw: Callable[[Arrays, jax.Array, int, float], jax.Array]
 
 
 def fit_gaussian(trained: Trained, rows: Rows, components: int, seed: int) -> Arrays:
@@ -69,11 +71,13 @@ def _mixture(weights: Any, means: Any, covariances: Any) -> Arrays:
     return {"weights": weights.astype(np.float32), "means": means.astype(np.float32), "scale": scale.astype(np.float32)}
 
 
-def draw_mixture(arrays: Arrays, key: jax.Array, n: int) -> jax.Array:
+def draw_mixture(arrays: Arrays, key: jax.Array, n: int, temperature: float) -> jax.Array:
     choosing, drawing = jax.random.split(key)
     chosen = jax.random.choice(choosing, len(arrays["weights"]), (n,), p=jnp.asarray(arrays["weights"]))
     noise = jax.random.normal(drawing, (n, arrays["means"].shape[1]))
-    return jnp.asarray(arrays["means"])[chosen] + jnp.einsum("nij,nj->ni", jnp.asarray(arrays["scale"])[chosen], noise)
+    return jnp.asarray(arrays["means"])[chosen] + temperature * jnp.einsum(
+        "nij,nj->ni", jnp.asarray(arrays["scale"])[chosen], noise
+    )
 
 
 def fit_vamp(trained: Trained, rows: Rows, components: int, seed: int) -> Arrays:
@@ -87,8 +91,8 @@ def fit_vamp(trained: Trained, rows: Rows, components: int, seed: int) -> Arrays
     return {"mean": mean, "log_sigma": log_sigma}
 
 
-def draw_vamp(arrays: Arrays, key: jax.Array, n: int) -> jax.Array:
-    return Gaussian(jnp.asarray(arrays["mean"]), jnp.asarray(arrays["log_sigma"])).sample_mixture(key, n)
+def draw_vamp(arrays: Arrays, key: jax.Array, n: int, temperature: float) -> jax.Array:
+    return Gaussian(jnp.asarray(arrays["mean"]), jnp.asarray(arrays["log_sigma"])).sample_mixture(key, n, temperature)
 
 
 LATENTS: Mapping[str, Latent] = {
@@ -119,8 +123,8 @@ def fits(model: Model) -> tuple[str, ...]:
 
 def fitted(
     folder: Path, trained: Trained, name: str, components: int | None, train: Callable[[], Rows], say: Callable[[str], None]
-) -> Callable[[jax.Array, int], jax.Array]:
-    """`draw(key, n)` of a sampler, from `folder` where it was fitted before, and fitted and kept there otherwise."""
+) -> Draw:
+    """The draws of a sampler, from `folder` where it was fitted before, and fitted and kept there otherwise."""
     latent = check(trained.model, name)
     k = components or latent.components
     path = folder / f"{name}{k}-step{trained.step}.npz"

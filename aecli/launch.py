@@ -13,15 +13,19 @@ from aecli import checkpoint, provenance, runs
 from aecli.config import Config, Experiment, dump
 from aecli.data.dataset import Dataset, open_dataset, peek, subset
 from aecli.errors import DataError, RunError, UsageError
-from aecli.evaluate.record import evaluate_run
+from aecli.evaluate.record import Request, Watch, evaluate_run
+from aecli.evaluate.run import EVALUATORS, fits
 from aecli.files import write_atomic
 from aecli.mesh import local_devices, placement
+from aecli.modes.ask import Ask
 from aecli.progress import say
 from aecli.restored import load, stored_experiment
 from aecli.runs import Run
 from aecli.sample import MODES, modes_of, write
 from aecli.train import state_template, train
 
+SMOKED = ("prior", "reconstruct", "complete")
+"""The modes that a smoke test tries: between them they need all that a model can draw."""
 MAY_CHANGE = ("train.steps", "train.epochs")
 """The only settings that a resumed run may change."""
 
@@ -83,10 +87,11 @@ def smoke(config: Config) -> str:
         with run.locked():
             train(experiment, run, dataset, warn)
         trained = load(run, "last", warn)
-        evaluate_run(run, trained, "test", dataset)
-        modes = modes_of(trained.model)
+        measured = [name for name in fits(trained.model) if EVALUATORS[name].quick or name == "likelihood"]
+        evaluate_run(run, trained, dataset, Request(only=measured, samples=10), Watch())
+        modes = [mode for mode in modes_of(trained.model) if mode in SMOKED]
         for mode in modes:
-            write(run.path / "samples", mode, MODES[mode].show(trained, lambda: dataset.test, 4, 0))
+            write(run.path / "samples", mode, MODES[mode].show(Ask(trained, lambda: dataset, 4)))
     return f"{full.data.name}, 2 steps, eval, {', '.join(modes)} in {time.monotonic() - begun:.1f} s"
 
 

@@ -46,6 +46,11 @@ class Observation(Protocol):
     @property
     def outputs(self) -> int: ...
 
+    @property
+    def support(self) -> int | None:
+        """How many levels a value of x may have; None for a density on [0, 1]."""
+        ...
+
     def nll(self, params: jax.Array, image: jax.Array) -> jax.Array:
         """-log p(image | params), [B] nats."""
         ...
@@ -61,6 +66,10 @@ class Bernoulli(NamedTuple):
     @property
     def outputs(self) -> int:
         return 1
+
+    @property
+    def support(self) -> int | None:
+        return 2
 
     def nll(self, params: jax.Array, image: jax.Array) -> jax.Array:
         return bernoulli_nll(params[..., 0], image)
@@ -81,6 +90,10 @@ class GaussianPixels(NamedTuple):
     def outputs(self) -> int:
         return 2 if self.log_sigma is None else 1
 
+    @property
+    def support(self) -> int | None:
+        return None
+
     def nll(self, params: jax.Array, image: jax.Array) -> jax.Array:
         if self.log_sigma is not None:
             return gaussian_nll(params[..., 0], image, self.log_sigma)
@@ -99,6 +112,10 @@ class Discretized(NamedTuple):
     @property
     def outputs(self) -> int:
         return self.family.outputs
+
+    @property
+    def support(self) -> int | None:
+        return 256
 
     def nll(self, params: jax.Array, image: jax.Array) -> jax.Array:
         return -self.family.log_prob(params, quantize(image, 256)).sum(axis=(1, 2, 3))

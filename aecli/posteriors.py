@@ -25,9 +25,9 @@ class Gaussian(NamedTuple):
         """With the variance kept within exp(-6) and exp(2), as Tomczak & Welling train: no step can make a density explode."""
         return Gaussian(self.mean, jnp.clip(self.log_sigma, -3, 1))
 
-    def sample(self, key: jax.Array) -> jax.Array:
-        """One reparameterized code per example (Kingma & Welling 2014, section 2.4)."""
-        return self.mean + jnp.exp(self.log_sigma) * jax.random.normal(key, self.mean.shape)
+    def sample(self, key: jax.Array, temperature: jax.Array | float = 1.0) -> jax.Array:
+        """One reparameterized code per example (Kingma & Welling 2014, section 2.4), its noise scaled by `temperature`."""
+        return self.mean + temperature * jnp.exp(self.log_sigma) * jax.random.normal(key, self.mean.shape)
 
     def log_prob(self, code: jax.Array) -> jax.Array:
         """[B, latent] -> [B]."""
@@ -42,11 +42,11 @@ class Gaussian(NamedTuple):
         each = -0.5 * square - (self.log_sigma + 0.5 * log(2 * pi)).sum(-1)[None]
         return jax.nn.logsumexp(each, axis=1) - log(len(self.mean))
 
-    def sample_mixture(self, key: jax.Array, n: int) -> jax.Array:
+    def sample_mixture(self, key: jax.Array, n: int, temperature: jax.Array | float = 1.0) -> jax.Array:
         """n codes of the average of these B Gaussians, [n, latent]."""
         choosing, drawing = jax.random.split(key)
         chosen = jax.random.randint(choosing, (n,), 0, len(self.mean))
-        return Gaussian(self.mean[chosen], self.log_sigma[chosen]).sample(drawing)
+        return Gaussian(self.mean[chosen], self.log_sigma[chosen]).sample(drawing, temperature)
 
     def repeat(self, n: int) -> Gaussian:
         """n copies of the batch, one after the other."""

@@ -76,3 +76,54 @@ class Progress:
             self._bar.console.print(text, markup=False, highlight=False, soft_wrap=True)
         else:
             say(text)
+
+
+class Meter:
+    """Parts that follow each other, each with so much done of so much, and the time they took."""
+
+    def __init__(self) -> None:
+        self._name, self._begun, self._last_line = "", time.monotonic(), time.monotonic()
+        self._start = self._begun
+        self._bar: Any = None
+        self._task: Any = None
+
+    @property
+    def seconds(self) -> float:
+        """Since the meter was made."""
+        return time.monotonic() - self._start
+
+    def __enter__(self) -> Meter:
+        if sys.stderr.isatty():
+            from rich.console import Console
+            from rich.progress import BarColumn, TextColumn
+            from rich.progress import Progress as Bar
+
+            columns = [
+                TextColumn("{task.description:14s}", markup=False),
+                BarColumn(bar_width=24),
+                TextColumn("{task.fields[text]}", markup=False),
+            ]
+            self._bar = Bar(*columns, console=Console(stderr=True), transient=True, refresh_per_second=5)
+            self._task = self._bar.add_task("opening", total=None, text="")
+            self._bar.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+
+    def begin(self, name: str) -> None:
+        """The part before has ended."""
+        self._name, self._begun = name, time.monotonic()
+        if self._bar is not None:
+            self._bar.update(self._task, description=name, completed=0, total=None, text="")
+
+    def tell(self, done: int, total: int) -> None:
+        now = time.monotonic()
+        left = f"  {duration((now - self._begun) / done * (total - done))} left" if 0 < done < total else ""
+        text = f"{done:,}/{total:,}{left}"
+        if self._bar is not None:
+            self._bar.update(self._task, completed=done, total=total, text=text)
+        elif now - self._last_line >= PLAIN_SECONDS:
+            self._last_line = now
+            say(f"{self._name} {text}")

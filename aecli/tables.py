@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from aecli.errors import RunError
+from aecli.evaluate.metric import Metric
 from aecli.progress import say
 from aecli.runs import Run
 
@@ -118,15 +120,56 @@ def show_run(run: Run) -> None:
 
 
 def show_metrics(run_id: str, metrics: Mapping[str, Mapping[str, Any]]) -> None:
+    """A line a number: its value and standard error, the best baseline beside it, and which of the two is better."""
     protocol = next(iter(metrics.values()))["protocol"]
-    n = next(iter(metrics.values()))["n"]
     console = _console()
+    n = max(metric["n"] for metric in metrics.values())
     console.print(f"{run_id}  step {protocol['step']:,}  {n:,} {protocol['split']} images, binarize {protocol['binarize']}")
-    table = _table("metric", "value", "standard error", "unit", right=("value", "standard error"))
+    columns = ("", "metric", "value", "+-", "unit", "baseline", "", "better")
+    table = Table(box=SIMPLE_HEAD, pad_edge=False)
+    for number, column in enumerate(columns):
+        table.add_column(column, justify="right" if number in (2, 3, 5) else "left", overflow="fold")
+    last = None
     for name, metric in metrics.items():
-        error = metric["standard_error"]
-        table.add_row(name, f"{metric['value']:.6g}", "" if error is None else f"{error:.2g}", metric["unit"])
+        evaluator, error = metric["evaluator"], metric["standard_error"]
+        if last not in (None, evaluator):
+            table.add_section()
+        baseline, verdict = _beside(metric)
+        table.add_row(
+            evaluator if evaluator != last else "",
+            name,
+            number_text(metric["value"]),
+            "" if error is None else f"{error:.2g}",
+            "" if metric["unit"] == "1" else metric["unit"],
+            *baseline,
+            verdict,
+        )
+        last = evaluator
     console.print(table)
+
+
+def _beside(metric: Mapping[str, Any]) -> tuple[tuple[str, str], str]:
+    """The value and the name of the best baseline, and who is better: the model only by more than two standard errors."""
+    best = Metric(**{key: metric[key] for key in Metric._fields}).best_baseline()
+    if best is None:
+        return ("", ""), ""
+    name, value = best
+    gain = (metric["value"] - value) * (1 if metric["better"] == "higher" else -1)
+    margin = 2 * (metric["standard_error"] or 0.0)
+    verdict = "model" if gain > margin else name if gain < -margin else "even"
+    return (number_text(value), name), verdict
+
+
+def number_text(value: float) -> str:
+    return f"{value:.6g}" if abs(value) < 1e5 else f"{value:,.0f}"
+
+
+def cost(seconds: float) -> str:
+    """`38 s, peak memory 1.2 GB`."""
+    import resource
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    return f"{seconds:.0f} s, peak memory {peak / 1e9:.1f} GB"
 
 
 def show_variants(facts: Sequence[Mapping[str, Any]]) -> None:

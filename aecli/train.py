@@ -18,7 +18,8 @@ from aecli.data.dataset import Dataset
 from aecli.data.feed import open_feed
 from aecli.errors import AecliError, DivergedError, InterruptedRun, did_you_mean
 from aecli.evaluate.batches import BATCH, loss_first
-from aecli.evaluate.run import evaluate
+from aecli.evaluate.run import quick
+from aecli.evaluate.subject import Subject
 from aecli.keys import Stream, stream
 from aecli.mesh import Placement, placement
 from aecli.progress import Progress
@@ -160,15 +161,18 @@ class Training:
         at = self._at
         if not len(self._dataset.validation):
             return False
-        metrics = evaluate(
-            self._model,
-            self._state,
-            self._dataset.validation,
-            self._data.binarize,
-            self._root,
-            self._place,
-            self._stop_if_asked,
+        subject = Subject(
+            model=self._model,
+            state=self._state,
+            dataset=self._dataset,
+            split="validation",
+            binarize=self._data.binarize,
+            seed=self._seed,
+            place=self._place,
+            baselines=False,
+            poll=self._stop_if_asked,
         )
+        metrics = quick(subject)
         values = {name: metric.value for name, metric in metrics.items()}
         if not all(isfinite(value) for value in values.values()):
             raise self._diverged(at.step, "a validation value is not finite")

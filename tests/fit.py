@@ -12,6 +12,9 @@ from aecli.config import Experiment, dump, parse
 from aecli.core import Spec
 from aecli.data.dataset import Dataset
 from aecli.data.rows import ArrayRows
+from aecli.evaluate.batches import BATCH
+from aecli.evaluate.subject import Subject
+from aecli.mesh import placement
 from aecli.runs import Run
 from aecli.train import Training, train
 
@@ -30,7 +33,14 @@ def blobs(n: int, size: tuple[int, int, int] = (8, 8, 1), seed: int = 0) -> Arra
 
 def dataset(train: int = 48, held_out: int = 16, size: tuple[int, int, int] = (8, 8, 1), tier: str = "device") -> Dataset:
     spec = Spec(*size, 3)
-    return Dataset(spec, blobs(train, size), blobs(held_out, size, 1), blobs(held_out, size, 2), tier, "made on the spot")
+    name = f"made on the spot {train} {held_out} {size}"
+    return Dataset(spec, blobs(train, size), blobs(held_out, size, 1), blobs(held_out, size, 2), tier, name)
+
+
+def subject(model: Any, state: Any, data: Dataset, **more: Any) -> Subject:
+    """What evaluators are given of a model that was trained on such data."""
+    given = {"split": "test", "binarize": "none", "seed": 0, "place": placement(BATCH), **more}
+    return Subject(model=model, state=state, dataset=data, **given)
 
 
 def experiment(

@@ -87,7 +87,9 @@ def test_eval_prints_what_it_writes_and_twice_the_same(place: Path) -> None:
     assert first.stdout == second.stdout
     result = json.loads(first.stdout)
     assert result == json.loads((place / "runs" / the_id(place) / "eval" / "test.json").read_text())
-    assert set(result) == {"loss", "distortion_nats", "rate_nats", "mse", "psnr_db", "explained_variance"}
+    assert {"loss", "distortion_nats", "rate_nats", "mse", "ssim", "linear_probe_accuracy", "frechet_distance"} <= set(result)
+    assert result["mse"]["evaluator"] == "reconstruction" and "PCA 3" in result["mse"]["baselines"]
+    assert "nll_nats" not in result and "BCE" in first.stderr, "digits are gray"
     assert result["loss"]["n"] == 297 and result["loss"]["unit"] == "nats" and result["loss"]["standard_error"] > 0
     assert result["loss"]["value"] == pytest.approx(result["distortion_nats"]["value"] + result["rate_nats"]["value"], rel=1e-5)
     assert result["loss"]["protocol"]["split"] == "test"
@@ -221,7 +223,7 @@ def test_check_and_its_smoke_test_leave_nothing(place: Path) -> None:
 def test_variants_and_data_list(place: Path) -> None:
     facts = json.loads(aecli("variants", "--json", cwd=place).stdout)
     by_name = {fact["variant"]: fact for fact in facts}
-    assert by_name["vae"]["abilities"] == ["samples", "reconstructs", "encodes", "infers", "decodes"]
+    assert by_name["vae"]["abilities"] == ["samples", "reconstructs", "encodes", "infers", "decodes", "weighs"]
     assert by_name["bottleneck"]["abilities"] == ["reconstructs", "encodes", "decodes"]
     assert by_name["vae"]["settings"]["latent"] == 20
     listed = aecli("data", "list", cwd=place).stdout

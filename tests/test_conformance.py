@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -11,59 +9,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from fit import dataset, experiment, fit, go_on
+from cases import CASES, OPTIMIZERS
+from fit import dataset, experiment
 
-from aecli import catalog, checkpoint
+from aecli import catalog
 from aecli.config import dump, load, parse
 from aecli.core import Batch, Decodes, Encodes, Infers, Model, Reconstructs, Samples, Spec, abilities
 from aecli.errors import ConfigError
 from aecli.keys import Stream, stream
 from aecli.learner import Recipe
 from aecli.optimizers import Optimizer
-from aecli.runs import Run
 
-# Settings that reach the code paths of a variant; every variant is also tried with its defaults.
-SETTINGS = {
-    "autoregressive": [
-        "net: made, levels: 2, hidden: [20, 20], conditional: true",
-        "levels: 4, width: 8, layers: 1, patch: 2, conditional: true",
-        "net: gmlp, levels: 2, width: 8, layers: 1, heads: 2, patch: 2",
-        "net: transformer, levels: 16, width: 8, layers: 1, likelihood: discretized_logistic, components: 2",
-    ],
-    "bottleneck": [
-        "net: linear, latent: 3",
-        "net: mlp, hidden: [12], latent: 3, likelihood: bernoulli, corruption: {name: masking, p: 0.2}",
-        "net: conv, hidden: [4, 6], latent: 3",
-    ],
-    "denoising": [
-        "net: conv, hidden: [4, 6], corruption: [{name: downsample, factor: 2}, {name: gaussian, sigma: 0.1}]",
-        "net: mlp, hidden: [12], latent: 9, corruption: {name: salt_pepper, p: 0.3}",
-    ],
-    "gan": [
-        "hidden: [16, 16], objective: wgan_gp, spectral_norm: false, conditional: true, discriminator_steps: 2",
-        "hidden: [4], objective: non_saturating, r1: 1.0, discriminator_rate: 0.5",
-    ],
-    "hvae": ["hidden: 12, latent: 3, prior: vamp, pseudo_inputs: 5, kl_warmup: 4", "hidden: 12, latent: 3, samples: 3"],
-    "sparse": [
-        "penalty: batch_topk, units: 90, k: 4, dead_after: 2",
-        "penalty: l1, net: conv, hidden: [4, 6], units: 12",
-        "penalty: kl, units: 12",
-    ],
-    "vae": [
-        "hidden: [12], latent: 3, kl_warmup: 4, free_bits: 0.1",
-        "net: conv, hidden: [4, 6], latent: 3, likelihood: gaussian, sigma: predicted",
-        "net: linear, latent: 3, likelihood: gaussian, sigma: 0.3, beta: 2.0",
-        "net: gated, hidden: [12], latent: 3, prior: vamp, pseudo_inputs: 5, conditional: true",
-        "net: resnet, hidden: [4], latent: 3, likelihood: discretized_logistic, samples: 3",
-    ],
-    "vq": [
-        "hidden: [4, 6], codes: 8, dimension: 2, prior_width: 8, prior_layers: 1, restart_after: 2",
-        "hidden: [4, 6], quantizer: fsq, levels: [3, 2], prior_width: 8, prior_layers: 1, conditional: true",
-    ],
-}
-# What a variant needs to learn at all where it is not Adam as it comes.
-OPTIMIZERS = {"gan": Optimizer(learning_rate=2e-3, b1=0.0)}
-CASES = [f"variant: {name}{', ' + more if more else ''}" for name in catalog.variants() for more in ["", *SETTINGS.get(name, [])]]
 SPEC = dataset().spec
 CONFIGS = Path(__file__).parent.parent / "configs"
 
@@ -206,32 +162,6 @@ def test_samples_are_images_and_follow_the_key(model: Model, state: Any) -> None
     assert first.shape == (5, *SPEC.shape) and first.dtype == jnp.float32
     assert float(first.min()) >= 0 and float(first.max()) <= 1
     assert jnp.array_equal(first, again) and not jnp.array_equal(first, other)
-
-
-def test_a_run_cut_anywhere_ends_with_the_same_bits(case: str, tmp_path: Path) -> None:
-    """48 images in batches of 20: the six steps cross the end of two passes."""
-    data = dataset()
-    e = experiment(
-        case, "steps: 6, checkpoint_every: 1, log_every: 2, keep: 9", "batch_size: 20", "learning_rate: 1e-2, ema: 0.9"
-    )
-    whole, _ = fit(tmp_path, e, data)
-    assert checkpoint.steps(whole.checkpoints) == [1, 2, 3, 4, 5, 6]
-    expected = _digests(whole.checkpoints, 6)
-    for last in range(1, 6):
-        cut = Run(tmp_path / f"cut-{last}")
-        shutil.copytree(whole.path, cut.path)
-        for later in range(last + 1, 7):
-            (cut.checkpoints / f"{later}.commit.json").unlink()
-        training = go_on(cut, e, data)
-        assert training.resumed_from == last
-        assert _digests(cut.checkpoints, 6) == expected
-        assert [row["step"] for row in cut.rows()] == [row["step"] for row in whole.rows()]
-
-
-def _digests(folder: Path, step: int) -> dict[str, str]:
-    manifest = json.loads((folder / f"{step}.commit.json").read_text())
-    assert checkpoint.steps(folder)[-1] == step
-    return {leaf["path"]: leaf["sha256"] for leaf in manifest["leaves"]}
 
 
 def test_each_variant_is_in_a_config() -> None:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import jax
 import numpy as np
 import pytest
-from fit import dataset, experiment
+from fit import dataset, experiment, subject
 
 from aecli.core import Batch
 from aecli.data.rows import ArrayRows
 from aecli.evaluate.batches import BATCH, batches, collect
 from aecli.evaluate.metric import Metric, average, psnr_db
-from aecli.evaluate.run import evaluate
+from aecli.evaluate.run import quick
 from aecli.mesh import placement
 from aecli.train import _init
 
@@ -46,7 +46,7 @@ def test_an_evaluation_equals_a_plain_computation() -> None:
     e = experiment("variant: bottleneck, hidden: [12], latent: 3")
     data = dataset(held_out=300)
     state = _init(e, data.spec, 48, placement(16))
-    metrics = evaluate(e.model, state, data.test, "none", jax.random.key(0), placement(BATCH))
+    metrics = quick(subject(e.model, state, data))
     image = data.test.images / np.float32(255)
     made = np.asarray(e.model.reconstruct(state, Batch(image, data.test.labels, np.ones(300, bool))))
     error = ((made - image) ** 2).reshape(300, -1).mean(1)
@@ -61,11 +61,11 @@ def test_a_model_of_corrupted_images_is_held_to_the_clean_ones() -> None:
     e = experiment("variant: denoising, net: mlp, hidden: [12], corruption: {name: gaussian, sigma: 0.25}")
     data = dataset(held_out=300)
     state = _init(e, data.spec, 48, placement(16))
-    metrics = evaluate(e.model, state, data.test, "none", jax.random.key(0), placement(BATCH))
+    metrics = quick(subject(e.model, state, data))
     assert metrics["corrupted_psnr_db"].value == pytest.approx(-20 * np.log10(0.25), abs=0.1)
     assert metrics["clipped_psnr_db"].value > metrics["corrupted_psnr_db"].value + 0.5
     assert metrics["mse"].value == pytest.approx(10 ** (-metrics["psnr_db"].value / 10), rel=1e-5)
-    again = evaluate(e.model, state, data.test, "none", jax.random.key(0), placement(BATCH))
+    again = quick(subject(e.model, state, data))
     assert again == metrics, "the corruption of an evaluation is fixed"
 
 
@@ -73,8 +73,7 @@ def test_two_evaluations_are_equal_and_a_fresh_draw_is_fresh() -> None:
     e = experiment("variant: vae, hidden: [12], latent: 3")
     data = dataset(held_out=40)
     state = _init(e, data.spec, 48, placement(16))
-    place = placement(BATCH)
-    results = [evaluate(e.model, state, data.test, b, jax.random.key(s), place)["loss"].value for b, s in
+    results = [quick(subject(e.model, state, data, binarize=b, seed=s))["loss"].value for b, s in
                (("none", 0), ("none", 0), ("dynamic", 0), ("dynamic", 0), ("dynamic", 1))]  # fmt: skip
     assert results[0] == results[1] and results[2] == results[3]
     assert len(set(results)) == 3
@@ -92,5 +91,5 @@ def test_a_poll_may_stop_an_evaluation() -> None:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        evaluate(e.model, state, data.test, "none", jax.random.key(0), placement(BATCH), poll)
+        quick(subject(e.model, state, data, poll=poll))
     assert len(seen) == 2

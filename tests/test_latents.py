@@ -13,8 +13,10 @@ from fit import dataset, experiment, fit
 from aecli import latents
 from aecli.data.dataset import Dataset
 from aecli.errors import UsageError
+from aecli.modes.ask import Ask
+from aecli.modes.draws import from_latent
 from aecli.restored import Trained, load
-from aecli.sample import check_mode, from_latent
+from aecli.sample import check_mode
 
 DATA = dataset(train=120)
 
@@ -30,7 +32,7 @@ def test_a_gaussian_has_the_moments_of_what_it_was_fitted_to(tmp_path: Path) -> 
     codes = latents._codes(ours, DATA.train, 0)
     assert np.allclose(arrays["means"][0], codes.mean(0), atol=1e-5)
     assert np.allclose(arrays["scale"][0] @ arrays["scale"][0].T, np.cov(codes, rowvar=False), atol=1e-4)
-    drawn = np.asarray(latents.draw_mixture(arrays, jax.random.key(0), 20_000))
+    drawn = np.asarray(latents.draw_mixture(arrays, jax.random.key(0), 20_000, 1.0))
     assert np.allclose(drawn.mean(0), codes.mean(0), atol=0.05 * codes.std() + 0.01)
     assert np.allclose(np.cov(drawn, rowvar=False), np.cov(codes, rowvar=False), atol=0.05 * codes.var() + 0.01)
 
@@ -41,7 +43,7 @@ def test_a_mixture_draws_from_every_component_as_often_as_it_weighs() -> None:
         "means": np.array([[-100.0, 0.0], [100.0, 1.0]], np.float32),
         "scale": np.stack([np.eye(2), 2 * np.eye(2)]).astype(np.float32),
     }
-    drawn = np.asarray(latents.draw_mixture(arrays, jax.random.key(0), 8000))
+    drawn = np.asarray(latents.draw_mixture(arrays, jax.random.key(0), 8000, 1.0))
     left = drawn[:, 0] < 0
     assert abs(left.mean() - 0.25) < 0.02
     assert abs(drawn[left].std(0) - 1).max() < 0.1 and abs(drawn[~left].std(0) - 2).max() < 0.1
@@ -54,7 +56,7 @@ def test_a_fit_is_kept_with_the_run_and_used_again(tmp_path: Path, model: str, s
 
     def draw(train: Any) -> Any:
         drawn = latents.fitted(tmp_path / "samplers", ours, sampler, 4, train, told.append)
-        return from_latent(ours, drawn, 6, 0).arrays["image"]
+        return from_latent(Ask(ours, lambda: DATA, 6), drawn).arrays["image"]
 
     first = draw(lambda: DATA.train)
     assert first.shape == (6, 8, 8, 1) and len(told) == 1 and "4 components" in told[0]

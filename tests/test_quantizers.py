@@ -9,12 +9,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from fit import dataset, experiment
+from fit import dataset, experiment, subject
 
 from aecli.core import Batch
-from aecli.evaluate.run import evaluate
+from aecli.evaluate.run import quick
 from aecli.learner import Recipe
-from aecli.mesh import placement
 from aecli.models.vq import VQ
 from aecli.optimizers import Optimizer
 from aecli.quantizers import Codebook, Scalars
@@ -84,7 +83,7 @@ def test_usage_is_counted_over_the_whole_split() -> None:
     model = experiment("variant: vq, hidden: [4], codes: 8, dimension: 2, prior_width: 4, prior_layers: 1").model
     data = dataset(held_out=300)
     state = jax.jit(model.init, static_argnums=(1, 2))(jax.random.key(0), data.spec, Recipe(Optimizer(), 10))
-    found = evaluate(model, state, data.test, "none", jax.random.key(0), placement(256))
+    found = quick(subject(model, state, data))
     images = jnp.asarray(data.test.images / np.float32(255))
     codes = np.asarray(model.codes_of(state, Batch(images, jnp.zeros(300, jnp.int32), jnp.ones(300, bool))))
     share = np.bincount(codes.ravel(), minlength=8) / codes.size

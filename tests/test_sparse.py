@@ -9,12 +9,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from fit import dataset, experiment, fit
+from fit import dataset, experiment, fit, subject
 
 from aecli.core import Batch
-from aecli.evaluate.run import evaluate
+from aecli.evaluate.run import quick
 from aecli.learner import Learner, Recipe
-from aecli.mesh import placement
 from aecli.models.sparse import Sparse, SparseState, keep_largest, kl_to_target
 from aecli.optimizers import Optimizer
 
@@ -93,14 +92,14 @@ def test_the_kl_penalty_brings_the_mean_activation_to_its_target(tmp_path: Any) 
         "variant: sparse, penalty: kl, rho: 0.1, weight: 3.0, units: 20", "steps: 400", optimizer="learning_rate: 1e-2"
     )
     _, training = fit(tmp_path, e, data)
-    found = evaluate(e.model, training.state, data.train, "none", jax.random.key(0), placement(256))
+    found = quick(subject(e.model, training.state, data, split="train"))
     assert found["mean_activation"].value == pytest.approx(0.1, abs=0.02)
 
 
 def test_what_evaluation_says_of_units_and_variance_is_of_the_whole_split() -> None:
     model, state, _ = start("penalty: topk, units: 100, k: 3")
     data = dataset(held_out=300)  # more than one batch, the last one padded
-    found = evaluate(model, state, data.test, "none", jax.random.key(0), placement(256))
+    found = quick(subject(model, state, data))
     images = jnp.asarray(data.test.images / np.float32(255))
     whole = Batch(images, jnp.asarray(data.test.labels), jnp.ones(300, bool))
     dead = 1 - np.asarray(model.active(state, whole)).any(axis=0).mean()

@@ -1,8 +1,7 @@
-"""How much of a finite set of codes is in use. For models that quantize."""
+"""How much of a finite set of codes is in use."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -10,28 +9,25 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from aecli.config import Binarize
 from aecli.core import Batch
-from aecli.data.rows import Rows
-from aecli.evaluate.batches import batches
-from aecli.evaluate.metric import Metric
-from aecli.mesh import Placement
+from aecli.evaluate.metric import Findings, Metric
+from aecli.evaluate.subject import Subject
 
 
-def measure(
-    model: Any, state: Any, rows: Rows, binarize: Binarize, root: jax.Array, place: Placement, poll: Callable[[], None]
-) -> dict[str, Metric]:
-    """Over the whole split: `code_usage`, the share of the codes that occur, and `code_perplexity`, the exponential of the
-    entropy of their frequencies: as many codes in equal use would have it."""
+def measure(subject: Subject) -> Findings:
+    """For models that quantize. Over the whole split: `code_usage`, the share of the codes that occur, and `code_perplexity`, the
+    exponential of the entropy of their frequencies: as many codes in equal use would have it."""
     counts: Any = 0
-    for batch, _, _ in batches(rows, binarize, root, place, poll):
-        counts = counts + np.asarray(_counts(model, state, batch), np.int64)
+    for batch, _, _ in subject.batches():
+        counts = counts + np.asarray(_counts(subject.model, subject.state, batch), np.int64)
     share = counts[counts > 0] / counts.sum()
-    n = len(rows)
-    return {
-        "code_usage": Metric(float((counts > 0).mean()), None, n, "1"),
-        "code_perplexity": Metric(float(np.exp(-(share * np.log(share)).sum())), None, n, "codes"),
-    }
+    n = len(subject.rows)
+    return Findings(
+        {
+            "code_usage": Metric(float((counts > 0).mean()), None, n, "1", "higher"),
+            "code_perplexity": Metric(float(np.exp(-(share * np.log(share)).sum())), None, n, "codes", "higher"),
+        }
+    )
 
 
 @partial(jax.jit, static_argnames=("model",))

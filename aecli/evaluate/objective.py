@@ -1,28 +1,24 @@
-"""The objective and its terms, as the model defines them. For every model."""
+"""The objective and its terms, as the model defines them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import partial
 from typing import Any
 
 import jax
 
-from aecli.config import Binarize
-from aecli.core import Batch, Model
-from aecli.data.rows import Rows
-from aecli.evaluate.batches import batches, collect
-from aecli.evaluate.metric import Metric, average
-from aecli.mesh import Placement
+from aecli.core import Batch
+from aecli.evaluate.batches import collect
+from aecli.evaluate.metric import Findings, average
+from aecli.evaluate.subject import Subject
 
 
-def measure(
-    model: Model, state: Any, rows: Rows, binarize: Binarize, root: jax.Array, place: Placement, poll: Callable[[], None]
-) -> dict[str, Metric]:
-    parts = [(_values(model, state, batch, key), real) for batch, key, real in batches(rows, binarize, root, place, poll)]
-    return {name: average(name, values) for name, values in collect(parts).items()}
+def measure(subject: Subject) -> Findings:
+    """For every model."""
+    values = collect([(_values(subject.model, subject.state, batch, key), real) for batch, key, real in subject.batches()])
+    return Findings({name: average(name, value, "lower" if name == "loss" else None) for name, value in values.items()}, values)
 
 
 @partial(jax.jit, static_argnames=("model",))
-def _values(model: Model, state: Any, batch: Batch, key: jax.Array) -> dict[str, jax.Array]:
+def _values(model: Any, state: Any, batch: Batch, key: jax.Array) -> dict[str, jax.Array]:
     return dict(model.evaluate(state, batch, key))

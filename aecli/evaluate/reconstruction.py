@@ -1,8 +1,7 @@
-"""How much of an image survives the code, or is restored from its corruption. For models that reconstruct."""
+"""How much of an image survives the code, or is restored from its corruption; beside it PCA with as many numbers."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -10,45 +9,136 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from aecli.config import Binarize
-from aecli.core import Batch
-from aecli.data.rows import Rows
-from aecli.evaluate.batches import batches, collect
-from aecli.evaluate.metric import Metric, average, psnr_db
+from aecli.core import Activates, Batch, Decodes, Encodes
+from aecli.evaluate.batches import collect
+from aecli.evaluate.metric import Findings, Metric, average, psnr_db
+from aecli.evaluate.subject import Subject
 from aecli.likelihoods import mse
-from aecli.mesh import Placement
+from aecli.ssim import ssim
 
 
-def measure(
-    model: Any, state: Any, rows: Rows, binarize: Binarize, root: jax.Array, place: Placement, poll: Callable[[], None]
-) -> dict[str, Metric]:
-    """`mse` per value against the clean image, the pooled `psnr_db` of it, and `explained_variance`, the share of the variance
-    around the mean image of the split that is not error. Of a model that is shown corrupted images, also the pooled psnr of
-    those, as they are and clipped to [0, 1]: the corruption is a function of the seed and the image's place."""
+def measure(subject: Subject) -> Findings:
+    """For models that reconstruct. `mse` and `mae` per value against the clean image; `psnr_db` pooled over the split, and
+    `psnr_per_image_db`, the mean of each image's own; `ssim`; `explained_variance`, the share of the variance around the mean
+    image of the split that is not error. Baselines: the mean train image, and PCA of the size of the code (of a
+    sparse one, of as many components as units are active). Of a model that is
+    shown corrupted images, instead the psnr of those, as they are and clipped to [0, 1].
+
+    Of a decoder that is affine also `pca_gap`, the mse over PCA's less 1, and `principal_angle_deg`, the largest angle between
+    the images that it can make and PCA's (Björck & Golub 1973)."""
     parts: list[tuple[dict[str, jax.Array], int]] = []
     total: Any = 0.0
-    for batch, key, real in batches(rows, binarize, root, place, poll):
-        values, pixels = _values(model, state, batch, key)
+    for batch, key, real in subject.batches():
+        values, pixels = _values(subject.model, subject.state, batch, key)
         parts.append((values, real))
         total += np.asarray(pixels, np.float64)
     found = collect(parts)
-    error = average("mse", found["mse"])
+    error = average("mse", found["mse"], "lower")
     # Streamed over the whole split: the average of every batch's own share would be another number, and a smaller one.
-    variance = found["square"].astype(np.float64).sum() - (total**2).sum() / error.n
-    share = 1.0 - error.value * error.n * total.size / max(variance, 1e-12)
-    metrics = {"mse": error, "psnr_db": psnr_db(error), "explained_variance": Metric(float(share), None, error.n, "1")}
-    for name in ("corrupted", "clipped"):
-        if f"{name}_mse" in found:
-            metrics[f"{name}_psnr_db"] = psnr_db(average("mse", found[f"{name}_mse"]))
-    return metrics
+    variance = max(found.pop("square").astype(np.float64).sum() - (total**2).sum() / error.n, 1e-12)
+    dimensions = subject.spec.size
+    notes: tuple[str, ...] = ()
+    metrics: dict[str, Metric] = {}
+    if "corrupted_mse" in found:
+        metrics = {
+            f"{name}_psnr_db": psnr_db(average("mse", found[f"{name}_mse"])) for name in ("corrupted", "clipped")
+        }  # of the input: no direction is better
+    elif subject.baselines:
+        baselines, notes = _baselines(subject)
+        error = error._replace(baselines=baselines)
+    shares = {name: 1 - value * error.n * dimensions / variance for name, value in error.baselines.items()}
+    share = 1 - error.value * error.n * dimensions / variance
+    metrics = {
+        "mse": error,
+        "psnr_db": psnr_db(error),
+        "explained_variance": Metric(float(share), None, error.n, "1", "higher", shares),
+        **metrics,
+    }
+    if subject.baselines:
+        metrics["mae"] = average("mae", found["mae"], "lower")
+        metrics["psnr_per_image_db"] = average("psnr_per_image_db", found["psnr_per_image_db"], "higher")
+        metrics["ssim"] = average("ssim", found["ssim"], "higher")
+        metrics |= _linear(subject, error)
+    return Findings(metrics, found, notes)
+
+
+def _baselines(subject: Subject) -> tuple[dict[str, float], tuple[str, ...]]:
+    """The mse of the mean train image and of PCA."""
+    pca, size = subject.pca, code_size(subject)
+    if pca is None:
+        return {}, (f"no PCA baseline: {subject.spec.size} values an image are too many for a covariance",)
+    sums = np.zeros(2)
+    for x in subject.images():
+        sums[0] += ((x - pca.mean) ** 2).sum()
+        if size is not None:
+            sums[1] += ((pca.reconstruct(x, size) - x) ** 2).sum()
+    mean, best = sums / (len(subject.rows) * subject.spec.size)
+    return {"mean image": float(mean), **({f"PCA {size}": float(best)} if size is not None else {})}, ()
+
+
+def code_size(subject: Subject) -> int | None:
+    """How many numbers the code of an image holds, where that is fewer than the image does: its length, of a sparse code the
+    units that are active on average."""
+    if not isinstance(subject.model, Encodes):
+        return None
+    size = round(float(active_units(subject).mean())) if isinstance(subject.model, Activates) else subject.code_length
+    return size if 0 < size < subject.spec.size else None
+
+
+def active_units(subject: Subject) -> Any:
+    """Of each image of the split, [n]."""
+    return np.concatenate(
+        [np.asarray(_active(subject.model, subject.state, batch))[:real] for batch, _, real in subject.batches()]
+    )
+
+
+@partial(jax.jit, static_argnames=("model",))
+def _active(model: Any, state: Any, batch: Batch) -> jax.Array:
+    return model.active(state, batch).sum(axis=1)
+
+
+def _linear(subject: Subject, error: Metric) -> dict[str, Metric]:
+    from scipy.linalg import subspace_angles
+
+    size = code_size(subject)
+    if size is None or size != subject.code_length or subject.pca is None or not isinstance(subject.model, Decodes):
+        return {}
+    basis = _affine_basis(subject.model, subject.state, size)
+    if basis is None:
+        return {}
+    angle = float(np.degrees(subspace_angles(basis.T, subject.pca.components[:size].T)[0]))
+    gap = error.value / error.baselines[f"PCA {size}"] - 1
+    return {
+        "pca_gap": Metric(gap, None, error.n, "1", "lower"),
+        "principal_angle_deg": Metric(angle, None, error.n, "degrees", "lower"),
+    }
+
+
+def _affine_basis(model: Any, state: Any, size: int) -> Any:
+    """The images that the numbers of a code add, [size, D], where the decoder is affine (that is tried, not asked); else None."""
+    rng = np.random.Generator(np.random.Philox(0))
+    decode = jax.jit(lambda code: model.decode(state, code, jnp.full(len(code), -1)).reshape(len(code), -1))
+    codes = rng.standard_normal((8, size)).astype(np.float32)
+    pairs = np.concatenate([codes, codes[::-1], codes + codes[::-1], 3 * codes])
+    zero = np.asarray(decode(jnp.zeros((1, size))), np.float64)
+    one, other, both, thrice = np.split(np.asarray(decode(jnp.asarray(pairs)), np.float64) - zero, 4)
+    tolerance = 1e-4 * max(1e-6, np.abs(one).max())
+    if np.abs(both - one - other).max() > 4 * tolerance or np.abs(thrice - 3 * one).max() > 4 * tolerance:
+        return None
+    return np.asarray(decode(jnp.eye(size)), np.float64) - zero
 
 
 @partial(jax.jit, static_argnames=("model",))
 def _values(model: Any, state: Any, batch: Batch, key: jax.Array) -> tuple[dict[str, jax.Array], jax.Array]:
-    """Per-example values, and the sum of the images [H, W, C]."""
+    """Per-image values, and the sum of the images [H, W, C]."""
     shown = model.corrupt(batch.image, key)
+    made = model.reconstruct(state, batch._replace(image=shown))
+    error = mse(made, batch.image)
     values = {
-        "mse": mse(model.reconstruct(state, batch._replace(image=shown)), batch.image),
+        "mse": error,
+        "mae": jnp.abs(made - batch.image).mean(axis=(1, 2, 3)),
+        "psnr_per_image_db": -10 * jnp.log10(jnp.maximum(error, 1e-10)),
+        "ssim": ssim(jnp.clip(made, 0.0, 1.0), batch.image),
         "square": (batch.image**2).sum(axis=(1, 2, 3)),
     }
     if shown is not batch.image:

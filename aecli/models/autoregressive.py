@@ -14,9 +14,9 @@ from typing import Any, Literal
 import jax
 import jax.numpy as jnp
 from flax import nnx
-from pydantic import Field, PositiveFloat, PositiveInt, model_validator
+from pydantic import Field, PositiveInt, model_validator
 
-from aecli.core import Batch, Objection, SingleLoss, Spec, Values, no_labels, one_hot
+from aecli.core import Batch, Objection, SingleLoss, Spec, Temperature, Values, no_labels, one_hot
 from aecli.discrete import Categorical, Discrete, LogisticMixture, dequantize, invert_cdf, quantize
 from aecli.learner import Learner
 from aecli.nets.causal import Causal, Layout, ancestral
@@ -94,22 +94,28 @@ class Autoregressive(SingleLoss):
         nll = -self._family.log_prob(params, target).sum(axis=(1, 2, 3))
         return {"loss": nll, "bits_per_dim": nll / (batch.image[0].size * log(2))}
 
+    def log_prob(self, state: Learner[Any], batch: Batch) -> jax.Array:
+        return -self.loss(state.net, batch, jax.random.key(0), None)["loss"]
+
+    def support(self) -> int | None:
+        return self.levels
+
     def encode(self, state: Learner[Any], batch: Batch) -> jax.Array:
         """The last hidden layer, averaged over the sites."""
         net: Any = state.net
         value = cut(quantize(batch.image, self.levels), self.patch)
         return net.features(self._inputs(value), self._label(net, batch.label)).mean(axis=(1, 2)).astype(jnp.float32)
 
-    def sample(self, state: Learner[Any], key: jax.Array, label: jax.Array, temperature: PositiveFloat = 1.0) -> jax.Array:
+    def sample(self, state: Learner[Any], key: jax.Array, label: jax.Array, temperature: Temperature = 1.0) -> jax.Array:
         """Ancestral sampling. A `temperature` below 1 sharpens each conditional distribution."""
         return self._ancestral(state, key, label, self._cached, temperature)
 
-    def sample_naive(self, state: Learner[Any], key: jax.Array, label: jax.Array, temperature: PositiveFloat = 1.0) -> jax.Array:
+    def sample_naive(self, state: Learner[Any], key: jax.Array, label: jax.Array, temperature: Temperature = 1.0) -> jax.Array:
         """The same images by a whole pass for every value: what `sample` is checked against and measured by."""
         return self._ancestral(state, key, label, self._naive, temperature)
 
     def complete(
-        self, state: Learner[Any], key: jax.Array, batch: Batch, known: jax.Array, temperature: PositiveFloat = 1.0
+        self, state: Learner[Any], key: jax.Array, batch: Batch, known: jax.Array, temperature: Temperature = 1.0
     ) -> jax.Array:
         """Samples the values where `known` [B, H, W, C] is False given those before them in the order; known values stay as
         they are. That is a draw from p(unknown | known) where no known value comes after an unknown one; later ones are kept
@@ -150,7 +156,7 @@ class Autoregressive(SingleLoss):
         key: jax.Array,
         label: jax.Array,
         start: Callable[..., tuple[Any, Any]],
-        temperature: float,
+        temperature: Temperature,
         given: jax.Array | None = None,
         known: jax.Array | None = None,
     ) -> jax.Array:

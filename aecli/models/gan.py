@@ -16,7 +16,7 @@ import jax.numpy as jnp
 from flax import nnx
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
 
-from aecli.core import Batch, Model, Objection, Spec, Values, latent_too_large, no_labels, one_hot
+from aecli.core import Batch, Model, Objection, Spec, Temperature, Values, latent_too_large, no_labels, one_hot
 from aecli.learner import Learner, Recipe
 from aecli.nets import spectral
 from aecli.nets.conv import ConvDecoder
@@ -126,12 +126,12 @@ class GAN(Model):
         spread = _distances(made, made).sum() / (n * max(1, n - 1))
         return {"loss": near - 0.5 * spread}
 
-    def sample(self, state: GanState, key: jax.Array, label: jax.Array) -> jax.Array:
+    def sample(self, state: GanState, key: jax.Array, label: jax.Array, temperature: Temperature = 1.0) -> jax.Array:
         net = state.generator.net
-        return self._make(net, key, one_hot(label, net.classes))
+        return self._make(net, key, one_hot(label, net.classes), temperature)
 
-    def _make(self, net: Generator, key: jax.Array, label: jax.Array) -> jax.Array:
-        return net(jax.random.normal(key, (len(label), self.latent)), label)
+    def _make(self, net: Generator, key: jax.Array, label: jax.Array, temperature: Temperature = 1.0) -> jax.Array:
+        return net(temperature * jax.random.normal(key, (len(label), self.latent)), label)
 
     def _judge(self, learner: Learner[Critic], vectors: spectral.Vectors) -> Critic:
         net = learner.current

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from flax import nnx
 from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
 
-from aecli.core import Batch, Objection, SingleLoss, Spec, Values, latent_too_large
+from aecli.core import Batch, Objection, SingleLoss, Spec, Temperature, Values, latent_too_large
 from aecli.discrete import LogisticMixture
 from aecli.learner import Learner
 from aecli.likelihoods import Bernoulli, Discretized, Observation, gray_only
@@ -23,7 +23,8 @@ from aecli.posteriors import Gaussian, importance_bound, standard_normal_log_pro
 
 
 class Merge(nnx.Module):
-    """A gated layer for each of two inputs, one for both together, and an affine map: [B, a], [B, b] -> [B, out]."""
+    """A gated layer for each of two inputs, one for both together, and an affine map: [B, a], [n B, b] -> [n B, out]. The first
+    input is repeated n times, after the layer that sees it alone."""
 
     def __init__(self, a: int, b: int, hidden: int, out: int, *, rngs: nnx.Rngs) -> None:
         self.first, self.second = Gate(a, hidden, rngs=rngs), Gate(b, hidden, rngs=rngs)
@@ -32,7 +33,8 @@ class Merge(nnx.Module):
 
     def __call__(self, a: jax.Array, b: jax.Array) -> jax.Array:
         dtype = self.last.kernel[...].dtype
-        return self.last(self.both(jnp.concatenate([self.first(a.astype(dtype)), self.second(b.astype(dtype))], axis=-1)))
+        first = jnp.tile(self.first(a.astype(dtype)), (len(b) // len(a), 1))
+        return self.last(self.both(jnp.concatenate([first, self.second(b.astype(dtype))], axis=-1)))
 
 
 class HvaeNet(nnx.Module):
@@ -118,6 +120,9 @@ class HVAE(SingleLoss):
         """log p(x, z1, z2) - log q(z1, z2 | x) for n codes of each image, [n, B] nats."""
         return self._weigh(state.net, batch, key, n)[0]
 
+    def support(self) -> int | None:
+        return self.observation.support
+
     def encode(self, state: Learner[HvaeNet], batch: Batch) -> jax.Array:
         """The mean of q(z2 | x), then that of q(z1 | x, z2) there."""
         net = state.net
@@ -132,26 +137,26 @@ class HVAE(SingleLoss):
         """The mean of p(x | z1, z2) at the means of the posteriors."""
         return self.decode(state, self.encode(state, batch), batch.label)
 
-    def sample(self, state: Learner[HvaeNet], key: jax.Array, label: jax.Array) -> jax.Array:
+    def sample(self, state: Learner[HvaeNet], key: jax.Array, label: jax.Array, temperature: Temperature = 1.0) -> jax.Array:
         """The mean of p(x | z1, z2) at codes from the prior."""
         net = state.net
         first, second = jax.random.split(key)
         if self.prior == "standard":
-            z2 = jax.random.normal(first, (len(label), self.latent))
+            z2 = temperature * jax.random.normal(first, (len(label), self.latent))
         else:
-            z2 = net.components().sample_mixture(first, len(label))
-        return self.observation.mean(net.decode(z2, net.prior_z1(z2).sample(second)))
+            z2 = net.components().sample_mixture(first, len(label), temperature)
+        return self.observation.mean(net.decode(z2, net.prior_z1(z2).sample(second, temperature)))
 
     def _weigh(self, net: HvaeNet, batch: Batch, key: jax.Array, n: int) -> tuple[jax.Array, jax.Array, jax.Array]:
         """log weights, distortions and rates of n codes of each image, [n, B] each."""
         first, second = jax.random.split(key)
-        image = jnp.tile(batch.image, (n, 1, 1, 1))
         q2 = net.posterior_z2(batch.image).repeat(n)
         z2 = q2.sample(first)
-        q1 = net.posterior_z1(image, z2)
+        q1 = net.posterior_z1(batch.image, z2)
         z1 = q1.sample(second)
         log_prior = net.components().mixture_log_prob(z2) if self.prior == "vamp" else standard_normal_log_prob(z2)
         rate = q2.log_prob(z2) + q1.log_prob(z1) - log_prior - net.prior_z1(z2).log_prob(z1)
-        distortion = self.observation.nll(net.decode(z2, z1), image)
-        rate, distortion = rate.reshape(n, -1), distortion.reshape(n, -1)
+        params = net.decode(z2, z1)
+        distortion = jax.vmap(self.observation.nll, (0, None))(params.reshape(n, -1, *params.shape[1:]), batch.image)
+        rate = rate.reshape(n, -1)
         return -distortion - rate, distortion, rate

@@ -155,6 +155,11 @@ class Sparse(Model):
         return self.decode(state, self.encode(state, batch), batch.label)
 
     @property
+    def target(self) -> float | None:
+        """The mean activation that the penalty aims at, where it does."""
+        return self.rho if self.penalty in ("kl", "square") else None
+
+    @property
     def _counts(self) -> bool:
         """Whether the number of active units is given, instead of a price."""
         return self.penalty in ("topk", "batch_topk")

@@ -18,7 +18,7 @@ import jax.numpy as jnp
 from flax import nnx
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
-from aecli.core import Batch, Objection, SingleLoss, Spec, Values, latent_too_large, no_labels, one_hot
+from aecli.core import Batch, Objection, SingleLoss, Spec, Temperature, Values, latent_too_large, no_labels, one_hot
 from aecli.corruptions import Corruptions, corrupt, corruption_objections
 from aecli.discrete import Categorical, LogisticMixture
 from aecli.learner import Learner
@@ -149,10 +149,12 @@ class VAE(SingleLoss):
         return {"loss": distortion + beta * charged, "distortion_nats": distortion, "rate_nats": rate}
 
     def log_weights(self, state: Learner[VaeNet], batch: Batch, key: jax.Array, n: int) -> jax.Array:
-        """log p(x, z) - log q(z | x) for n codes of each image, [n, B] nats: the logarithm of their average's expectation is
-        log p(x) (Burda et al. 2016, section 3)."""
+        """log p(x, z) - log q(z | x) for n codes of each image, [n, B] nats."""
         net = state.net
         return self._weigh(net, net.posterior(batch.image, batch.label), batch, key, n)[0]
+
+    def support(self) -> int | None:
+        return self._observation(None).support
 
     def posterior(self, state: Learner[VaeNet], batch: Batch) -> Gaussian:
         return state.net.posterior(batch.image, batch.label)
@@ -169,12 +171,12 @@ class VAE(SingleLoss):
         """The mean of p(x | z) at the mean of q(z | x)."""
         return self.decode(state, self.encode(state, batch), batch.label)
 
-    def sample(self, state: Learner[VaeNet], key: jax.Array, label: jax.Array) -> jax.Array:
+    def sample(self, state: Learner[VaeNet], key: jax.Array, label: jax.Array, temperature: Temperature = 1.0) -> jax.Array:
         """The mean of p(x | z) at codes from the prior."""
         if self.prior == "standard":
-            code = jax.random.normal(key, (len(label), self.latent))
+            code = temperature * jax.random.normal(key, (len(label), self.latent))
         else:
-            code = state.net.components().sample_mixture(key, len(label))
+            code = state.net.components().sample_mixture(key, len(label), temperature)
         return self.decode(state, code, label)
 
     def _weigh(
@@ -185,7 +187,8 @@ class VAE(SingleLoss):
         code = many.sample(key)
         log_prior = net.components().mixture_log_prob(code) if self.prior == "vamp" else standard_normal_log_prob(code)
         params = net.decode(code, jnp.tile(batch.label, n))
-        distortion = self._observation(net).nll(params, jnp.tile(batch.image, (n, 1, 1, 1))).reshape(n, -1)
+        # An image is compared to all its codes in place: repeated images would take more time to copy than to compare.
+        distortion = jax.vmap(self._observation(net).nll, (0, None))(params.reshape(n, -1, *params.shape[1:]), batch.image)
         rate = (many.log_prob(code) - log_prior).reshape(n, -1)
         return -distortion - rate, distortion, rate
 

@@ -17,7 +17,7 @@ import jax.numpy as jnp
 from flax import nnx
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveInt, model_validator
 
-from aecli.core import Batch, Model, Objection, Spec, Values, no_labels, one_hot
+from aecli.core import Batch, Model, Objection, Spec, Temperature, Values, no_labels, one_hot
 from aecli.discrete import invert_cdf
 from aecli.learner import Learner, Recipe
 from aecli.likelihoods import mse, squared_error
@@ -154,7 +154,7 @@ class VQ(Model):
     def reconstruct(self, state: VqState, batch: Batch) -> jax.Array:
         return self.decode(state, self.encode(state, batch), batch.label)
 
-    def sample(self, state: VqState, key: jax.Array, label: jax.Array) -> jax.Array:
+    def sample(self, state: VqState, key: jax.Array, label: jax.Array, temperature: Temperature = 1.0) -> jax.Array:
         """Codes from the prior, decoded."""
         net = state.learner.net
         layout, given = net.layout, one_hot(label, net.layout.classes)
@@ -167,7 +167,7 @@ class VQ(Model):
             return net.prior.step(cache, x, given, position)
 
         def choose(params: jax.Array, uniform: jax.Array) -> jax.Array:
-            return invert_cdf(jax.nn.log_softmax(params.astype(jnp.float32)), uniform)
+            return invert_cdf(jax.nn.log_softmax(params.astype(jnp.float32) / temperature), uniform)
 
         index = ancestral((net.prior.begin(given), step), uniform, describe, choose)
         return self.decode(state, self._vectors(index, state.codebook).reshape(len(label), -1), label)

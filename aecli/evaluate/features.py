@@ -1,0 +1,33 @@
+"""The codes of whole splits: what probes and clusterings are fitted to."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import jax
+import numpy as np
+
+from aecli.core import Batch
+from aecli.data.rows import Rows
+from aecli.evaluate.subject import Subject
+
+
+def codes(subject: Subject, split: str | None = None) -> Any:
+    """Of a split, by default the one that is measured, [n, latent] float32."""
+
+    def make() -> dict[str, Any]:
+        parts = [np.asarray(_encode(subject.model, subject.state, batch))[:real] for batch, _, real in subject.batches(split)]
+        return {"code": np.concatenate(parts).astype(np.float32)}
+
+    return subject.journal.kept(f"codes-{split or subject.split}", make)["code"]
+
+
+def labels(rows: Rows) -> Any:
+    """[n] int32."""
+    return rows.take(np.arange(len(rows)))[1]
+
+
+@partial(jax.jit, static_argnames=("model",))
+def _encode(model: Any, state: Any, batch: Batch) -> jax.Array:
+    return model.encode(state, batch)

@@ -1,0 +1,99 @@
+"""How well labels can be read off frozen features, by readers whose strength is chosen on images held out from their training."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any, NamedTuple
+
+import numpy as np
+
+STRENGTHS = (0.001, 0.01, 0.1, 1.0, 10.0)
+"""Inverse regularization of the logistic regression, of which the best on validation is taken."""
+NEIGHBOURS = (1, 3, 5, 10, 20)
+ITERATIONS = 300
+MOST_CHOOSING = 10_000
+"""Train images on which a strength is tried. The probe itself is fitted to all."""
+
+
+class Labelled(NamedTuple):
+    """`features` [n, d] float32, `label` [n] int32."""
+
+    features: Any
+    label: Any
+
+
+class Reading(NamedTuple):
+    """`right` [n] bool, whether each held-out label was read; `choice`, the strength or the number of neighbours."""
+
+    right: Any
+    choice: float
+
+
+def scaled(train: Labelled, *others: Labelled) -> list[Labelled]:
+    """Centred, and divided by one number, the root of the mean variance, of `train`: strengths then mean the same for all
+    features, and their geometry is kept."""
+    centre = train.features.mean(0)
+    scale = max(1e-12, float(np.sqrt(train.features.var(0).mean())))
+    return [Labelled((part.features - centre) / scale, part.label) for part in (train, *others)]
+
+
+def logistic(train: Labelled, validation: Labelled, held_out: Labelled) -> Reading:
+    """Multinomial logistic regression."""
+    train, validation, held_out = scaled(train, validation, held_out)
+    few = Labelled(train.features[:MOST_CHOOSING], train.label[:MOST_CHOOSING])
+    # A strength suits a number of images: with fewer, as much regularization in all is a larger share of it.
+    share = len(train.label) / len(few.label)
+    scores = [_logistic(few, strength).score(validation.features, validation.label) for strength in STRENGTHS]
+    best = STRENGTHS[int(np.argmax(scores))]
+    model = _logistic(train, best / share)
+    return Reading(model.predict(held_out.features) == held_out.label, best)
+
+
+def _logistic(train: Labelled, strength: float) -> Any:
+    from sklearn.exceptions import ConvergenceWarning
+    from sklearn.linear_model import LogisticRegression
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)  # the iterations are a part of the protocol
+        return LogisticRegression(C=strength, max_iter=ITERATIONS).fit(train.features, train.label)
+
+
+def ridge(train: Labelled, held_out: Labelled) -> Any:
+    """Whether each held-out label is the largest of the affine least-squares predictions of the classes, [n] bool."""
+    x, y = train.features.astype(np.float64), np.eye(int(train.label.max()) + 1)[train.label]
+    centre, mean = x.mean(0), y.mean(0)
+    x = x - centre
+    covariance = x.T @ x / len(x)
+    # A tiny share of the variance, so that features that never change do no harm.
+    penalty = 1e-4 * np.trace(covariance) / len(covariance) + 1e-12
+    weights = np.linalg.solve(covariance + penalty * np.eye(len(covariance)), x.T @ (y - mean) / len(x))
+    return ((held_out.features - centre) @ weights + mean).argmax(1) == held_out.label
+
+
+def nearest(train: Labelled, validation: Labelled, held_out: Labelled) -> Reading:
+    """k nearest neighbours by Euclidean distance, a vote each; ties go to the class of the nearest."""
+    known = Labelled(np.concatenate([train.features, validation.features]), np.concatenate([train.label, validation.label]))
+    accuracy = {k: (vote == validation.label).mean() for k, vote in _votes(train, validation.features).items()}
+    best = max(accuracy, key=lambda k: accuracy[k])
+    return Reading(_votes(known, held_out.features)[best] == held_out.label, best)
+
+
+def _votes(known: Labelled, features: Any) -> dict[int, Any]:
+    """For each number of neighbours the class with the most of them, [n]."""
+    from sklearn.neighbors import NearestNeighbors
+
+    ks = [k for k in NEIGHBOURS if k <= len(known.label)] or [1]
+    search = NearestNeighbors(n_neighbors=ks[-1], algorithm="brute").fit(known.features)
+    index = np.concatenate(
+        [search.kneighbors(features[i : i + 1000], return_distance=False) for i in range(0, len(features), 1000)]
+    )
+    label = known.label[index]
+    classes = int(known.label.max()) + 1
+    found: dict[int, Any] = {}
+    for k in ks:
+        counts = np.stack([(label[:, :k] == c).sum(1) for c in range(classes)], axis=1).astype(np.float64)
+        # The nearer neighbour decides between equal counts: half a vote less than one, falling with the rank.
+        for rank in range(k - 1, -1, -1):
+            counts[np.arange(len(counts)), label[:, rank]] += 0.5 ** (rank + 2)
+        found[k] = counts.argmax(1)
+    return found

@@ -1,0 +1,59 @@
+"""The features that draws are compared by: what comes with the package, and what is trained for other data."""
+
+from __future__ import annotations
+
+from importlib import resources
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import needs_fashion
+from fit import dataset, experiment, fit, subject
+
+from aecli import classifier, distances
+from aecli.config import Data
+from aecli.data.dataset import open_dataset
+from aecli.errors import DataError
+from aecli.evaluate.run import EVALUATORS
+
+
+def check(name: str, least: float) -> None:
+    data = open_dataset(Data(name=name, validation=0))
+    judge = classifier.shipped(data.fingerprint)
+    assert judge is not None and judge.accuracy > least
+    assert classifier.accuracy(judge.params, data.test) == pytest.approx(judge.accuracy, abs=2e-3)
+    images = data.test.take(np.arange(200))[0] / np.float32(255)
+    features = judge.features(images)
+    assert features.shape == (200, classifier.FEATURES) and distances.frechet(features, features) == pytest.approx(0, abs=1e-5)
+
+
+def test_the_features_of_digits_come_with_the_package(data_dir: Path) -> None:
+    check("digits", 0.96)
+
+
+@needs_fashion
+def test_the_features_of_fashion_mnist_come_with_the_package(data_dir: Path) -> None:
+    check("fashion_mnist", 0.9)
+
+
+def test_all_weights_together_are_small_and_a_damaged_file_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    files = [resources.files("aecli") / "weights" / name for name, _ in classifier.SHIPPED.values()]
+    assert len(files) == 2 and sum(len(file.read_bytes()) for file in files) < 1e6
+    (fingerprint, (name, _)), *_ = classifier.SHIPPED.items()
+    monkeypatch.setattr(classifier, "SHIPPED", {fingerprint: (name, "0" * 64)})
+    with pytest.raises(DataError, match="checksum"):
+        classifier.shipped(fingerprint)
+    assert classifier.shipped("other data") is None
+
+
+def test_other_data_gets_a_classifier_of_its_own_and_copies_are_found(tmp_path: Path) -> None:
+    data = dataset(train=600, held_out=300)
+    e = experiment("variant: vae, hidden: [12], latent: 3", "steps: 2", "batch_size: 16, validation: 300")
+    _, training = fit(tmp_path, e, data)
+    ours = subject(e.model, training.state, data, draws=300)
+    evaluator = EVALUATORS["generation"]
+    assert evaluator.cannot(ours) is None
+    found = evaluator.measure(ours)
+    distance = found.metrics["frechet_distance"]
+    assert distance.value > distance.baselines["train images"], "a model after two steps draws nothing"
+    assert evaluator.measure(ours).metrics == found.metrics and distance.n == 300 and len(distance.protocol["features"]) == 16

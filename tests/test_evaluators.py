@@ -1,0 +1,294 @@
+"""Each evaluator where the right answer is known, and what an evaluation leaves behind."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from fit import dataset, experiment, fit, subject
+from test_bounds import probabilistic_pca
+
+from aecli.baselines import pixels
+from aecli.core import Spec
+from aecli.data.dataset import Dataset
+from aecli.data.factors import FACTORS, render
+from aecli.data.rows import ArrayRows
+from aecli.errors import UsageError
+from aecli.evaluate import clustering, likelihood, probes, representation
+from aecli.evaluate.journal import Journal
+from aecli.evaluate.metric import Findings, Metric
+from aecli.evaluate.probes import Labelled
+from aecli.evaluate.record import Request, Watch, evaluate_run
+from aecli.evaluate.run import EVALUATORS, chosen, evaluate, fits
+from aecli.restored import load
+from aecli.train import _init
+
+VAE = "variant: vae, hidden: [12], latent: 3"
+
+
+def started(text: str, data: Dataset) -> tuple[Any, Any]:
+    from aecli.mesh import placement
+
+    e = experiment(text)
+    return e, _init(e, data.spec, 48, placement(16))
+
+
+def binary(data: Dataset) -> Dataset:
+    def cut(rows: Any) -> ArrayRows:
+        return ArrayRows(np.where(rows.images > 100, 255, 0).astype(np.uint8), rows.labels)
+
+    return dataclasses.replace(data, train=cut(data.train), validation=cut(data.validation), test=cut(data.test))
+
+
+def test_the_bound_of_a_linear_vae_is_the_marginal_likelihood_within_its_error() -> None:
+    model, state, batch, exact = probabilistic_pca(1.5)
+    found = likelihood.importance_sampled(model, state, batch, jax.random.key(0), jnp.int32(5000))
+    gap = np.asarray(found["nll_nats"]) + exact
+    assert abs(gap.mean()) < 2 * gap.std(ddof=1) / 8 + 1e-3
+    assert (found["elbo_nats"] > found["nll_nats"]).all() and (found["effective_samples"] < 5000).all()
+
+
+def test_samples_that_are_no_multiple_of_a_chunk_are_counted_as_they_are() -> None:
+    model, state, batch, exact = probabilistic_pca(1.0)
+    for samples in (1, 7, 25):
+        found = likelihood.importance_sampled(model, state, batch, jax.random.key(0), jnp.int32(samples))
+        assert np.allclose(found["nll_nats"], -exact, atol=2e-3), "with the exact posterior every weight is p(x)"
+        assert np.allclose(found["effective_samples"], samples, rtol=1e-2)
+
+
+def test_a_likelihood_is_named_by_its_protocol_and_paired_with_the_floor() -> None:
+    data = binary(dataset(held_out=40))
+    rng = np.random.default_rng(0)
+    gray = ArrayRows(rng.integers(0, 256, data.test.images.shape, np.uint8), data.test.labels)
+    data = dataclasses.replace(data, drawn_from={"test": gray})
+    e, state = started(VAE, data)
+    found = likelihood.measure(subject(e.model, state, data, binarize="fixed", samples=20))
+    nll, excess = found.metrics["nll_nats"], found.metrics["excess_nats"]
+    assert nll.protocol == {"samples": 20, "bound": "importance-weighted", "levels": 2}
+    assert nll.n == 40 and len(found.values["nll_nats"]) == 40 and "independent pixels" in nll.baselines
+    floor = pixels.bernoulli_entropy(gray.images.reshape(40, -1) / 255).mean()
+    assert excess.value == pytest.approx(nll.value - floor, rel=1e-5)
+    assert found.metrics["elbo_nats"].value > nll.value
+
+
+def test_a_bernoulli_likelihood_of_gray_images_is_refused_the_name() -> None:
+    data = dataset(held_out=20)
+    e, state = started(VAE, data)
+    found = likelihood.measure(subject(e.model, state, data))
+    assert "nll_nats" not in found.metrics and "BCE" in found.notes[0]
+    e, state = started("variant: vae, hidden: [12], latent: 3, likelihood: gaussian", data)
+    found = likelihood.measure(subject(e.model, state, data, samples=10))
+    assert found.metrics["nll_nats"].unit.startswith("nats, of a density")
+
+
+def test_an_exact_likelihood_comes_with_bits_and_what_others_need() -> None:
+    data = dataset(held_out=20)
+    e, state = started("variant: autoregressive, net: made, hidden: [8], levels: 256", data)
+    found = likelihood.measure(subject(e.model, state, data))
+    bits = found.metrics["bits_per_dim"]
+    assert bits.value == pytest.approx(found.metrics["nll_nats"].value / (64 * np.log(2)), rel=1e-5)
+    assert set(bits.baselines) == {"pixel histograms", "xz"} and found.metrics["nll_nats"].protocol["exact"] is True
+
+
+def test_a_collapsed_posterior_is_reported() -> None:
+    data = binary(dataset(held_out=40))
+    e, state = started(VAE, data)
+    found = likelihood.measure(subject(e.model, state, data, samples=2))
+    assert found.metrics["active_units"].value == 3 or not found.notes
+    flat = jax.tree.map(lambda x: x, state)
+    last = flat.params["encoder"]["mlp"]["layers"][1]
+    last["kernel"][...] = jnp.zeros_like(last["kernel"][...])
+    found = likelihood.measure(subject(e.model, flat, data, samples=2))
+    assert found.metrics["active_units"].value == 0 and found.metrics["inactive_fraction"].value == 1
+    assert any("posterior collapse" in note for note in found.notes)
+
+
+def test_probes_read_what_is_there_and_nothing_else() -> None:
+    rng = np.random.default_rng(0)
+    label = rng.integers(0, 3, 900).astype(np.int32)
+    known = (np.eye(3)[label] + 0.1 * rng.standard_normal((900, 3))).astype(np.float32)
+    noise = rng.standard_normal((900, 3)).astype(np.float32)
+
+    def parts(x: Any) -> list[Labelled]:
+        return [Labelled(x[part], label[part]) for part in (slice(0, 500), slice(500, 700), slice(700, 900))]
+
+    assert probes.logistic(*parts(known)).right.mean() > 0.99 and probes.nearest(*parts(known)).right.mean() > 0.99
+    assert probes.ridge(*parts(known)[::2]).mean() > 0.99
+    assert 0.15 < probes.logistic(*parts(noise)).right.mean() < 0.52
+
+
+def test_a_tie_between_neighbours_goes_to_the_nearest() -> None:
+    known = Labelled(np.array([[0.0], [1.0], [2.1], [3.0]], np.float32), np.array([0, 1, 1, 0], np.int32))
+    votes = probes._votes(known, np.array([[0.4], [2.6]], np.float32))
+    assert votes[1].tolist() == [0, 0] and votes[3].tolist() == [1, 1]
+
+
+def test_representation_stands_beside_pixels_and_pca() -> None:
+    data = dataset(train=120, held_out=30)
+    e, state = started("variant: bottleneck, hidden: [12], latent: 3", data)
+    ours = subject(e.model, state, data)
+    assert representation.cannot(ours) is None
+    found = representation.measure(ours)
+    for name in ("linear_probe_accuracy", "knn_accuracy", "ridge_accuracy"):
+        metric = found.metrics[name]
+        assert set(metric.baselines) == {"raw pixels", "PCA 3"} and metric.n == 30 and metric.better == "higher"
+    unlabelled = dataclasses.replace(data, spec=data.spec._replace(classes=0))
+    assert "no labels" in str(representation.cannot(subject(e.model, state, unlabelled)))
+
+
+def test_a_code_of_the_factors_is_disentangled_and_a_mixed_one_is_not() -> None:
+    rng = np.random.default_rng(0)
+    factors = np.stack([rng.integers(0, n, 1500) for n in (3, 4, 5)], axis=1)
+    code = factors + 0.01 * rng.standard_normal(factors.shape)
+    turn, _ = np.linalg.qr(rng.standard_normal((3, 3)))
+    assert clustering.mutual_information_gap(code, factors) > 0.9 > 0.5 > clustering.mutual_information_gap(code @ turn, factors)
+    apart = clustering.dci(code[:1000], factors[:1000], code[1000:], factors[1000:])
+    mixed = clustering.dci((code @ turn)[:1000], factors[:1000], (code @ turn)[1000:], factors[1000:])
+    assert min(apart) > 0.9 and mixed[0] < 0.5 and mixed[1] < 0.5
+
+
+def test_the_factors_of_shapes_are_read_off_the_images() -> None:
+    from aecli.data import factors
+
+    rng = np.random.default_rng(0)
+    drawn = [[int(rng.integers(n)) for n in FACTORS.values()] for _ in range(20)]
+    rows = ArrayRows(np.stack([render(*values) for values in drawn])[..., None], np.zeros(20, np.int32))
+    assert factors.of(rows).tolist() == [[v[0], v[1], v[3], v[4]] for v in drawn]
+    assert factors.of(dataset().test) is None
+
+
+def test_corruptions_are_restored_beside_filters() -> None:
+    data = dataset(train=60, held_out=20)
+    e, state = started(
+        "variant: denoising, net: mlp, hidden: [12], corruption: [{name: block, size: 4}, {name: gaussian, sigma: 0.1}]", data
+    )
+    found = EVALUATORS["denoising"].measure(subject(e.model, state, data))
+    name = "block 4 + gaussian 0.1"
+    assert set(found.metrics) == {f"{metric} ({name})" for metric in ("psnr_db", "ssim", "hidden_psnr_db")}
+    assert set(found.metrics[f"psnr_db ({name})"].baselines) == {"corrupted", "corrupted, clipped", "affine, clipped"}
+    e, state = started("variant: bottleneck, hidden: [12], latent: 3", data)
+    found = EVALUATORS["denoising"].measure(subject(e.model, state, data))
+    noisy = found.metrics["psnr_db (gaussian 0.25)"].baselines
+    assert noisy["corrupted"] == pytest.approx(-20 * np.log10(0.25), abs=0.3)
+    assert noisy["Wiener, clipped"] > noisy["corrupted, clipped"] > noisy["corrupted"]
+    assert "bicubic" in found.metrics["psnr_db (downsample 2)"].baselines
+    assert "mean fill" in found.metrics["hidden_psnr_db (masking 0.5)"].baselines
+
+
+def test_classes_by_bayes_rule_are_right_where_a_model_has_learned_them(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    label = rng.integers(0, 3, 400).astype(np.int32)
+    images = np.zeros((400, 6, 6, 1), np.uint8)
+    for i, y in enumerate(label):
+        images[i, 2 * y : 2 * y + 2] = 255 * (rng.uniform(size=(2, 6, 1)) < 0.9)
+    rows = ArrayRows(images, label)
+    data = Dataset(Spec(6, 6, 1, 3), rows.part(0, 300), rows.part(300, 300), rows.part(300, 400), "device", "stripes")
+    e = experiment(
+        "variant: vae, hidden: [16], latent: 2, conditional: true",
+        "steps: 200",
+        "batch_size: 40, validation: 0, binarize: dynamic",
+    )
+    _, training = fit(tmp_path, e, data)
+    found = EVALUATORS["classification"].measure(subject(e.model, training.state, data, samples=100))
+    assert found.metrics["bayes_accuracy"].value > 0.95 > found.metrics["bayes_accuracy"].baselines["commonest class"]
+    assert found.metrics["label_nll_nats"].value < 0.3
+
+
+def test_every_evaluator_is_chosen_by_ability_and_says_why_not() -> None:
+    data = dataset()
+    e, state = started("variant: gan, hidden: [16]", data)
+    ours = subject(e.model, state, data)
+    assert fits(e.model) == ("objective", "generation")
+    names, notes = chosen(ours, (), ())
+    assert names == ("objective",) and "too few" in notes[0]
+    with pytest.raises(UsageError, match="has not the ability encodes"):
+        chosen(ours, ("representation",), ())
+    with pytest.raises(UsageError, match="too few"):
+        chosen(ours, ("generation",), ())
+    with pytest.raises(UsageError) as caught:
+        chosen(ours, (), ("objektive",))
+    assert "did you mean 'objective'" in caught.value.render()
+    assert chosen(ours, (), ("objective",))[0] == ()
+
+
+def test_an_evaluation_goes_on_where_it_stopped(tmp_path: Path) -> None:
+    data = binary(dataset(held_out=700))
+    e, state = started(VAE, data)
+    names, polled = ("objective", "likelihood"), []
+
+    def stop_in_the_middle() -> None:
+        polled.append(0)
+        if len(polled) == 9:  # three batches each: before the third of the likelihood, which looked for gray pixels first
+            raise KeyboardInterrupt
+
+    def ours(poll: Any) -> Any:
+        return subject(e.model, state, data, samples=5, journal=Journal(tmp_path / "unfinished", {"samples": 5}), poll=poll)
+
+    with pytest.raises(KeyboardInterrupt):
+        evaluate(ours(stop_in_the_middle), names)
+    kept = sorted(path.name for path in (tmp_path / "unfinished").glob("*.npz"))
+    assert kept == ["found-objective.npz", "likelihood-0.npz", "likelihood-1.npz"]
+    again = evaluate(ours(lambda: None), names)
+    whole = evaluate(subject(e.model, state, data, samples=5), names)
+    assert {name: f.metrics for name, f in again.items()} == {name: f.metrics for name, f in whole.items()}
+    Journal(tmp_path / "unfinished", {"samples": 6})
+    assert not list((tmp_path / "unfinished").glob("*.npz")), "work under another protocol is of no use"
+
+
+def test_numbers_are_kept_with_the_run_beside_those_of_other_evaluators(tmp_path: Path) -> None:
+    data = dataset(train=120, held_out=30)
+    run, _ = fit(tmp_path, experiment("variant: bottleneck, hidden: [12], latent: 3"), data)
+    trained = load(run, "last", print)
+    first = evaluate_run(run, trained, data, Request(only=("objective", "reconstruction")), Watch())
+    second = evaluate_run(run, trained, data, Request(only=("reconstruction",)), Watch())
+    assert second.metrics == first.metrics
+    stored = json.loads((run.path / "eval" / "test.json").read_text())
+    assert stored == second.metrics and set(stored["loss"]["protocol"]) >= {"split", "step", "seed", "version", "fingerprint"}
+    assert stored["mse"]["baselines"].keys() == {"mean image", "PCA 3"}
+    with np.load(run.path / "eval" / "test-values.npz") as values:
+        assert values["reconstruction/mse"].mean() == pytest.approx(stored["mse"]["value"], rel=1e-5)
+        assert "objective/loss" in values.files
+    assert not (run.path / "eval" / ".test.unfinished").exists()
+
+
+def test_a_sparse_code_is_held_to_as_many_components_as_it_has_active_units() -> None:
+    data = dataset(train=120, held_out=30)
+    e, state = started("variant: sparse, units: 100, k: 4", data)
+    ours = subject(e.model, state, data)
+    assert EVALUATORS["sparsity"].measure(ours).metrics["l0"].value == 4
+    found = EVALUATORS["reconstruction"].measure(ours).metrics
+    assert "PCA 4" in found["mse"].baselines and "pca_gap" not in found
+
+
+def test_a_linear_autoencoder_is_held_to_pca_by_gap_and_angle() -> None:
+    data = dataset(train=120, held_out=30)
+    e, state = started("variant: bottleneck, net: linear, latent: 3", data)
+    ours = subject(e.model, state, data)
+    found = EVALUATORS["reconstruction"].measure(ours).metrics
+    assert found["pca_gap"].value > 0.1 and 10 < found["principal_angle_deg"].value <= 90
+    pca, params = ours.pca, jax.tree.map(lambda x: x, state.params)
+    assert pca is not None
+    encoder, decoder = (params[part]["mlp"]["layers"][0] for part in ("encoder", "decoder"))
+    encoder["kernel"][...] = jnp.asarray(pca.components[:3].T, jnp.float32)
+    encoder["bias"][...] = jnp.asarray(-pca.mean @ pca.components[:3].T, jnp.float32)
+    decoder["kernel"][...] = jnp.asarray(pca.components[:3], jnp.float32)
+    decoder["bias"][...] = jnp.asarray(pca.mean, jnp.float32)
+    at_best = subject(e.model, dataclasses.replace(state, params=params), data)
+    found = EVALUATORS["reconstruction"].measure(at_best).metrics
+    assert abs(found["pca_gap"].value) < 1e-4 and found["principal_angle_deg"].value < 0.1
+    e, state = started("variant: bottleneck, hidden: [12], latent: 3", data)
+    assert "pca_gap" not in EVALUATORS["reconstruction"].measure(subject(e.model, state, data)).metrics
+
+
+def test_the_best_baseline_is_the_one_to_beat() -> None:
+    metric = Metric(0.5, 0.1, 9, "1", "lower", {"a": 0.4, "b": 0.3})
+    assert metric.best_baseline() == ("b", 0.3)
+    assert metric._replace(better="higher").best_baseline() == ("a", 0.4)
+    assert metric._replace(better=None).best_baseline() is None
+    assert Findings({"x": metric}).notes == ()

@@ -1,0 +1,42 @@
+"""A run of any variant that was cut short ends as if it had not been."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from cases import CASES
+from fit import dataset, experiment, fit, go_on
+
+from aecli import checkpoint
+from aecli.runs import Run
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_a_run_cut_anywhere_ends_with_the_same_bits(case: str, tmp_path: Path) -> None:
+    """48 images in batches of 20: the six steps cross the end of two passes, after the second and the fourth. The first
+    case is cut at every step, the others after a whole pass and before the last step."""
+    data = dataset()
+    e = experiment(
+        case, "steps: 6, checkpoint_every: 1, log_every: 2, keep: 9", "batch_size: 20", "learning_rate: 1e-2, ema: 0.9"
+    )
+    whole, _ = fit(tmp_path, e, data)
+    assert checkpoint.steps(whole.checkpoints) == [1, 2, 3, 4, 5, 6]
+    expected = _digests(whole.checkpoints, 6)
+    for last in range(1, 6) if case == CASES[0] else (2, 5):
+        cut = Run(tmp_path / f"cut-{last}")
+        shutil.copytree(whole.path, cut.path)
+        for later in range(last + 1, 7):
+            (cut.checkpoints / f"{later}.commit.json").unlink()
+        training = go_on(cut, e, data)
+        assert training.resumed_from == last
+        assert _digests(cut.checkpoints, 6) == expected
+        assert [row["step"] for row in cut.rows()] == [row["step"] for row in whole.rows()]
+
+
+def _digests(folder: Path, step: int) -> dict[str, str]:
+    manifest = json.loads((folder / f"{step}.commit.json").read_text())
+    assert checkpoint.steps(folder)[-1] == step
+    return {leaf["path"]: leaf["sha256"] for leaf in manifest["leaves"]}
