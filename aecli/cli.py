@@ -73,7 +73,8 @@ Sets = Annotated[list[str], typer.Option("--set", metavar="BLOCK.KEY=VALUE", hel
 RunName = Annotated[str, typer.Argument(metavar="RUN", help="A run's id, the start of one, or 'last'.")]
 Which = Annotated[str, typer.Option("--checkpoint", metavar="best|last", help="The best by validation, or the newest.")]
 Json = Annotated[bool, typer.Option("--json", help="JSON instead of a table.")]
-Evaluators = Annotated[list[str], typer.Option(metavar="NAME[,NAME]", help="Evaluators; may be repeated.")]
+Only = Annotated[list[str], typer.Option(metavar="NAME,...", help="These evaluators alone; may be repeated.")]
+Skip = Annotated[list[str], typer.Option(metavar="NAME,...", help="All but these evaluators; may be repeated.")]
 RUNS = Path("runs")
 
 
@@ -191,8 +192,8 @@ def sample(
 def eval(
     run_name: RunName,
     split: Annotated[str, typer.Option(metavar="test|validation", help="Which held-out images.")] = "test",
-    only: Evaluators = [],  # noqa: B006 (typer reads the default, nothing changes it)
-    skip: Evaluators = [],  # noqa: B006
+    only: Only = [],  # noqa: B006 (typer reads the default, nothing changes it)
+    skip: Skip = [],  # noqa: B006
     samples: Annotated[
         int,
         typer.Option(min=1, max=100_000, help="Importance samples per image; the published protocols take 5000."),

@@ -65,7 +65,7 @@ def check_mode(model: Model, name: str) -> Mode:
         raise UsageError(
             f"variant '{model.variant}' cannot do --mode {name}: {missing}",
             "; ".join(
-                [f"it can do --mode {' and --mode '.join(can)}"] * bool(can)
+                [f"it can do --mode {', '.join(can)}"] * bool(can)
                 + [f"its codes can be drawn with --sampler {' or '.join(latent)}"] * (name == "prior" and bool(latent))
                 + [f"variants that can: {', '.join(sorted(variants))}"] * (model.variant not in variants)
             ),

@@ -156,12 +156,12 @@ def _beside(metric: Mapping[str, Any]) -> tuple[tuple[str, str], str]:
     name, value = best
     gain = (metric["value"] - value) * (1 if metric["better"] == "higher" else -1)
     margin = 2 * (metric["standard_error"] or 0.0)
-    verdict = "model" if gain > margin else name if gain < -margin else "even"
+    verdict = "model" if gain > margin else "baseline" if gain < -margin else "even"
     return (number_text(value), name), verdict
 
 
 def number_text(value: float) -> str:
-    return f"{value:.6g}" if abs(value) < 1e5 else f"{value:,.0f}"
+    return f"{value:.5g}" if abs(value) < 1e5 else f"{value:,.0f}"
 
 
 def cost(seconds: float) -> str:

@@ -72,8 +72,8 @@ def _by_inception(subject: Subject, judge: Inception, n: int) -> dict[str, Metri
     blocks = distances.kid(real, drawn)
     error = float(np.std(blocks, ddof=1) / np.sqrt(len(blocks))) if len(blocks) > 1 else None
     return {
-        "inception_frechet_distance": Metric(distances.frechet(real, drawn), None, n, "squared feature", "lower", {}, protocol),
-        "inception_kid": Metric(float(np.mean(blocks)), error, n, "squared MMD", "lower", {}, protocol),
+        "inception_frechet_distance": Metric(distances.frechet(real, drawn), None, n, "feature^2", "lower", {}, protocol),
+        "inception_kid": Metric(float(np.mean(blocks)), error, n, "MMD^2", "lower", {}, protocol),
     }
 
 
@@ -127,8 +127,8 @@ def _compare(real: Any, drawn: Any) -> dict[str, Metric]:
     ]
     error = float(np.std(blocks, ddof=1) / np.sqrt(len(blocks))) if len(blocks) > 1 else None
     return {
-        "frechet_distance": Metric(distances.frechet(real, drawn), float(np.std(again, ddof=1)), n, "squared feature"),
-        "kid": Metric(float(np.mean(blocks)), error, n, "squared MMD"),
+        "frechet_distance": Metric(distances.frechet(real, drawn), float(np.std(again, ddof=1)), n, "feature^2"),
+        "kid": Metric(float(np.mean(blocks)), error, n, "MMD^2"),
         "precision": average("precision", precise, unit="share"),
         "recall": average("recall", recalled, unit="share"),
         "density": average("density", density),

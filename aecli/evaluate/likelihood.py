@@ -47,6 +47,8 @@ def measure(subject: Subject) -> Findings:
         return Findings(units, {}, (why + "; set data.binarize for a likelihood", *notes))
     else:
         values, protocol = _weighed(subject), {"samples": subject.samples, "bound": "importance-weighted"}
+    if getattr(model, "conditional", False):
+        protocol["given"] = "label"
     if model.support() is not None:
         protocol["levels"] = model.support()
     metrics = _in_nats(subject, values, protocol)
@@ -112,11 +114,12 @@ def _nll(model: Any, state: Any, batch: Batch) -> jax.Array:
 
 
 def _in_nats(subject: Subject, values: dict[str, Any], protocol: dict[str, Any]) -> dict[str, Metric]:
-    nll = average("nll_nats", values["nll_nats"], "lower", protocol=protocol)
-    metrics = {name: average(name, value, protocol=protocol) for name, value in values.items()} | {"nll_nats": nll}
-    if subject.model.support() is None:
-        metrics["nll_nats"] = nll._replace(unit="nats, of a density on [0, 1]")
-    if subject.model.support() == 2 and subject.is_binary:
+    """The likelihood first. Puts the floor of each image and the excess over it into `values`, where there is one."""
+    support = subject.model.support()
+    unit = "nats, of a density on [0, 1]" if support is None else None
+    nll = average("nll_nats", values["nll_nats"], "lower", unit, protocol=protocol)
+    metrics = {"nll_nats": nll}
+    if support == 2 and subject.is_binary:
         if subject.baselines:
             train, held_out = subject.images("train"), np.concatenate(list(subject.images()))
             independent = float(pixels.independent_bernoulli(train, held_out).mean())
@@ -125,9 +128,9 @@ def _in_nats(subject: Subject, values: dict[str, Any], protocol: dict[str, Any])
             gray = subject.dataset.intensity(subject.split)
             floor = np.concatenate([pixels.bernoulli_entropy(x) for x in unit_images(gray)])
             values["floor_nats"], values["excess_nats"] = floor, values["nll_nats"] - floor
-            metrics["floor_nats"] = average("floor_nats", floor)
             metrics["excess_nats"] = average("excess_nats", values["excess_nats"], "lower", protocol=protocol)
-    return metrics
+    more = {name: average(name, value, protocol=protocol) for name, value in values.items() if name not in metrics}
+    return metrics | more
 
 
 def unit_images(rows: Any) -> Any:

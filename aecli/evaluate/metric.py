@@ -72,7 +72,7 @@ def unit_of(name: str) -> str:
     if name == "loss":
         return "nats"
     if name == "mse":
-        return "squared intensity"
+        return "intensity^2"
     if name.endswith("accuracy"):
         return "share"
     if name == "mae":
