@@ -10,6 +10,8 @@ from typing import Any
 
 PLAIN_SECONDS = 5.0
 """Without a terminal, at most one line in this time."""
+RECENT_SECONDS = 30.0
+"""The time left of a meter is told by the speed of at most the last so many seconds."""
 
 
 def say(line: str) -> None:
@@ -82,8 +84,8 @@ class Meter:
     """Parts that follow each other, each with so much done of so much, and the time they took."""
 
     def __init__(self) -> None:
-        self._name, self._begun, self._last_line = "", time.monotonic(), time.monotonic()
-        self._start = self._begun
+        self._name, self._first = "", (time.monotonic(), 0)
+        self._start = self._last_line = time.monotonic()
         self._bar: Any = None
         self._task: Any = None
 
@@ -114,13 +116,18 @@ class Meter:
 
     def begin(self, name: str) -> None:
         """The part before has ended."""
-        self._name, self._begun = name, time.monotonic()
+        self._name, self._first = name, (time.monotonic(), 0)
         if self._bar is not None:
             self._bar.update(self._task, description=name, completed=0, total=None, text="")
 
     def tell(self, done: int, total: int) -> None:
         now = time.monotonic()
-        left = f"  {duration((now - self._begun) / done * (total - done))} left" if 0 < done < total else ""
+        begun, start = self._first
+        if done < start:  # another pass
+            begun, start = self._first = (now, done)
+        left = f"  {duration((now - begun) / (done - start) * (total - done))} left" if start < done < total else ""
+        if now - begun > RECENT_SECONDS:  # what was found done from before tells no speed
+            self._first = (now, done)
         text = f"{done:,}/{total:,}{left}"
         if self._bar is not None:
             self._bar.update(self._task, completed=done, total=total, text=text)

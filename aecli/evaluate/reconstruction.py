@@ -20,9 +20,9 @@ from aecli.ssim import ssim
 def measure(subject: Subject) -> Findings:
     """For models that reconstruct. `mse` and `mae` per value against the clean image; `psnr_db` pooled over the split, and
     `psnr_per_image_db`, the mean of each image's own; `ssim`; `explained_variance`, the share of the variance around the mean
-    image of the split that is not error. Baselines: the mean train image, and PCA of the size of the code (of a
-    sparse one, of as many components as units are active). Of a model that is
-    shown corrupted images, instead the psnr of those, as they are and clipped to [0, 1].
+    image of the split that is not error. Baselines: the mean train image, and PCA of the size of the code (of a sparse one, of as
+    many components as units are active). Of a model that is shown corrupted images, instead the psnr of those, as they are and
+    clipped to [0, 1].
 
     Of a decoder that is affine also `pca_gap`, the mse over PCA's less 1, and `principal_angle_deg`, the largest angle between
     the images that it can make and PCA's (Björck & Golub 1973)."""

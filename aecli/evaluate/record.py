@@ -96,6 +96,7 @@ def evaluate_run(run: Run, trained: Trained, dataset: Dataset, request: Request,
         values = _kept_values(folder / f"{split}-values.npz", metrics)
         for name, findings in found.items():
             for key, metric in findings.metrics.items():
+                metrics.pop(key, None)  # a name that the objective has too stands where the later evaluator is
                 metrics[key] = {**metric.as_json(), "evaluator": name, "protocol": {**protocol, **metric.protocol}}
             values |= {f"{name}/{key}": np.asarray(value, np.float32) for key, value in findings.values.items()}
             notes += findings.notes

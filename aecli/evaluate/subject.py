@@ -29,10 +29,9 @@ def _nothing(*_: Any) -> None:
 
 @dataclasses.dataclass(frozen=True)
 class Subject:
-    """`split` is what is measured. `samples`: importance samples per image. `draws`: images to draw, compared by `inception`
-    too, where its weights are given. `baselines`: whether plain
-    methods are fitted too, which in the middle of a training would take too long. `poll()` is called before each batch and may
-    raise; `tell(done, total)` says how far an evaluator is."""
+    """`split` is what is measured. `samples`: importance samples per image. `draws`: images to draw, compared by `inception` too,
+    where its weights are given. `baselines`: whether plain methods are fitted too, which in the middle of a training would take
+    too long. `poll()` is called before each batch and may raise; `tell(done, total)` says how far an evaluator is."""
 
     model: Any
     state: Any
@@ -68,7 +67,8 @@ class Subject:
         rows = self.dataset.split(split)
         root, binarize = self.root, self.binarize
         if split == "train":
-            root, binarize = stream(root, Stream.FIT), "none" if binarize == "none" else "dynamic"
+            # Not by the run's seed: what is fitted to them is shared by runs.
+            root, binarize = stream(jax.random.key(0), Stream.FIT), "none" if binarize == "none" else "dynamic"
         done = 0
         for batch, key, real in batches(rows, binarize, root, self.place, self.poll):
             self.tell(done, len(rows))
