@@ -17,8 +17,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from aecli import calls
 from aecli.catalog import variants_that
-from aecli.core import ABILITIES, Batch, Model
+from aecli.core import ABILITIES, Model
 from aecli.data.rows import Rows, choose
 from aecli.errors import UsageError, did_you_mean
 from aecli.evaluate.batches import batches
@@ -85,7 +86,7 @@ def fit_vamp(trained: Trained, rows: Rows, components: int, seed: int) -> Arrays
     few = choose(rows, components, seed)
     parts: list[Gaussian] = []
     for batch, _, real in batches(few, trained.experiment.data.binarize, jax.random.key(seed), trained.place):
-        posterior = _posterior(trained.model, trained.state, batch)
+        posterior = calls.posterior(trained.model, trained.state, batch)
         parts.append(Gaussian(posterior.mean[:real], posterior.log_sigma[:real]))
     mean, log_sigma = (np.concatenate([np.asarray(part[i]) for part in parts]) for i in range(2))
     return {"mean": mean, "log_sigma": log_sigma}
@@ -143,19 +144,9 @@ def _codes(trained: Trained, rows: Rows, seed: int) -> Any:
     parts: list[Any] = []
     few = choose(rows, MOST_CODES, seed)
     for batch, _, real in batches(few, trained.experiment.data.binarize, jax.random.key(seed), trained.place):
-        parts.append(np.asarray(_encode(trained.model, trained.state, batch), np.float64)[:real])
+        parts.append(np.asarray(calls.encode(trained.model, trained.state, batch), np.float64)[:real])
         if parts[0].shape[1] > LARGEST_CODE:
             raise UsageError(
                 f"codes of {parts[0].shape[1]} numbers are too long for a covariance", f"a model with {LARGEST_CODE} or fewer"
             )
     return np.concatenate(parts)
-
-
-@partial(jax.jit, static_argnames=("model",))
-def _encode(model: Any, state: Any, batch: Batch) -> jax.Array:
-    return model.encode(state, batch)
-
-
-@partial(jax.jit, static_argnames=("model",))
-def _posterior(model: Any, state: Any, batch: Batch) -> Gaussian:
-    return model.posterior(state, batch)

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Any
 
-import jax
 import numpy as np
 
-from aecli.core import Batch
+from aecli import calls
 from aecli.data.rows import Rows
 from aecli.evaluate.subject import Subject
 
@@ -17,7 +15,9 @@ def codes(subject: Subject, split: str | None = None) -> Any:
     """Of a split, by default the one that is measured, [n, latent] float32."""
 
     def make() -> dict[str, Any]:
-        parts = [np.asarray(_encode(subject.model, subject.state, batch))[:real] for batch, _, real in subject.batches(split)]
+        parts = [
+            np.asarray(calls.encode(subject.model, subject.state, batch))[:real] for batch, _, real in subject.batches(split)
+        ]
         return {"code": np.concatenate(parts).astype(np.float32)}
 
     return subject.journal.kept(f"codes-{split or subject.split}", make)["code"]
@@ -26,8 +26,3 @@ def codes(subject: Subject, split: str | None = None) -> Any:
 def labels(rows: Rows) -> Any:
     """[n] int32."""
     return rows.take(np.arange(len(rows)))[1]
-
-
-@partial(jax.jit, static_argnames=("model",))
-def _encode(model: Any, state: Any, batch: Batch) -> jax.Array:
-    return model.encode(state, batch)

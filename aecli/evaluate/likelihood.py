@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from aecli import calls
 from aecli.baselines import pixels
 from aecli.compiled import unfused
 from aecli.core import Batch, Encodes, Scores
@@ -163,7 +164,7 @@ def _units(subject: Subject) -> tuple[dict[str, Metric], tuple[str, ...]]:
         return {}, ()
     n, total, square = len(subject.rows), np.zeros(()), np.zeros(())
     for batch, _, real in subject.batches():
-        code = np.asarray(_encode(subject.model, subject.state, batch), np.float64)[:real]
+        code = np.asarray(calls.encode(subject.model, subject.state, batch), np.float64)[:real]
         total, square = total + code.sum(0), square + (code**2).sum(0)
     active = square / n - (total / n) ** 2 > ACTIVE
     protocol = {"threshold": ACTIVE, "units": len(active)}
@@ -175,8 +176,3 @@ def _units(subject: Subject) -> tuple[dict[str, Metric], tuple[str, ...]]:
         return metrics, (f"posterior collapse: none of the {len(active)} units depends on the image",)
     idle = int((~active).sum())
     return metrics, (f"{idle} of {len(active)} units are inactive: they carry nothing of the image",) if idle else ()
-
-
-@partial(jax.jit, static_argnames=("model",))
-def _encode(model: Any, state: Any, batch: Batch) -> jax.Array:
-    return model.encode(state, batch)

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from aecli import calls
 from aecli.core import Activates, Batch, Decodes, Encodes
 from aecli.evaluate.batches import collect
 from aecli.evaluate.metric import Findings, Metric, average, psnr_db
@@ -88,13 +89,8 @@ def code_size(subject: Subject) -> int | None:
 def active_units(subject: Subject) -> Any:
     """Of each image of the split, [n]."""
     return np.concatenate(
-        [np.asarray(_active(subject.model, subject.state, batch))[:real] for batch, _, real in subject.batches()]
+        [np.asarray(calls.active(subject.model, subject.state, batch))[:real].sum(axis=1) for batch, _, real in subject.batches()]
     )
-
-
-@partial(jax.jit, static_argnames=("model",))
-def _active(model: Any, state: Any, batch: Batch) -> jax.Array:
-    return model.active(state, batch).sum(axis=1)
 
 
 def _linear(subject: Subject, error: Metric) -> dict[str, Metric]:

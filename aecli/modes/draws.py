@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from aecli import images
+from aecli import calls, images
 from aecli.latents import Draw
 from aecli.modes.ask import COLUMNS, Ask, Shown, in_lines
 
@@ -27,7 +27,7 @@ def from_latent(ask: Ask, draw: Draw) -> Shown:
     """n codes of a fitted sampler, decoded."""
     label = jnp.arange(ask.n) % max(1, ask.classes)
     code = draw(ask.key, ask.n, ask.temperature)
-    return _shown(ask, label, images.to_uint8(_decode(ask.model, ask.state, code, label)))
+    return _shown(ask, label, images.to_uint8(calls.decode(ask.model, ask.state, code, label)))
 
 
 def _shown(ask: Ask, label: jax.Array, drawn: Any) -> Shown:
@@ -79,8 +79,3 @@ def _draw(ask: Ask, label: jax.Array) -> Any:
 @partial(jax.jit, static_argnames=("model",))
 def _sample(model: Any, state: Any, key: jax.Array, label: jax.Array, temperature: jax.Array) -> jax.Array:
     return model.sample(state, key, label, temperature)
-
-
-@partial(jax.jit, static_argnames=("model",))
-def _decode(model: Any, state: Any, code: jax.Array, label: jax.Array) -> jax.Array:
-    return model.decode(state, code, label)

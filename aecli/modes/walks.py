@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from aecli import images
-from aecli.core import Batch
+from aecli import calls, images
 from aecli.data.rows import choose
 from aecli.errors import UsageError
 from aecli.modes.ask import Ask, Shown
@@ -35,7 +33,7 @@ def interpolate(ask: Ask) -> Shown:
     first, second = code[:n], code[n : 2 * n]
     t = np.linspace(0, 1, STEPS)[:, None, None]
     walk = _linear(first, second, t) if ask.path == "linear" else _spherical(first, second, t)
-    made = [images.to_uint8(_decode(ask.model, ask.state, jnp.asarray(step, jnp.float32), label[:n])) for step in walk]
+    made = [images.to_uint8(calls.decode(ask.model, ask.state, jnp.asarray(step, jnp.float32), label[:n])) for step in walk]
     made = np.stack(made, axis=1)
     ends = images.to_uint8(image)
     lines = [np.concatenate([ends[i : i + 1], made[i], ends[n + i : n + i + 1]]) for i in range(n)]
@@ -63,7 +61,7 @@ def traverse(ask: Ask) -> Shown:
     """One test image, and of its code each of the n latents that vary most set to quantiles of the aggregate posterior."""
     image, code, label = _encoded(ask, 1)
     parts = [
-        np.asarray(_encode(ask.model, ask.state, batch))[:real]
+        np.asarray(calls.encode(ask.model, ask.state, batch))[:real]
         for batch, _, real in ask.batches(choose(ask.dataset.train, MOST_CODES, ask.seed))
     ]
     every = np.concatenate(parts).astype(np.float64)
@@ -73,7 +71,7 @@ def traverse(ask: Ask) -> Shown:
     for row, latent in enumerate(order):
         walk[row, :, latent] = values[:, row]
     flat = jnp.asarray(walk.reshape(-1, walk.shape[-1]))
-    made = images.to_uint8(_decode(ask.model, ask.state, flat, jnp.repeat(label[:1], len(flat))))
+    made = images.to_uint8(calls.decode(ask.model, ask.state, flat, jnp.repeat(label[:1], len(flat))))
     made = made.reshape(len(order), len(QUANTILES), *made.shape[1:])
     original = images.to_uint8(image)
     lines = [np.concatenate([original, row]) for row in made]
@@ -89,8 +87,8 @@ def codes(ask: Ask) -> Shown:
     pixels: list[Any] = []
     active: list[Any] = []
     for batch, _, real in ask.batches(choose(ask.dataset.test, MOST_CODES, ask.seed)):
-        activations.append(np.asarray(_encode(ask.model, ask.state, batch))[:real])
-        active.append(np.asarray(_active(ask.model, ask.state, batch))[:real])
+        activations.append(np.asarray(calls.encode(ask.model, ask.state, batch))[:real])
+        active.append(np.asarray(calls.active(ask.model, ask.state, batch))[:real])
         pixels.append(images.to_uint8(np.asarray(batch.image)[:real]))
     code, image, fired = np.concatenate(activations), np.concatenate(pixels), np.concatenate(active)
     density = fired.mean(0)
@@ -100,7 +98,7 @@ def codes(ask: Ask) -> Shown:
     one = np.zeros((len(order), code.shape[1]), np.float32)
     one[np.arange(len(order)), order] = height
     label = jnp.full(len(order) + 1, -1)
-    decoded = np.asarray(_decode(ask.model, ask.state, jnp.asarray(np.concatenate([empty, one])), label))
+    decoded = np.asarray(calls.decode(ask.model, ask.state, jnp.asarray(np.concatenate([empty, one])), label))
     added = decoded[1:] - decoded[:1]
     strongest = np.abs(added).reshape(len(order), -1).max(1).clip(1e-6)[:, None, None, None]
     drawn = images.to_uint8(0.5 + 0.5 * added / strongest)
@@ -121,23 +119,8 @@ def codes(ask: Ask) -> Shown:
 def _encoded(ask: Ask, n: int) -> tuple[Any, Any, jax.Array]:
     """Test images [n, H, W, C], their codes [n, d] float64 and their labels."""
     parts = [
-        [np.asarray(x)[:real] for x in (batch.image, _encode(ask.model, ask.state, batch), batch.label)]
+        [np.asarray(x)[:real] for x in (batch.image, calls.encode(ask.model, ask.state, batch), batch.label)]
         for batch, _, real in ask.some(n)
     ]
     image, code, label = (np.concatenate(part) for part in zip(*parts, strict=True))
     return image, code.astype(np.float64), jnp.asarray(label)
-
-
-@partial(jax.jit, static_argnames=("model",))
-def _encode(model: Any, state: Any, batch: Batch) -> jax.Array:
-    return model.encode(state, batch)
-
-
-@partial(jax.jit, static_argnames=("model",))
-def _active(model: Any, state: Any, batch: Batch) -> jax.Array:
-    return model.active(state, batch)
-
-
-@partial(jax.jit, static_argnames=("model",))
-def _decode(model: Any, state: Any, code: jax.Array, label: jax.Array) -> jax.Array:
-    return model.decode(state, code, label)
