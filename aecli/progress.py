@@ -25,6 +25,21 @@ def duration(seconds: float) -> str:
     return f"{hours}:{minutes:02d}:{s:02d}" if hours else f"{minutes}:{s:02d}"
 
 
+def _bar() -> Any:
+    """A bar on the terminal that goes away when it is done. Text comes from numbers of ours alone, and markup is off, so nothing
+    in a config can style the terminal."""
+    from rich.console import Console
+    from rich.progress import BarColumn, TextColumn
+    from rich.progress import Progress as Bar
+
+    columns = [
+        TextColumn("{task.description}", markup=False),
+        BarColumn(bar_width=24),
+        TextColumn("{task.fields[text]}", markup=False),
+    ]
+    return Bar(*columns, console=Console(stderr=True), transient=True, refresh_per_second=5)
+
+
 class Progress:
     """Steps done out of `total`, with the loss, images per second and the time left."""
 
@@ -37,17 +52,7 @@ class Progress:
 
     def __enter__(self) -> Progress:
         if sys.stderr.isatty():
-            from rich.console import Console
-            from rich.progress import BarColumn, TextColumn
-            from rich.progress import Progress as Bar
-
-            # Text comes from numbers of ours alone, and markup is off, so nothing in a config can style the terminal.
-            columns = [
-                TextColumn("{task.description}", markup=False),
-                BarColumn(bar_width=24),
-                TextColumn("{task.fields[text]}", markup=False),
-            ]
-            self._bar = Bar(*columns, console=Console(stderr=True), transient=True, refresh_per_second=5)
+            self._bar = _bar()
             self._task = self._bar.add_task(self._title, total=self._total, completed=self._first[1], text="compiling")
             self._bar.start()
         return self
@@ -96,16 +101,7 @@ class Meter:
 
     def __enter__(self) -> Meter:
         if sys.stderr.isatty():
-            from rich.console import Console
-            from rich.progress import BarColumn, TextColumn
-            from rich.progress import Progress as Bar
-
-            columns = [
-                TextColumn("{task.description:14s}", markup=False),
-                BarColumn(bar_width=24),
-                TextColumn("{task.fields[text]}", markup=False),
-            ]
-            self._bar = Bar(*columns, console=Console(stderr=True), transient=True, refresh_per_second=5)
+            self._bar = _bar()
             self._task = self._bar.add_task("opening", total=None, text="")
             self._bar.start()
         return self
