@@ -317,6 +317,31 @@ def check(
 
 
 @app.command()
+def bench(
+    config: Annotated[Path, typer.Argument(metavar="CONFIG", help="A YAML file.")],
+    sets: Sets = [],  # noqa: B006 (typer reads the default, nothing changes it)
+    seconds: Annotated[float, typer.Option(min=0.1, max=3600, help="How long to train for.")] = 10.0,
+    as_json: Json = False,
+) -> None:
+    """Measure how fast a config trains, and what share of this machine's matrix products that is. Keeps nothing."""
+    from aecli.bench import bench as measure
+    from aecli.config import SettingError, load
+    from aecli.data.dataset import check_name, open_dataset
+    from aecli.progress import say
+    from aecli.tables import show_speed
+
+    loaded = load(config, sets, check_name)
+    try:
+        speed = measure(loaded.experiment, open_dataset(loaded.experiment.data, say), seconds)
+    except SettingError as error:
+        raise loaded.locate(error) from None
+    if as_json:
+        print(json.dumps(speed._asdict(), indent=2, allow_nan=False))
+    else:
+        show_speed(str(config), speed)
+
+
+@app.command()
 def variants(as_json: Json = False) -> None:
     """List model families with abilities and settings."""
     from aecli.catalog import load

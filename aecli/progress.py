@@ -18,6 +18,13 @@ def say(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
 
 
+def peak_bytes() -> int:
+    """The most memory that this process has had."""
+    import resource
+
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+
 def duration(seconds: float) -> str:
     """`1:05`, or `2:03:04`."""
     minutes, s = divmod(max(0, round(seconds)), 60)

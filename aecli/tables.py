@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import datetime
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
@@ -14,8 +13,11 @@ from rich.table import Table
 
 from aecli.errors import RunError
 from aecli.evaluate.metric import Metric
-from aecli.progress import say
+from aecli.progress import peak_bytes, say
 from aecli.runs import Run
+
+if TYPE_CHECKING:  # which needs jax, and a table does not
+    from aecli.bench import Speed
 
 
 class _Console(Console):
@@ -166,10 +168,26 @@ def number_text(value: float) -> str:
 
 def cost(seconds: float) -> str:
     """`38 s, peak memory 1.2 GB`."""
-    import resource
+    return f"{seconds:.0f} s, peak memory {peak_bytes() / 1e9:.1f} GB"
 
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
-    return f"{seconds:.0f} s, peak memory {peak / 1e9:.1f} GB"
+
+def show_speed(name: str, speed: Speed) -> None:
+    rows = [
+        ("images/s", f"{speed.images_per_s:,.0f}"),
+        ("step", f"{speed.step_seconds * 1e3:.3g} ms, quartiles {speed.step_spread:.0%} apart"),
+        ("steps per call", f"{speed.steps_per_call:,}"),
+        ("compilation", f"{speed.compile_seconds:.1f} s"),
+        ("FLOP per step", "not known" if speed.flop_per_step is None else f"{speed.flop_per_step:.3g}"),
+        ("matmul rate", f"{speed.matmul_flop_per_s / 1e9:,.0f} GFLOP/s"),
+        ("share of it", "not known" if speed.matmul_share is None else f"{speed.matmul_share:.0%}"),
+        ("peak memory", f"{speed.peak_bytes / 1e9:.2f} GB"),
+        ("data", speed.tier),
+        ("devices", speed.devices),
+    ]
+    console = _console()
+    console.print(name, soft_wrap=True)
+    for label, text in rows:
+        console.print(f"{label:14s}  {text}", soft_wrap=True)
 
 
 def show_variants(facts: Sequence[Mapping[str, Any]]) -> None:

@@ -78,7 +78,7 @@ class Training:
         self._saved: int | None = None
         restored = checkpoint.restore(run.checkpoints, template, warn, writing=True)
         if restored is None:
-            self._state = _init(experiment, dataset.spec, self._size, self._place)
+            self._state = init(experiment, dataset.spec, self._size, self._place)
         else:
             self._state, self._saved = restored.state, restored.step
             self._at = Progressed(**restored.extra["progressed"])
@@ -108,7 +108,7 @@ class Training:
                 if pending is not None:
                     self._look(pending, interval)
                 now = time.monotonic()
-                per_call, called = _adapt(per_call, now - called), now
+                per_call, called = adapt(per_call, now - called), now
                 pending = (totals, count)
                 self._at.step = step + count
                 if self._at.step == self._next_stop(step):
@@ -281,10 +281,10 @@ def state_template(experiment: Experiment, spec: Spec, train_size: int, place: P
     return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=place.replicated), shapes)
 
 
-def _init(experiment: Experiment, spec: Spec, train_size: int, place: Placement) -> Any:
+def init(experiment: Experiment, spec: Spec, train_size: int, place: Placement) -> Any:
     """The state before the first step, on every device."""
-    init = jax.jit(experiment.model.init, static_argnums=(1, 2), out_shardings=place.replicated)
-    return init(stream(jax.random.key(experiment.seed), Stream.INIT), spec, experiment.recipe(train_size))
+    start = jax.jit(experiment.model.init, static_argnums=(1, 2), out_shardings=place.replicated)
+    return start(stream(jax.random.key(experiment.seed), Stream.INIT), spec, experiment.recipe(train_size))
 
 
 def train(experiment: Experiment, run: Run, dataset: Dataset, warn: Callable[[str], None]) -> Training:
@@ -313,7 +313,8 @@ def train(experiment: Experiment, run: Run, dataset: Dataset, warn: Callable[[st
     return training
 
 
-def _adapt(per_call: int, seconds: float) -> int:
+def adapt(per_call: int, seconds: float) -> int:
+    """How many steps the next call does, after one of `per_call` took so long."""
     low, high = CALL_SECONDS
     if seconds < low:
         return per_call * 2

@@ -13,7 +13,7 @@ from aecli.evaluate.batches import BATCH, batches, collect
 from aecli.evaluate.metric import Metric, average, psnr_db
 from aecli.evaluate.run import quick
 from aecli.mesh import placement
-from aecli.train import _init
+from aecli.train import init
 
 
 def test_an_average_weighs_every_example_alike_and_knows_its_error() -> None:
@@ -45,7 +45,7 @@ def test_every_row_comes_once_and_padding_is_masked(n: int) -> None:
 def test_an_evaluation_equals_a_plain_computation() -> None:
     e = experiment("variant: bottleneck, hidden: [12], latent: 3")
     data = dataset(held_out=300)
-    state = _init(e, data.spec, 48, placement(16))
+    state = init(e, data.spec, 48, placement(16))
     metrics = quick(subject(e.model, state, data))
     image = data.test.images / np.float32(255)
     made = np.asarray(e.model.reconstruct(state, Batch(image, data.test.labels, np.ones(300, bool))))
@@ -60,7 +60,7 @@ def test_an_evaluation_equals_a_plain_computation() -> None:
 def test_a_model_of_corrupted_images_is_held_to_the_clean_ones() -> None:
     e = experiment("variant: denoising, net: mlp, hidden: [12], corruption: {name: gaussian, sigma: 0.25}")
     data = dataset(held_out=300)
-    state = _init(e, data.spec, 48, placement(16))
+    state = init(e, data.spec, 48, placement(16))
     metrics = quick(subject(e.model, state, data))
     assert metrics["corrupted_psnr_db"].value == pytest.approx(-20 * np.log10(0.25), abs=0.1)
     assert metrics["clipped_psnr_db"].value > metrics["corrupted_psnr_db"].value + 0.5
@@ -72,7 +72,7 @@ def test_a_model_of_corrupted_images_is_held_to_the_clean_ones() -> None:
 def test_two_evaluations_are_equal_and_a_fresh_draw_is_fresh() -> None:
     e = experiment("variant: vae, hidden: [12], latent: 3")
     data = dataset(held_out=40)
-    state = _init(e, data.spec, 48, placement(16))
+    state = init(e, data.spec, 48, placement(16))
     results = [quick(subject(e.model, state, data, binarize=b, seed=s))["loss"].value for b, s in
                (("none", 0), ("none", 0), ("dynamic", 0), ("dynamic", 0), ("dynamic", 1))]  # fmt: skip
     assert results[0] == results[1] and results[2] == results[3]
@@ -82,7 +82,7 @@ def test_two_evaluations_are_equal_and_a_fresh_draw_is_fresh() -> None:
 def test_a_poll_may_stop_an_evaluation() -> None:
     e = experiment("variant: vae, hidden: [12], latent: 3")
     data = dataset(held_out=600)
-    state = _init(e, data.spec, 48, placement(16))
+    state = init(e, data.spec, 48, placement(16))
     seen: list[int] = []
 
     def poll() -> None:

@@ -27,7 +27,7 @@ from aecli.evaluate.probes import Labelled
 from aecli.evaluate.record import Request, Watch, evaluate_run
 from aecli.evaluate.run import EVALUATORS, chosen, evaluate, fits
 from aecli.restored import load
-from aecli.train import _init
+from aecli.train import init
 
 VAE = "variant: vae, hidden: [12], latent: 3"
 
@@ -36,7 +36,7 @@ def started(text: str, data: Dataset) -> tuple[Any, Any]:
     from aecli.mesh import placement
 
     e = experiment(text)
-    return e, _init(e, data.spec, 48, placement(16))
+    return e, init(e, data.spec, 48, placement(16))
 
 
 def binary(data: Dataset) -> Dataset:

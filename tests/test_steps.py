@@ -19,7 +19,7 @@ from aecli.data.dataset import Dataset, open_dataset
 from aecli.data.feed import HostFeed, ResidentFeed, open_feed
 from aecli.mesh import placement
 from aecli.steps import advance, all_finite
-from aecli.train import _init
+from aecli.train import init
 
 E = experiment("variant: vae, hidden: [16], latent: 3", "steps: 40", "batch_size: 16")
 DATA = dataset()
@@ -28,7 +28,7 @@ DATA = dataset()
 def start(batch: int = 16, devices: int | None = None):
     place = placement(batch)
     assert devices is None or place.devices == devices
-    return place, _init(E, DATA.spec, len(DATA.train), place)
+    return place, init(E, DATA.spec, len(DATA.train), place)
 
 
 def run(cuts: list[int], place, state, feed, binarize="none"):
@@ -98,7 +98,7 @@ def test_one_device_and_four_agree() -> None:
     """Bits may differ, since sums are taken in another order."""
     results = []
     for batch_place in (placement(16), placement(1)):
-        state = _init(E, DATA.spec, len(DATA.train), batch_place)
+        state = init(E, DATA.spec, len(DATA.train), batch_place)
         results.append(run([10], batch_place, state, ResidentFeed(DATA.train, 0, 16, batch_place))[0])
     assert placement(16).devices == 4 and placement(1).devices == 1
     for a, b in zip(*map(jax.tree.leaves, results), strict=True):
@@ -139,7 +139,7 @@ def test_bfloat16_trains_like_float32_and_keeps_float32_weights() -> None:
     place = placement(16)
     losses = []
     for e in (E, half):
-        state = _init(e, DATA.spec, len(DATA.train), place)
+        state = init(e, DATA.spec, len(DATA.train), place)
         feed = ResidentFeed(DATA.train, 0, 16, place)
         state, totals = advance(
             e.model, DATA.spec, "none", state, feed.chunk(0, 40), np.int32(0), np.int32(40), jax.random.key(0)
@@ -152,7 +152,7 @@ def test_bfloat16_trains_like_float32_and_keeps_float32_weights() -> None:
 def test_averaged_weights_follow_the_weights() -> None:
     e = experiment("variant: vae, hidden: [16], latent: 3", "steps: 40", "batch_size: 16", "learning_rate: 1e-2, ema: 0.5")
     place = placement(16)
-    state = _init(e, DATA.spec, len(DATA.train), place)
+    state = init(e, DATA.spec, len(DATA.train), place)
     batch_state = state
     feed = ResidentFeed(DATA.train, 0, 16, place)
     expected = jax.tree.map(np.asarray, state.params)

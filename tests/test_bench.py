@@ -1,0 +1,39 @@
+"""What `aecli bench` says has the right form and hangs together; how fast it is stands nowhere."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from fit import dataset, experiment
+from process import TINY, aecli
+
+from aecli.bench import bench, matmul_rate
+
+
+def test_the_numbers_hang_together() -> None:
+    e = experiment("variant: vae, hidden: [12], latent: 3")
+    speed = bench(e, dataset(), 0.3)
+    assert speed.images_per_s == pytest.approx(16 / speed.step_seconds)
+    assert speed.step_spread >= 0 and speed.steps_per_call >= 1 and speed.compile_seconds > 0 and speed.peak_bytes > 1e7
+    assert speed.flop_per_step is not None and speed.matmul_share is not None
+    weights = 64 * 12 + 12 * 6 + 3 * 12 + 12 * 64
+    assert 3 < speed.flop_per_step / (16 * weights * 2) < 30, "a product forward and two backward for each weight, and Adam"
+    share = speed.flop_per_step / 4 / speed.step_seconds / speed.matmul_flop_per_s
+    assert speed.matmul_share == pytest.approx(share), "of one of the four devices"
+    assert matmul_rate() > 1e8
+
+
+def test_bench_is_a_verb_that_keeps_nothing(tmp_path: Path) -> None:
+    (tmp_path / "tiny.yaml").write_text(TINY)
+    done = aecli("bench", "tiny.yaml", "--seconds", 0.2, "--json", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert {"images_per_s", "step_seconds", "compile_seconds", "flop_per_step", "matmul_share", "peak_bytes"} <= set(
+        json.loads(done.stdout)
+    )
+    assert [path.name for path in tmp_path.iterdir()] == ["tiny.yaml"]
+    shown = aecli("bench", "tiny.yaml", "--seconds", 0.2, "--set", "data.batch_size=64", cwd=tmp_path)
+    assert "images/s" in shown.stdout and "matmul rate" in shown.stdout
+    wrong = aecli("bench", "tiny.yaml", "--set", "model.latent=100", cwd=tmp_path)
+    assert wrong.returncode == 2 and "model.latent=100" in wrong.stderr
