@@ -151,13 +151,14 @@ def show_metrics(run_id: str, metrics: Mapping[str, Mapping[str, Any]]) -> None:
 
 
 def _beside(metric: Mapping[str, Any]) -> tuple[tuple[str, str], str]:
-    """The value and the name of the best baseline, and who is better: the model only by more than two standard errors."""
+    """The value and the name of the best baseline, and who is better: by more than two standard errors, or a thousandth
+    where there is none."""
     best = Metric(**{key: metric[key] for key in Metric._fields}).best_baseline()
     if best is None:
         return ("", ""), ""
     name, value = best
     gain = (metric["value"] - value) * (1 if metric["better"] == "higher" else -1)
-    margin = 2 * (metric["standard_error"] or 0.0)
+    margin = 1e-3 * abs(value) if metric["standard_error"] is None else 2 * metric["standard_error"]
     verdict = "model" if gain > margin else "baseline" if gain < -margin else "even"
     return (number_text(value), name), verdict
 

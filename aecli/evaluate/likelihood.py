@@ -25,6 +25,8 @@ from aecli.evaluate.subject import Subject
 
 CHUNK = 10
 """Codes of each image at once. More would not fit into the caches of a CPU, and memory is not to grow with S."""
+FEW_SAMPLES = 2.0
+"""Effective samples below which an estimate is told to be loose."""
 ACTIVE = 0.01
 """The variance over images of the mean of a unit's posterior, above which the unit is active."""
 
@@ -56,6 +58,9 @@ def measure(subject: Subject) -> Findings:
     if model.support() not in (2, None):
         metrics["bits_per_dim"] = _in_bits(subject, metrics["nll_nats"], values)
     units, notes = _units(subject)
+    if "effective_samples" in metrics and subject.samples > 1 and metrics["effective_samples"].value < FEW_SAMPLES:
+        worth = f"{metrics['effective_samples'].value:.1f} of {subject.samples:,}"
+        notes += (f"the weights of an image rest on {worth} codes: nll_nats is a loose bound, and more --samples would lower it",)
     return Findings(metrics | units, values, notes)
 
 
