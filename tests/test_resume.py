@@ -13,8 +13,19 @@ from fit import dataset, experiment, fit, go_on
 from aecli import checkpoint
 from aecli.runs import Run
 
+ONLY_ANOTHER_NET = (
+    "variant: autoregressive, net: transformer",
+    "variant: bottleneck, net: conv",
+    "variant: bottleneck, net: linear",
+    "variant: denoising, net:",
+    "variant: sparse, penalty: l1",
+    "variant: vae, net: resnet",
+    "variant: vae, net: linear",
+)
+"""Cases whose state has the form of another's, and which are long to compile."""
 
-@pytest.mark.parametrize("case", CASES)
+
+@pytest.mark.parametrize("case", [case for case in CASES if not case.startswith(ONLY_ANOTHER_NET)])
 def test_a_run_cut_anywhere_ends_with_the_same_bits(case: str, tmp_path: Path) -> None:
     """48 images in batches of 20: the six steps cross the end of two passes, after the second and the fourth. The first
     case is cut at every step, the others after a whole pass and before the last step."""
