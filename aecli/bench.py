@@ -20,6 +20,7 @@ from aecli.train import adapt, init, state_template
 
 MATMUL_SIDE = 2048
 MATMUL_SECONDS = 0.5
+LEAST_CALLS = 3
 
 
 class Speed(NamedTuple):
@@ -51,29 +52,26 @@ def bench(experiment: Experiment, dataset: Dataset, seconds: float) -> Speed:
     state = init(experiment, dataset.spec, len(dataset.train), place)
     root = jax.random.key(experiment.seed)
 
-    def call(state: Any, step: int, count: int) -> Any:
-        chunk = feed.chunk(step, count)
-        return advance(model, dataset.spec, data.binarize, state, chunk, np.int32(step), np.int32(count), root)
-
     before = matmul_rate()
-    begun = time.monotonic()
     chunk = feed.chunk(0, 1)
+    begun = time.monotonic()
     lowered = advance.lower(model, dataset.spec, data.binarize, state, chunk, np.int32(0), np.int32(1), root)
-    flop = _flop(lowered.compile())
+    program = lowered.compile()
     compiled = time.monotonic() - begun
-    state, _ = jax.block_until_ready(call(state, 0, 1))
+    flop = _flop(program)
     times: list[float] = []
-    step, count, end = 1, 1, time.monotonic() + seconds
-    while time.monotonic() < end or len(times) < 3:
-        count = min(count, feed.most)
+    step, count, settled, end = 0, 1, False, 0.0
+    while not settled or len(times) < LEAST_CALLS or time.monotonic() < end:
         begun = time.monotonic()
-        state, _ = jax.block_until_ready(call(state, step, count))
+        state, _ = jax.block_until_ready(program(state, feed.chunk(step, count), np.int32(step), np.int32(count), root))
         spent = time.monotonic() - begun
         step += count
-        longer = adapt(count, spent)
-        if longer <= count:  # calls that are still being made longer measure their start
+        if settled:
             times.append(spent / count)
-        count = longer
+            continue
+        longer = min(adapt(count, spent), feed.most)
+        # The first call does more than the steps: it does not say how long they take.
+        settled, count, end = longer <= count and step > 1, longer, time.monotonic() + seconds
     rate = max(before, matmul_rate())
     median = statistics.median(times)
     low, _, high = statistics.quantiles(times, n=4)
@@ -81,7 +79,7 @@ def bench(experiment: Experiment, dataset: Dataset, seconds: float) -> Speed:
         images_per_s=data.batch_size / median,
         step_seconds=median,
         step_spread=(high - low) / median,
-        steps_per_call=min(count, feed.most),
+        steps_per_call=count,
         compile_seconds=compiled,
         flop_per_step=None if flop is None else flop * place.devices,
         matmul_flop_per_s=rate,

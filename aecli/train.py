@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import time
 from collections.abc import Callable
+from functools import partial
 from math import isfinite
 from typing import Any
 
@@ -13,7 +14,7 @@ import numpy as np
 
 from aecli import checkpoint
 from aecli.config import Experiment, SettingError, check_model, epoch_end
-from aecli.core import Batch, Spec
+from aecli.core import Batch, Model, Spec
 from aecli.data.dataset import Dataset
 from aecli.data.feed import open_feed
 from aecli.errors import AecliError, DivergedError, InterruptedRun, did_you_mean
@@ -21,6 +22,7 @@ from aecli.evaluate.batches import BATCH, loss_first
 from aecli.evaluate.run import quick
 from aecli.evaluate.subject import Subject
 from aecli.keys import Stream, stream
+from aecli.learner import Recipe
 from aecli.mesh import Placement, placement
 from aecli.progress import Progress
 from aecli.runs import Run
@@ -283,8 +285,14 @@ def state_template(experiment: Experiment, spec: Spec, train_size: int, place: P
 
 def init(experiment: Experiment, spec: Spec, train_size: int, place: Placement) -> Any:
     """The state before the first step, on every device."""
-    start = jax.jit(experiment.model.init, static_argnums=(1, 2), out_shardings=place.replicated)
+    start = jax.jit(partial(_start, experiment.model), static_argnums=(1, 2), out_shardings=place.replicated)
     return start(stream(jax.random.key(experiment.seed), Stream.INIT), spec, experiment.recipe(train_size))
+
+
+def _start(model: Model, key: jax.Array, spec: Spec, recipe: Recipe) -> Any:
+    """A model's first state with the types of every later one: a scalar that came of a Python number counts as another type, and
+    the steps would be compiled again after the first call, and again after the second."""
+    return jax.tree.map(lambda leaf: jax.lax.convert_element_type(leaf, leaf.dtype), model.init(key, spec, recipe))
 
 
 def train(experiment: Experiment, run: Run, dataset: Dataset, warn: Callable[[str], None]) -> Training:

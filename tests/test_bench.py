@@ -10,6 +10,8 @@ from fit import dataset, experiment
 from process import TINY, aecli
 
 from aecli.bench import bench, matmul_rate
+from aecli.data.feed import RESIDENT_STEPS
+from aecli.steps import advance
 
 
 def test_the_numbers_hang_together() -> None:
@@ -23,6 +25,14 @@ def test_the_numbers_hang_together() -> None:
     share = speed.flop_per_step / 4 / speed.step_seconds / speed.matmul_flop_per_s
     assert speed.matmul_share == pytest.approx(share), "of one of the four devices"
     assert matmul_rate() > 1e8
+
+
+def test_a_call_is_no_longer_than_a_chunk_and_the_steps_are_compiled_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("aecli.bench.adapt", lambda count, seconds: 2 * count)  # as if every call were too short
+    before = advance._cache_size()
+    speed = bench(experiment("variant: vae, hidden: [12], latent: 3"), dataset(), 0.1)
+    assert speed.steps_per_call == RESIDENT_STEPS
+    assert advance._cache_size() == before, "the program that was compiled for counting is the one that runs"
 
 
 def test_bench_is_a_verb_that_keeps_nothing(tmp_path: Path) -> None:

@@ -10,16 +10,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from cases import CASES
 from fit import dataset, experiment
 from PIL import Image
 
 from aecli.config import Data
-from aecli.core import Spec
+from aecli.core import Batch, Spec
 from aecli.data.dataset import Dataset, open_dataset
 from aecli.data.feed import HostFeed, ResidentFeed, open_feed
 from aecli.mesh import placement
 from aecli.steps import advance, all_finite
-from aecli.train import init
+from aecli.train import _start, init
 
 E = experiment("variant: vae, hidden: [16], latent: 3", "steps: 40", "batch_size: 16")
 DATA = dataset()
@@ -57,6 +58,17 @@ def test_calls_of_any_length_give_the_same_bits_and_compile_once() -> None:
         for name, value in total.sums.items():
             assert float(sum(t.sums[name] for t in totals)) == pytest.approx(float(value), rel=1e-5)
     assert advance._cache_size() == compiled
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_the_first_state_has_the_types_of_every_later_one(case: str) -> None:
+    """Or the steps would be compiled again after the first call."""
+    e, key = experiment(case), jax.random.key(0)
+    first = jax.eval_shape(lambda key: _start(e.model, key, DATA.spec, e.recipe(48)), key)
+    later, _ = jax.eval_shape(e.model.train_step, first, Batch.abstract(16, DATA.spec), key)
+    paths = jax.tree_util.tree_leaves_with_path(first)
+    for (path, a), b in zip(paths, jax.tree.leaves(later), strict=True):
+        assert (a.shape, a.dtype, a.weak_type) == (b.shape, b.dtype, b.weak_type), jax.tree_util.keystr(path)
 
 
 def test_every_tier_feeds_the_same_batches_and_trains_to_the_same_bits() -> None:
