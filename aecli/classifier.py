@@ -1,6 +1,6 @@
 """A small classifier, whose last hidden layer gives the features that images are compared by.
 
-The weights for Fashion-MNIST and the embedded digits come with the package, as `python -m aecli.classifier` made them; for other
+The weights for Fashion-MNIST and the embedded digits come with the package (`python -m aecli.weights.make` makes them); for other
 labelled data they are trained by the same recipe when they are first needed. Distances in these features are no Inception
 distances, and are not to be compared with them.
 """
@@ -150,7 +150,7 @@ def _float32(params: Params) -> Params:
 
 
 def pack(params: Params, accuracy: float) -> dict[str, Any]:
-    """As arrays of a file: half precision, which moves no feature by a thousandth."""
+    """As arrays of a file, in the half precision that `train` gives."""
     return {f"{layer}/{name}": x for layer, part in params.items() for name, x in part.items()} | {
         "accuracy": np.float64(accuracy)
     }

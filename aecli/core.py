@@ -23,7 +23,7 @@ Values: TypeAlias = Mapping[str, jax.Array]
 
 
 Temperature: TypeAlias = jax.Array | float
-"""What the spread of draws is scaled by: the scale of continuous codes, the log-probabilities of discrete values."""
+"""Multiplies the standard deviation of continuous codes, divides the log-probabilities of discrete values."""
 
 
 class Spec(NamedTuple):

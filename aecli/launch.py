@@ -25,7 +25,7 @@ from aecli.sample import MODES, modes_of, write
 from aecli.train import state_template, train
 
 SMOKED = ("prior", "reconstruct", "complete")
-"""The modes that a smoke test tries: between them they need all that a model can draw."""
+"""The modes that a smoke test tries: one for each way of making an image. All of them would compile for minutes."""
 MAY_CHANGE = ("train.steps", "train.epochs")
 """The only settings that a resumed run may change."""
 

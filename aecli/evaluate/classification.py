@@ -25,9 +25,8 @@ def cannot(subject: Subject) -> str | None:
 def measure(subject: Subject) -> Findings:
     """For likelihood models of images given their label. `bayes_accuracy`, with p(y) the frequencies of the train split; the
     baseline is always saying the commonest class. `label_nll_nats`: -log p(y | x). `nll_given_label_nats`: -log p(x | y), as
-    it was used. log p(x | y) is exact, or estimated from a
-    tenth of the likelihood's importance samples, with the same random numbers for each label. Of gray images under a Bernoulli
-    likelihood it is a cross-entropy, which ranks the labels as well."""
+    it was used. log p(x | y) is exact, or estimated from a tenth of the likelihood's importance samples, with the same random
+    numbers for each label. Of gray images under a Bernoulli likelihood it is a cross-entropy, which ranks the labels as well."""
     model, spec = subject.model, subject.spec
     counts = np.bincount(labels(subject.dataset.train), minlength=spec.classes)
     log_prior = np.log((counts + 0.5) / (counts + 0.5).sum())

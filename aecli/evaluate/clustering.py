@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from aecli.data import factors as known
+from aecli.evaluate import features
 from aecli.evaluate.features import codes
 from aecli.evaluate.metric import Findings, Metric
 from aecli.evaluate.subject import Subject
@@ -18,17 +19,12 @@ from aecli.evaluate.subject import Subject
 RESTARTS = 10
 BINS = 20
 TREES = 100
-LARGEST_CODE = 4096
 
 
 def cannot(subject: Subject) -> str | None:
-    if subject.spec.classes < 2:
-        return "the data has no labels"
-    if subject.code_length > LARGEST_CODE:
-        return f"a code of {subject.code_length:,} numbers is too long"
     if len(subject.rows) < 2 * subject.spec.classes:
         return f"{len(subject.rows)} images are too few"
-    return None
+    return features.cannot(subject)
 
 
 def measure(subject: Subject) -> Findings:
@@ -57,12 +53,12 @@ def measure(subject: Subject) -> Findings:
     return Findings(metrics)
 
 
-def _agreement(features: Any, subject: Subject) -> tuple[float, float]:
+def _agreement(of: Any, subject: Subject) -> tuple[float, float]:
     from sklearn.cluster import KMeans
     from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
 
     kmeans: Any = KMeans  # its types know the default of n_init alone
-    found = kmeans(subject.spec.classes, n_init=RESTARTS, random_state=0).fit_predict(np.asarray(features, np.float32))
+    found = kmeans(subject.spec.classes, n_init=RESTARTS, random_state=0).fit_predict(np.asarray(of, np.float32))
     return float(normalized_mutual_info_score(subject.labels, found)), float(adjusted_rand_score(subject.labels, found))
 
 

@@ -30,13 +30,13 @@ def measure(subject: Subject) -> Findings:
     for corruptions in [own] if own else default_set(subject.spec):
         name = label(corruptions)
         found = _errors(subject, corruptions)
-        for key, metric in _metrics(found, subject.spec.size).items():
+        for key, metric in _metrics(found).items():
             metrics[f"{key} ({name})"] = metric._replace(protocol={"corruption": [c.model_dump() for c in corruptions]})
         values |= {f"mse ({name})": found["model"]["mse"], f"ssim ({name})": found["model"]["ssim"]}
     return Findings(metrics, values)
 
 
-def _metrics(found: dict[str, dict[str, Any]], size: int) -> dict[str, Metric]:
+def _metrics(found: dict[str, dict[str, Any]]) -> dict[str, Metric]:
     others = {name: part for name, part in found.items() if name != "model"}
     mine = found["model"]
 

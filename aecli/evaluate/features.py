@@ -10,6 +10,17 @@ from aecli import calls
 from aecli.data.rows import Rows
 from aecli.evaluate.subject import Subject
 
+LARGEST_CODE = 4096
+
+
+def cannot(subject: Subject) -> str | None:
+    """Why codes cannot be held against labels."""
+    if subject.spec.classes < 2:
+        return "the data has no labels"
+    if subject.code_length > LARGEST_CODE:
+        return f"a code of {subject.code_length:,} numbers is too long"
+    return None
+
 
 def codes(subject: Subject, split: str | None = None) -> Any:
     """Of a split, by default the one that is measured, [n, latent] float32."""

@@ -41,7 +41,8 @@ def measure(subject: Subject) -> Findings:
     judge = judge_of(subject)
     real = judge.features(_images(subject.pixels(subject.split), subject))
     n = min(subject.draws, len(real))
-    drawn = judge.features(_drawn(subject, n))
+    images = _drawn(subject, n)
+    drawn = judge.features(images)
     train = judge.features(_images(subject.pixels("train"), subject))
     few = np.random.Generator(np.random.Philox(subject.seed)).permutation(len(train))[:n]
     mine, theirs = _compare(real, drawn), _compare(real, train[few])
@@ -60,21 +61,24 @@ def measure(subject: Subject) -> Findings:
     if subject.inception is not None and n <= inception.FEATURES:
         notes += (f"no Inception distance: {n:,} draws are too few for covariances of {inception.FEATURES:,} features",)
     elif subject.inception is not None:
-        metrics |= _by_inception(subject, subject.inception, n)
+        metrics |= _by_inception(subject, subject.inception, images)
     return Findings(metrics, {"nearest_train_image": index, "nearest_train_distance": near}, notes)
 
 
-def _by_inception(subject: Subject, judge: Inception, n: int) -> dict[str, Metric]:
-    """`inception_frechet_distance` and `inception_kid`: the figures that papers report, where n is theirs too."""
-    real = judge.features(_images(subject.pixels(subject.split), subject))
-    drawn = judge.features(_drawn(subject, n))
-    protocol = {"draws": n, "features": judge.hash[:16]}
+def _by_inception(subject: Subject, judge: Inception, images: Any) -> dict[str, Metric]:
+    """`inception_frechet_distance` and `inception_kid` of drawn images [n, H, W, C]: what papers report, where n is as theirs."""
+    real, drawn = judge.features(_images(subject.pixels(subject.split), subject)), judge.features(images)
+    protocol = {"draws": len(drawn), "features": judge.hash[:16]}
+    distance = Metric(distances.frechet(real, drawn), None, len(drawn), "feature^2", "lower", {}, protocol)
+    kid = _kid(real, drawn)._replace(better="lower", protocol=protocol)
+    return {"inception_frechet_distance": distance, "inception_kid": kid}
+
+
+def _kid(real: Any, drawn: Any) -> Metric:
+    """Over the blocks, with the error that their spread tells where there are several."""
     blocks = distances.kid(real, drawn)
     error = float(np.std(blocks, ddof=1) / np.sqrt(len(blocks))) if len(blocks) > 1 else None
-    return {
-        "inception_frechet_distance": Metric(distances.frechet(real, drawn), None, n, "feature^2", "lower", {}, protocol),
-        "inception_kid": Metric(float(np.mean(blocks)), error, n, "MMD^2", "lower", {}, protocol),
-    }
+    return Metric(float(np.mean(blocks)), error, len(drawn), "MMD^2")
 
 
 def judge_of(subject: Subject) -> Classifier:
@@ -118,17 +122,15 @@ def _sample(model: Any, state: Any, key: jax.Array, label: jax.Array, binary: bo
 
 def _compare(real: Any, drawn: Any) -> dict[str, Metric]:
     n = len(drawn)
-    blocks = distances.kid(real, drawn)
     precise, recalled = distances.precision_recall(real, drawn)
     density, covered = distances.density_coverage(real, drawn)
     rng = np.random.Generator(np.random.Philox(0))
     again = [
         distances.frechet(real[rng.integers(0, len(real), len(real))], drawn[rng.integers(0, n, n)]) for _ in range(RESAMPLES)
     ]
-    error = float(np.std(blocks, ddof=1) / np.sqrt(len(blocks))) if len(blocks) > 1 else None
     return {
         "frechet_distance": Metric(distances.frechet(real, drawn), float(np.std(again, ddof=1)), n, "feature^2"),
-        "kid": Metric(float(np.mean(blocks)), error, n, "MMD^2"),
+        "kid": _kid(real, drawn),
         "precision": average("precision", precise, unit="share"),
         "recall": average("recall", recalled, unit="share"),
         "density": average("density", density),

@@ -10,6 +10,9 @@ import numpy as np
 
 _UNITS = (("_nats", "nats"), ("_db", "dB"), ("bits_per_dim", "bits"), ("_deg", "degrees"))
 
+VERSION = 1
+"""Of what the metrics mean: numbers of another are not to be compared with these."""
+
 Better = Literal["lower", "higher"]
 
 

@@ -30,7 +30,7 @@ def measure(subject: Subject) -> Findings:
     parts: list[tuple[dict[str, jax.Array], int]] = []
     total: Any = 0.0
     for batch, key, real in subject.batches():
-        values, pixels = _values(subject.model, subject.state, batch, key)
+        values, pixels = _values(subject.model, subject.state, batch, key, subject.baselines)
         parts.append((values, real))
         total += np.asarray(pixels, np.float64)
     found = collect(parts)
@@ -39,13 +39,15 @@ def measure(subject: Subject) -> Findings:
     variance = max(found.pop("square").astype(np.float64).sum() - (total**2).sum() / error.n, 1e-12)
     dimensions = subject.spec.size
     notes: tuple[str, ...] = ()
+    size: int | None = None
     metrics: dict[str, Metric] = {}
     if "corrupted_mse" in found:
         metrics = {
             f"{name}_psnr_db": psnr_db(average("mse", found[f"{name}_mse"])) for name in ("corrupted", "clipped")
         }  # of the input: no direction is better
     elif subject.baselines:
-        baselines, notes = _baselines(subject)
+        size = code_size(subject)
+        baselines, notes = _baselines(subject, size)
         error = error._replace(baselines=baselines)
     shares = {name: 1 - value * error.n * dimensions / variance for name, value in error.baselines.items()}
     share = 1 - error.value * error.n * dimensions / variance
@@ -59,13 +61,13 @@ def measure(subject: Subject) -> Findings:
         metrics["mae"] = average("mae", found["mae"], "lower")
         metrics["psnr_per_image_db"] = average("psnr_per_image_db", found["psnr_per_image_db"], "higher")
         metrics["ssim"] = average("ssim", found["ssim"], "higher")
-        metrics |= _linear(subject, error)
+        metrics |= _linear(subject, error, size)
     return Findings(metrics, found, notes)
 
 
-def _baselines(subject: Subject) -> tuple[dict[str, float], tuple[str, ...]]:
-    """The mse of the mean train image and of PCA."""
-    pca, size = subject.pca, code_size(subject)
+def _baselines(subject: Subject, size: int | None) -> tuple[dict[str, float], tuple[str, ...]]:
+    """The mse of the mean train image and of PCA of such a size."""
+    pca = subject.pca
     if pca is None:
         return {}, (f"no PCA baseline: {subject.spec.size} values an image are too many for a covariance",)
     sums = np.zeros(2)
@@ -93,10 +95,10 @@ def active_units(subject: Subject) -> Any:
     )
 
 
-def _linear(subject: Subject, error: Metric) -> dict[str, Metric]:
+def _linear(subject: Subject, error: Metric, size: int | None) -> dict[str, Metric]:
+    """What an affine decoder lacks of PCA; nothing for another one."""
     from scipy.linalg import subspace_angles
 
-    size = code_size(subject)
     if size is None or size != subject.code_length or subject.pca is None or not isinstance(subject.model, Decodes):
         return {}
     basis = _affine_basis(subject.model, subject.state, size)
@@ -124,19 +126,20 @@ def _affine_basis(model: Any, state: Any, size: int) -> Any:
     return np.asarray(decode(jnp.eye(size)), np.float64) - zero
 
 
-@partial(jax.jit, static_argnames=("model",))
-def _values(model: Any, state: Any, batch: Batch, key: jax.Array) -> tuple[dict[str, jax.Array], jax.Array]:
-    """Per-image values, and the sum of the images [H, W, C]."""
+@partial(jax.jit, static_argnames=("model", "all_of_them"))
+def _values(model: Any, state: Any, batch: Batch, key: jax.Array, all_of_them: bool) -> tuple[dict[str, jax.Array], jax.Array]:
+    """Per-image values, [B] each, and the sum of the images [H, W, C]."""
     shown = model.corrupt(batch.image, key)
     made = model.reconstruct(state, batch._replace(image=shown))
     error = mse(made, batch.image)
     values = {
         "mse": error,
-        "mae": jnp.abs(made - batch.image).mean(axis=(1, 2, 3)),
-        "psnr_per_image_db": -10 * jnp.log10(jnp.maximum(error, 1e-10)),
-        "ssim": ssim(jnp.clip(made, 0.0, 1.0), batch.image),
         "square": (batch.image**2).sum(axis=(1, 2, 3)),
     }
+    if all_of_them:
+        values["mae"] = jnp.abs(made - batch.image).mean(axis=(1, 2, 3))
+        values["psnr_per_image_db"] = -10 * jnp.log10(jnp.maximum(error, 1e-10))
+        values["ssim"] = ssim(jnp.clip(made, 0.0, 1.0), batch.image)
     if shown is not batch.image:
         values["corrupted_mse"] = mse(shown, batch.image)
         values["clipped_mse"] = mse(jnp.clip(shown, 0.0, 1.0), batch.image)

@@ -13,15 +13,13 @@ from aecli.data.dataset import Dataset
 from aecli.errors import DataError, UsageError
 from aecli.evaluate.batches import BATCH
 from aecli.evaluate.journal import Journal
+from aecli.evaluate.metric import VERSION
 from aecli.evaluate.run import chosen, evaluate
 from aecli.evaluate.subject import Subject
 from aecli.files import exclusive, read_json, write_arrays, write_json
 from aecli.inception import Inception
 from aecli.restored import Trained
 from aecli.runs import Run
-
-VERSION = 1
-"""Of what the metrics mean: numbers of another are not to be compared with these."""
 
 
 class Request(NamedTuple):
@@ -37,11 +35,10 @@ class Request(NamedTuple):
 
 
 class Watch(NamedTuple):
-    """What is told of a measurement that goes on: `begin(evaluator)`, then `tell(done, total)`; `poll()` may raise."""
+    """What is told of a measurement that goes on: `begin(evaluator)`, then `tell(done, total)`."""
 
     begin: Callable[[str], None] = lambda name: None
     tell: Callable[[int, int], None] = lambda done, total: None
-    poll: Callable[[], None] = lambda: None
 
 
 class Measured(NamedTuple):
@@ -87,7 +84,6 @@ def evaluate_run(run: Run, trained: Trained, dataset: Dataset, request: Request,
             draws=request.draws,
             inception=request.inception,
             journal=journal,
-            poll=watch.poll,
             tell=watch.tell,
         )
         names, notes = chosen(subject, request.only, request.skip)

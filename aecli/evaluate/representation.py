@@ -10,21 +10,12 @@ from typing import Any
 import numpy as np
 
 from aecli.evaluate import probes
-from aecli.evaluate.features import codes, labels
+from aecli.evaluate.features import LARGEST_CODE, codes, labels
 from aecli.evaluate.metric import Findings, average
 from aecli.evaluate.probes import Labelled
 from aecli.evaluate.subject import Subject
 
 READERS = ("linear_probe", "knn", "ridge")
-LARGEST_CODE = 4096
-
-
-def cannot(subject: Subject) -> str | None:
-    if subject.spec.classes < 2:
-        return "the data has no labels"
-    if subject.code_length > LARGEST_CODE:
-        return f"a code of {subject.code_length:,} numbers is too long for probes"
-    return None
 
 
 def measure(subject: Subject) -> Findings:

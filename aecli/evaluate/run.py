@@ -15,6 +15,7 @@ from aecli.evaluate import (
     clustering,
     codebook,
     denoising,
+    features,
     generation,
     likelihood,
     objective,
@@ -52,7 +53,7 @@ EVALUATORS: Mapping[str, Evaluator] = {
     "sparsity": Evaluator("active and dead units", sparsity.measure, ("activates",), quick=True),
     "codebook": Evaluator("usage of a finite set of codes", codebook.measure, ("quantizes",), quick=True),
     "representation": Evaluator(
-        "probes and nearest neighbours on the codes", representation.measure, ("encodes",), representation.cannot
+        "probes and nearest neighbours on the codes", representation.measure, ("encodes",), features.cannot
     ),
     "clustering": Evaluator("k-means on the codes; MIG and DCI", clustering.measure, ("encodes",), clustering.cannot),
     "denoising": Evaluator("restoration of corruptions, beside filters", denoising.measure, ("reconstructs",)),

@@ -18,6 +18,7 @@ from aecli.data.rows import Rows
 from aecli.evaluate import shared
 from aecli.evaluate.batches import batches
 from aecli.evaluate.journal import Journal
+from aecli.evaluate.metric import VERSION
 from aecli.inception import Inception
 from aecli.keys import Stream, stream
 from aecli.mesh import Placement
@@ -93,7 +94,13 @@ class Subject:
     def shared(self, name: str, make: Callable[[], Mapping[str, Any]]) -> dict[str, Any]:
         """Arrays that do not depend on the model, made once for all runs on such data."""
         sizes = {name: len(self.dataset.split(name)) for name in ("train", "validation", "test")}
-        protocol = {"fingerprint": self.dataset.fingerprint, "binarize": self.binarize, "split": self.split, **sizes}
+        protocol = {
+            "version": VERSION,
+            "fingerprint": self.dataset.fingerprint,
+            "binarize": self.binarize,
+            "split": self.split,
+            **sizes,
+        }
         if self.binarize != "none":
             protocol["seed"] = self.seed
         return shared.kept(cache_root() / "shared", name, protocol, make)
