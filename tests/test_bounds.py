@@ -111,3 +111,13 @@ def test_a_mixture_of_one_is_that_gaussian_and_of_equals_too() -> None:
     assert jnp.allclose(one.repeat(5).mixture_log_prob(z), alone, atol=1e-4)
     standard = Gaussian(jnp.zeros((1, 2)), jnp.zeros((1, 2)))
     assert jnp.allclose(standard.mixture_log_prob(z), standard_normal_log_prob(z), atol=1e-5)
+
+
+def test_the_variances_of_a_hierarchical_vae_are_bounded_whatever_its_weights_say() -> None:
+    model: Any = experiment("variant: hvae, hidden: 12, latent: 4").model
+    state = jax.jit(model.init, static_argnums=(1, 2))(jax.random.key(0), dataset().spec, Recipe(Optimizer(), 10))
+    wild = jax.tree.map(lambda x: 1e3 * x if jnp.issubdtype(x.dtype, jnp.floating) else x, state)
+    image = jnp.asarray(dataset().train.images[:8] / np.float32(255))
+    z2 = wild.net.posterior_z2(image)
+    for gaussian in (z2, wild.net.posterior_z1(image, z2.mean), wild.net.prior_z1(z2.mean)):
+        assert float(gaussian.log_sigma.min()) == -3 and float(gaussian.log_sigma.max()) == 1
