@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from aecli.frozen import Frozen
+from aecli.softplus import softplus
 
 LOG_SCALES = (-7.0, 7.0)
 """A narrower logistic lies inside one of 256 levels anyhow, a wider one is flat."""
@@ -62,7 +63,7 @@ class Categorical(Frozen):
         params = params.astype(jnp.float32)
         if self.levels == 2:
             logit = params[..., 0]
-            return value * logit - jax.nn.softplus(logit)
+            return value * logit - softplus(logit)
         # A comparison, since the gradient of a gather is a scatter, which is slow on a CPU.
         chosen = value[..., None] == jax.lax.broadcasted_iota(jnp.int32, params.shape, params.ndim - 1)
         return jnp.where(chosen, params, 0.0).sum(-1) - jax.nn.logsumexp(params, axis=-1)

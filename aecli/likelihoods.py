@@ -14,13 +14,14 @@ import jax.numpy as jnp
 
 from aecli.core import Objection, Spec
 from aecli.discrete import Discrete, quantize
+from aecli.softplus import softplus
 
 
 def bernoulli_nll(logits: jax.Array, image: jax.Array) -> jax.Array:
     """-log Bernoulli(image; sigmoid(logits)), [B, H, W, C] twice -> [B] nats. Of gray images this is a cross-entropy (BCE)
     and no likelihood; its least value is then the sum of the entropies H(Bernoulli(image)), not 0."""
     logits = logits.astype(jnp.float32)
-    return (jax.nn.softplus(logits) - image * logits).sum(axis=(1, 2, 3))
+    return (softplus(logits) - image * logits).sum(axis=(1, 2, 3))
 
 
 def gaussian_nll(mean: jax.Array, image: jax.Array, log_sigma: jax.Array) -> jax.Array:

@@ -29,7 +29,7 @@ from aecli.runs import Run
 from aecli.signals import Signals, Terminated
 from aecli.steps import Totals, advance, all_finite
 
-CALL_SECONDS = (0.1, 0.4)
+CALL_SECONDS = (0.25, 1.0)
 """A call of the device is made longer or shorter until it takes about this long: rarely waiting for the host, and soon done
 when a signal comes."""
 

@@ -11,6 +11,7 @@ import pytest
 
 from aecli.likelihoods import bernoulli_nll, gaussian_nll, mse, squared_error
 from aecli.posteriors import Gaussian
+from aecli.softplus import softplus
 
 
 def test_bernoulli_probabilities_of_all_binary_images_sum_to_one() -> None:
@@ -79,3 +80,11 @@ def test_an_output_is_split_into_means_and_log_deviations() -> None:
     q = Gaussian.from_output(jnp.arange(8.0).reshape(2, 4))
     assert jnp.array_equal(q.mean, jnp.array([[0.0, 1.0], [4.0, 5.0]]))
     assert jnp.array_equal(q.log_sigma, jnp.array([[2.0, 3.0], [6.0, 7.0]]))
+
+
+def test_softplus_equals_jaxs_in_value_gradient_and_curvature() -> None:
+    x = jnp.concatenate([jnp.linspace(-20, 20, 401), jnp.array([-1e4, -200.0, 0.0, 200.0, 1e4])])
+    assert jnp.allclose(softplus(x), jax.nn.softplus(x), rtol=1e-6, atol=0)
+    slope = jax.grad(softplus)
+    assert jnp.allclose(jax.vmap(slope)(x), jax.nn.sigmoid(x), rtol=1e-6, atol=0)
+    assert jnp.allclose(jax.vmap(jax.grad(slope))(x), jax.nn.sigmoid(x) * jax.nn.sigmoid(-x), atol=1e-7)

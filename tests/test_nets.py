@@ -11,6 +11,7 @@ from flax import nnx
 
 from aecli.nets.conv import convolve, convolve_transposed
 from aecli.nets.pairs import PAIRS, Net, resolve_hidden
+from aecli.nets.windows import convolve_windows
 
 CASES = [(7, 3, 2, 1, 3, 5), (8, 4, 2, 1, 2, 4), (6, 3, 1, 1, 2, 3), (5, 5, 3, 2, 2, 3), (4, 2, 2, 0, 1, 2), (2, 4, 2, 1, 3, 2)]
 
@@ -90,3 +91,28 @@ def test_hidden_must_fit_the_net() -> None:
         resolve_hidden("linear", (3,))
     with pytest.raises(ValueError, match="at least one hidden layer"):
         resolve_hidden("mlp", ())
+
+
+@pytest.mark.parametrize(("height", "width", "stride", "padding"), [(1, 3, 2, 1), (2, 2, 2, 1), (5, 4, 2, 0), (3, 6, 3, 2)])
+def test_windows_equal_the_convolution_of_xla_and_their_gradient_can_be_derived(
+    height: int, width: int, stride: int, padding: int
+) -> None:
+    """At every border: one input alone, two, and cuts of every depth."""
+    key = jax.random.key(0)
+    x = jax.random.normal(key, (2, height, width, 3))
+    kernel = jax.random.normal(jax.random.fold_in(key, 1), (2 * stride, 2 * stride, 3, 4))
+
+    def values(function):
+        def scalar(x, kernel):
+            return jnp.sum(jnp.sin(function(x, kernel)))
+
+        def slope(x, kernel):
+            return sum(jnp.sum(jnp.sin(g)) for g in jax.grad(scalar, (0, 1))(x, kernel))
+
+        return function(x, kernel), *jax.grad(scalar, (0, 1))(x, kernel), *jax.grad(slope, (0, 1))(x, kernel)
+
+    ours = jax.jit(lambda: values(lambda x, kernel: convolve_windows(x, kernel, stride, padding)))()
+    xlas = jax.jit(lambda: values(lambda x, kernel: convolve_transposed(x, kernel, stride, padding, as_matmul=False)))()
+    for ours_, xlas_ in zip(ours, xlas, strict=True):
+        assert ours_.shape == xlas_.shape
+        assert jnp.allclose(ours_, xlas_, rtol=1e-4, atol=1e-4)

@@ -15,6 +15,8 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from aecli.nets.windows import convolve_windows
+
 
 def convolve(x: jax.Array, kernel: jax.Array, stride: int, padding: int, *, as_matmul: bool | None = None) -> jax.Array:
     """Cross-correlation. x [B, H, W, C], kernel [k, m, C, O] -> [B, (H + 2 padding - k) // stride + 1, ..., O].
@@ -47,6 +49,9 @@ def convolve_transposed(
         return jax.lax.conv_general_dilated(
             x, kernel[::-1, ::-1], (1, 1), pad, lhs_dilation=(stride, stride), dimension_numbers=("NHWC", "HWIO", "NHWC")
         )
+    # Of each block of outputs the windows touch 4 (C + O) numbers, the patches C + k^2 O.
+    if k == 2 * stride and padding < stride and 4 * (channels + out) < channels + k * k * out:
+        return convolve_windows(x, kernel, stride, padding)
     batch, height, width, _ = x.shape
     weights = kernel.transpose(2, 0, 1, 3).reshape(channels, k * k * out)
     patches = (x.reshape(-1, channels) @ weights).reshape(batch, height, width, k, k * out)
