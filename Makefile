@@ -1,11 +1,11 @@
-# make demo: a trained autoencoder, pictures and numbers.   make test: the whole suite.
+# make demo: a trained autoencoder, pictures and numbers.   make test: the whole suite.   make bench: aecli beside its peers.
 # Another interpreter or place: make test PYTHON=python3.13 VENV=.venv-3.13
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 LOCK := requirements.lock
 
-.PHONY: setup demo test lint lock clean
+.PHONY: setup demo test lint bench lock clean
 
 setup: $(VENV)/.installed
 
@@ -35,6 +35,16 @@ lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright --pythonpath $(BIN)/python
+
+# Some twenty minutes, on a machine that does nothing else. The peers live in an environment of their own.
+bench: setup .venv-peers/.installed
+	$(BIN)/python benchmarks/compare.py --peers .venv-peers/bin/python --write benchmarks/RESULTS.md $(ARGS)
+	$(BIN)/python benchmarks/growth.py --write benchmarks/RESULTS.md
+
+.venv-peers/.installed: benchmarks/requirements.txt
+	$(PYTHON) -m venv .venv-peers
+	.venv-peers/bin/python -m pip install --quiet --disable-pip-version-check -r benchmarks/requirements.txt
+	touch $@
 
 # Serves every supported Python at once; without index addresses, so that it works behind a mirror.
 lock:

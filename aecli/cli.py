@@ -78,6 +78,14 @@ Skip = Annotated[list[str], typer.Option(metavar="NAME,...", help="All but these
 RUNS = Path("runs")
 
 
+def _keep_programs(context: typer.Context) -> None:
+    """Until the verb ends, what it compiles is kept for the next process."""
+    from aecli.compile_cache import kept_programs
+    from aecli.data.dataset import cache_root
+
+    context.with_resource(kept_programs(cache_root()))
+
+
 def _version(value: bool) -> None:
     if value:
         print(f"aecli {__version__}")
@@ -94,6 +102,7 @@ def _main(
 
 @app.command()
 def train(
+    context: typer.Context,
     config: Annotated[Path | None, typer.Argument(metavar="CONFIG", help="A YAML file.")] = None,
     sets: Sets = [],  # noqa: B006 (typer reads the default, nothing changes it)
     name: Annotated[str | None, typer.Option(help="The start of the run's id; by default the config's file name.")] = None,
@@ -109,6 +118,7 @@ def train(
     from aecli.config import SettingError, load
     from aecli.data.dataset import check_name
 
+    _keep_programs(context)
     if config is not None:
         loaded = load(config, sets, check_name)
         try:
@@ -124,6 +134,7 @@ def train(
 
 @app.command()
 def sample(
+    context: typer.Context,
     run_name: RunName,
     mode: Annotated[
         str,
@@ -165,6 +176,7 @@ def sample(
         raise UsageError("--path is for --mode interpolate")
     if temperature != 1 and mode not in ("prior", "class", "neighbours", "complete"):
         raise UsageError(f"--temperature is for modes that draw, which {mode} does not")
+    _keep_programs(context)
     run = runs.find(runs_dir, run_name)
     model = stored_experiment(run).model
     if sampler is not None:
@@ -190,6 +202,7 @@ def sample(
 
 @app.command()
 def eval(
+    context: typer.Context,
     run_name: RunName,
     split: Annotated[str, typer.Option(metavar="test|validation", help="Which held-out images.")] = "test",
     only: Only = [],  # noqa: B006 (typer reads the default, nothing changes it)
@@ -220,6 +233,7 @@ def eval(
 
     if split not in ("test", "validation"):
         raise UsageError(f"--split {split}: there are test and validation")
+    _keep_programs(context)
     run = runs.find(runs_dir, run_name)
     trained = load(run, _which(checkpoint), warn)
     judge = None
@@ -284,6 +298,7 @@ def show(run_name: RunName, as_json: Json = False, runs_dir: RunsDir = RUNS) -> 
 
 @app.command()
 def check(
+    context: typer.Context,
     configs: Annotated[list[Path], typer.Argument(metavar="CONFIG", help="YAML files.")],
     sets: Sets = [],  # noqa: B006 (typer reads the default, nothing changes it)
     smoke: Annotated[
@@ -295,6 +310,8 @@ def check(
     from aecli.config import SettingError, load
     from aecli.data.dataset import check_name
 
+    if smoke:
+        _keep_programs(context)
     code = 0
     for path in configs:
         try:

@@ -93,7 +93,7 @@ def test_eval_prints_what_it_writes_and_twice_the_same(place: Path) -> None:
     assert result["loss"]["n"] == 297 and result["loss"]["unit"] == "nats" and result["loss"]["standard_error"] > 0
     assert result["loss"]["value"] == pytest.approx(result["distortion_nats"]["value"] + result["rate_nats"]["value"], rel=1e-5)
     assert result["loss"]["protocol"]["split"] == "test"
-    table = aecli("eval", "last", "--split", "validation", cwd=place)
+    table = aecli("eval", "last", "--split", "validation", "--only", "objective", cwd=place)
     assert "rate_nats" in table.stdout and "150 validation images" in table.stdout
 
 
@@ -235,7 +235,7 @@ def test_variants_and_data_list(place: Path) -> None:
 
 def test_a_moved_run_is_a_run(place: Path) -> None:
     shutil.copytree(place / "runs" / the_id(place), place / "moved" / the_id(place))
-    done = aecli("eval", "last", "--json", "--runs-dir", "moved", cwd=place)
+    done = aecli("eval", "last", "--only", "objective", "--json", "--runs-dir", "moved", cwd=place)
     assert done.returncode == 0 and "loss" in json.loads(done.stdout)
 
 
@@ -268,7 +268,7 @@ def test_a_run_goes_on_in_the_tier_that_it_began_in(place: Path) -> None:
     resolved.write_text(resolved.read_text().replace("tier: stream", "tier: auto"))
     done = aecli("train", "--resume", run, "--set", "train.steps=6", "--runs-dir", "streamed", cwd=place)
     assert done.returncode == 0, done.stderr
-    assert aecli("eval", run, "--runs-dir", "streamed", cwd=place).returncode == 0
+    assert aecli("eval", run, "--only", "objective", "--runs-dir", "streamed", cwd=place).returncode == 0
 
 
 def test_a_complete_run_can_be_made_longer_and_nothing_else(place: Path) -> None:
@@ -312,7 +312,7 @@ def test_a_signal_saves_and_ends_and_the_run_goes_on(tmp_path: Path, signum: int
         refused = aecli("train", "--resume", "last", cwd=tmp_path)
         assert refused.returncode == 4 and f"process {process.pid}" in refused.stderr, "the run is held"
         assert json.loads(aecli("runs", "--json", cwd=tmp_path).stdout)[0]["state"] == "running"
-        looked = aecli("eval", "last", cwd=tmp_path)
+        looked = aecli("eval", "last", "--only", "objective", cwd=tmp_path)
         assert looked.returncode == 0, looked.stderr
         process.send_signal(signum)
         out, err = process.communicate(timeout=60)

@@ -1,0 +1,154 @@
+"""Programs that XLA compiled, kept for the next process: the second run of a config starts in a fraction of the time.
+
+JAX writes its entries in place and reads whatever is there, so that a kill or a full disk would leave one that is refused for
+ever. Each process therefore works on a folder of its own, made of links to the entries, and hands over what it added when it is
+done: whole entries, one rename each. The folder is the user's alone, since an entry is code, and for one jaxlib and one kind of
+processor. `JAX_COMPILATION_CACHE_DIR` and `JAX_ENABLE_COMPILATION_CACHE` are left as they are where a user has set them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import os
+import platform
+import shutil
+import tempfile
+import zlib
+from collections.abc import Generator
+from importlib import import_module
+from importlib.metadata import version
+from pathlib import Path
+
+LARGEST = 1 << 30
+"""Bytes that are kept for one jaxlib and processor; beyond, what was not used for the longest time goes."""
+LEAST_SECONDS = 0.2
+"""Programs that compile faster are not worth a file."""
+_PREFIX = "process-"
+
+
+@contextlib.contextmanager
+def kept_programs(root: Path) -> Generator[None]:
+    """Compiles with the programs kept under `root`, and keeps new ones there. Where that cannot be, compiles without."""
+    if os.environ.get("JAX_COMPILATION_CACHE_DIR") or os.environ.get("JAX_ENABLE_COMPILATION_CACHE"):
+        yield
+        return
+    try:
+        store = _store(root)
+        with _locked(store / ".lock"):
+            _clear_up(store)
+            own, lock = _link(store)
+    except OSError:
+        yield
+        return
+    import jax
+    from jax.experimental.compilation_cache.compilation_cache import reset_cache
+
+    settings = {
+        "jax_compilation_cache_dir": str(own),
+        "jax_persistent_cache_min_compile_time_secs": LEAST_SECONDS,
+        # XLA's own caches would lie in the folder of this process, and their path would be a part of every entry's key.
+        "jax_persistent_cache_enable_xla_caches": "none",
+    }
+    previous = {name: getattr(jax.config, name) for name in settings}
+    for name, value in settings.items():
+        jax.config.update(name, value)
+    reset_cache()  # JAX takes the folder that was set when it first compiled
+    try:
+        yield
+    finally:
+        for name, value in previous.items():
+            jax.config.update(name, value)
+        reset_cache()
+        with contextlib.suppress(OSError):
+            _hand_over(own, store)
+            _shrink(store)
+        shutil.rmtree(own, ignore_errors=True)
+        os.close(lock)
+
+
+def _store(root: Path) -> Path:
+    """Made where it is not there. Raises PermissionError for a folder that somebody else could write into."""
+    store = root / "programs" / f"jaxlib-{version('jaxlib')}-{_processor()}"
+    store.mkdir(parents=True, exist_ok=True, mode=0o700)
+    facts = store.stat()
+    if facts.st_uid != os.getuid() or facts.st_mode & 0o022:
+        raise PermissionError(f"{store} is not private")
+    return store
+
+
+def _processor() -> str:
+    """Programs use every instruction that the processor has: a home that several machines share holds some for each kind."""
+    try:
+        text = Path("/proc/cpuinfo").read_text()
+        facts = next(line for line in text.splitlines() if line.startswith(("flags", "Features")))
+    except (OSError, StopIteration):
+        facts = platform.processor()
+    return hashlib.sha256(f"{platform.machine()} {facts}".encode()).hexdigest()[:12]
+
+
+def _link(store: Path) -> tuple[Path, int]:
+    """A folder with a link to every entry, and the lock that says that its process lives."""
+    own = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=store))
+    lock = os.open(own / ".lock", os.O_RDWR | os.O_CREAT, 0o600)
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    for entry in store.glob("*-cache"):
+        with contextlib.suppress(FileNotFoundError):  # somebody else's clearing up
+            os.link(entry, own / entry.name)
+    return own, lock
+
+
+def _hand_over(own: Path, store: Path) -> None:
+    for entry in own.glob("*-cache"):
+        facts = entry.stat()
+        if facts.st_nlink > 1 or not _is_whole(entry.read_bytes()):
+            continue
+        os.replace(entry, store / entry.name)
+
+
+def _is_whole(data: bytes) -> bool:
+    """Whether an entry can be unpacked: JAX packs with zstd where there is a module for it, and with zlib otherwise."""
+    with contextlib.suppress(zlib.error):
+        zlib.decompress(data)
+        return True
+    for module in ("compression.zstd", "zstandard"):
+        with contextlib.suppress(Exception):
+            import_module(module).decompress(data)
+            return True
+    return False
+
+
+@contextlib.contextmanager
+def _locked(path: Path) -> Generator[None]:
+    handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
+
+
+def _clear_up(store: Path) -> None:
+    """Removes the folders of processes that were killed."""
+    for folder in store.glob(f"{_PREFIX}*"):
+        with contextlib.suppress(OSError):
+            handle = os.open(folder / ".lock", os.O_RDWR)
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)  # refused while its process lives
+                shutil.rmtree(folder, ignore_errors=True)
+            finally:
+                os.close(handle)
+
+
+def _shrink(store: Path) -> None:
+    def used(entry: Path) -> float:
+        facts = entry.stat()
+        return max(facts.st_atime, facts.st_mtime)
+
+    entries = sorted(store.glob("*-cache"), key=used, reverse=True)
+    total = 0
+    for entry in entries:
+        total += entry.stat().st_size
+        if total > LARGEST:
+            entry.unlink(missing_ok=True)

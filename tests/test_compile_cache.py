@@ -1,0 +1,137 @@
+"""Compiled programs outlive their process, and what is left of a killed or a full disk is never read."""
+
+from __future__ import annotations
+
+import os
+import stat
+import subprocess
+import sys
+import zlib
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+from aecli import compile_cache
+from aecli.compile_cache import kept_programs
+from tests.process import TINY, aecli
+
+
+@pytest.fixture(autouse=True)
+def _keep_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(compile_cache, "LEAST_SECONDS", 0.0)
+
+
+def compile_one(root: Path) -> int:
+    """Compiles a program with what is kept; returns how many were read instead."""
+    hits: list[str] = []
+
+    def listen(event: str, **_: object) -> None:
+        if event == "/jax/compilation_cache/cache_hits":
+            hits.append(event)
+
+    jax.monitoring.register_event_listener(listen)
+    try:
+        with kept_programs(root):
+            jax.clear_caches()
+            assert jax.jit(lambda x: x * 3 + 1)(jnp.float32(2)) == 7
+    finally:
+        jax.monitoring.unregister_event_listener(listen)
+    return len(hits)
+
+
+def entries(root: Path) -> set[str]:
+    return {path.name for path in root.glob("programs/*/*-cache")}
+
+
+def test_a_program_is_compiled_once_and_read_later(tmp_path: Path) -> None:
+    assert compile_one(tmp_path) == 0
+    kept = entries(tmp_path)
+    assert kept
+    assert compile_one(tmp_path) > 0
+    assert entries(tmp_path) == kept
+    store = next(tmp_path.glob("programs/*"))
+    assert stat.S_IMODE(store.stat().st_mode) == 0o700
+    assert not list(store.glob("process-*"))
+
+
+def test_a_part_of_an_entry_is_not_handed_over(tmp_path: Path) -> None:
+    with kept_programs(tmp_path):
+        own = next(tmp_path.glob("programs/*/process-*"))
+        whole = zlib.compress(os.urandom(5000))
+        (own / "whole-cache").write_bytes(whole)
+        (own / "part-cache").write_bytes(whole[:-7])
+        (own / "empty-cache").write_bytes(b"")
+    assert entries(tmp_path) == {"whole-cache"}
+
+
+def test_the_folder_of_a_killed_process_goes_and_that_of_a_living_one_stays(tmp_path: Path) -> None:
+    code = f"""
+import os, sys
+from pathlib import Path
+from aecli.compile_cache import kept_programs
+with kept_programs(Path({str(tmp_path)!r})):
+    print("in", flush=True)
+    sys.stdin.read()
+    os.kill(os.getpid(), 9)
+"""
+    process = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None and process.stdout.readline() == "in\n"
+    (folder,) = tmp_path.glob("programs/*/process-*")
+    with kept_programs(tmp_path):
+        assert folder.exists()
+    process.communicate("")
+    assert process.returncode == -9 and folder.exists()
+    with kept_programs(tmp_path):
+        assert not folder.exists()
+
+
+def test_a_folder_that_others_can_write_into_is_not_read(tmp_path: Path) -> None:
+    compile_one(tmp_path)
+    next(tmp_path.glob("programs/*")).chmod(0o777)
+    assert compile_one(tmp_path) == 0
+
+
+def test_a_place_that_cannot_be_written_does_without(tmp_path: Path) -> None:
+    (tmp_path / "programs").write_text("in the way")
+    assert compile_one(tmp_path) == 0
+
+
+def test_what_a_user_has_set_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", str(tmp_path / "mine"))
+    with kept_programs(tmp_path / "ours"):
+        pass
+    assert not (tmp_path / "ours").exists()
+
+
+def test_the_longest_unused_goes_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with kept_programs(tmp_path):
+        pass
+    store = next(tmp_path.glob("programs/*"))
+    for age, name in enumerate(["new", "older", "oldest"]):
+        (store / f"{name}-cache").write_bytes(b"x" * 400)
+        os.utime(store / f"{name}-cache", (1e9 - age, 1e9 - age))
+    monkeypatch.setattr(compile_cache, "LARGEST", 1000)
+    with kept_programs(tmp_path):
+        pass
+    assert entries(tmp_path) == {"new-cache", "older-cache"}
+
+
+def test_a_second_run_reads_what_the_first_has_compiled_and_ends_with_the_same_numbers(tmp_path: Path) -> None:
+    """Silently: what XLA or JAX might say of an entry would be on stderr."""
+    (tmp_path / "tiny.yaml").write_text(TINY)
+    data = tmp_path / "data"
+    first, second = (aecli("train", "tiny.yaml", cwd=tmp_path, AECLI_DATA_DIR=str(data)) for _ in range(2))
+    kept = entries(data)
+    assert kept
+    ids = [done.stdout.strip() for done in (first, second)]
+    rows = [(tmp_path / "runs" / id / "metrics.jsonl").read_text() for id in ids]
+    assert [strip_rate(row) for row in rows[0].splitlines()] == [strip_rate(row) for row in rows[1].splitlines()]
+    assert "cache" not in second.stderr and "rror" not in second.stderr, second.stderr
+    third = aecli("train", "tiny.yaml", cwd=tmp_path, AECLI_DATA_DIR=str(data))
+    assert third.returncode == 0 and entries(data) == kept
+
+
+def strip_rate(row: str) -> str:
+    return row.partition('"images_per_s"')[0]
