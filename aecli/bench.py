@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from aecli.config import Experiment
+from aecli.core import Batch
 from aecli.data.dataset import Dataset
 from aecli.data.feed import open_feed
 from aecli.mesh import local_devices, placement
@@ -59,6 +60,11 @@ def bench(experiment: Experiment, dataset: Dataset, seconds: float) -> Speed:
     program = lowered.compile()
     compiled = time.monotonic() - begun
     flop = _flop(program)
+    local = data.batch_size // place.devices
+    part = model.part_size(local, dataset.spec.shape)
+    if part < local:  # XLA counts the body of the loop over parts once, too
+        flop = _flop(jax.jit(model.train_step).lower(state, Batch.abstract(part, dataset.spec), root).compile())
+        flop = None if flop is None else flop * local / part
     times: list[float] = []
     step, count, settled, end = 0, 1, False, 0.0
     while not settled or len(times) < LEAST_CALLS or time.monotonic() < end:

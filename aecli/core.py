@@ -103,6 +103,10 @@ class Model(Frozen):
         """What the model is shown in place of a clean image, [B, H, W, C] -> the same; by default the image."""
         return image
 
+    def part_size(self, n: int, shape: tuple[int, int, int]) -> int:
+        """Into parts of how many images `train_step` cuts a batch of n."""
+        return n
+
     @abstractmethod
     def init(self, key: jax.Array, spec: Spec, recipe: Recipe) -> Any:
         """The state before the first step."""
@@ -131,12 +135,30 @@ class SingleLoss(Model):
     def init(self, key: jax.Array, spec: Spec, recipe: Recipe) -> Learner[Any]:
         return Learner.create(self.build(spec, nnx.Rngs(key)), recipe)
 
+    def part_size(self, n: int, shape: tuple[int, int, int]) -> int:
+        most = self.at_once(shape)
+        if most is None or most >= n or jax.default_backend() != "cpu" or jax.local_device_count() > 1:
+            return n
+        return next(size for size in range(max(1, most), 0, -1) if n % size == 0)
+
+    def at_once(self, shape: tuple[int, int, int]) -> int | None:
+        """How many images of this shape a CPU trains on at once; the gradients of several such parts of a batch are averaged. For
+        networks whose activations for a whole batch fall out of the caches, and losses in which no example depends on another."""
+        return None
+
     def train_step(self, state: Learner[Any], batch: Batch, key: jax.Array) -> tuple[Learner[Any], Values]:
-        def objective(net: Any) -> tuple[jax.Array, Values]:
-            values = self.loss(net, batch, key, state.step)
+        def objective(net: Any, part: tuple[Batch, jax.Array]) -> tuple[jax.Array, Values]:
+            values = self.loss(net, *part, state.step)
             return values["loss"].mean(), values
 
-        return state.descend(objective)
+        n = len(batch.image)
+        _, height, width, channels = batch.image.shape
+        size = self.part_size(n, (height, width, channels))
+        if size == n:
+            return state.descend(lambda net: objective(net, (batch, key)))
+        parts = jax.tree.map(lambda leaf: leaf.reshape(n // size, size, *leaf.shape[1:]), batch)
+        state, values = state.descend_in_parts(objective, (parts, jax.random.split(key, n // size)))
+        return state, {name: value.reshape(n) for name, value in values.items()}
 
     def evaluate(self, state: Learner[Any], batch: Batch, key: jax.Array) -> Values:
         return self.loss(state.net, batch, key, None)

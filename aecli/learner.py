@@ -15,6 +15,7 @@ from aecli.optimizers import Optimizer
 
 M = TypeVar("M")
 V = TypeVar("V")
+P = TypeVar("P")
 Precision = Literal["float32", "bfloat16"]
 
 
@@ -78,12 +79,30 @@ class Learner(Generic[M]):
 
     def descend(self, objective: Callable[[M], tuple[jax.Array, V]]) -> tuple[Learner[M], V]:
         """One step down `objective(net) -> (scalar, anything)`; returns the new learner and the second."""
+        gradient, values = self._slope(objective)
+        return self._apply(gradient), values
 
+    def descend_in_parts(self, objective: Callable[[M, P], tuple[jax.Array, V]], parts: P) -> tuple[Learner[M], V]:
+        """One step down the mean of `objective(net, part)` over the leading axis of the leaves of `parts`, one part after the
+        other; returns the new learner and the values of all parts, stacked."""
+
+        def add(total: Any, part: P) -> tuple[Any, V]:
+            gradient, values = self._slope(lambda net: objective(net, part))
+            return jax.tree.map(jnp.add, total, gradient), values
+
+        total, values = jax.lax.scan(add, jax.tree.map(jnp.zeros_like, self.params), parts)
+        count = len(jax.tree.leaves(parts)[0])
+        return self._apply(jax.tree.map(lambda gradient: gradient / count, total)), values
+
+    def _slope(self, objective: Callable[[M], tuple[jax.Array, V]]) -> tuple[Any, V]:
         def of_params(params: Any) -> tuple[jax.Array, V]:
             return objective(self._merge(params))
 
-        optimizer, steps, _ = self.recipe
         (_, values), gradient = jax.value_and_grad(of_params, has_aux=True)(self.params)
+        return gradient, values
+
+    def _apply(self, gradient: Any) -> Learner[M]:
+        optimizer, steps, _ = self.recipe
         updates, opt_state = optimizer.build(steps).update(gradient, self.opt_state, self.params)
         params = optax.apply_updates(self.params, updates)
         ema = self.ema
@@ -91,4 +110,4 @@ class Learner(Generic[M]):
             # The usual debiasing start: an average over few steps forgets the random initialization quickly.
             decay = jnp.minimum(optimizer.ema, (1.0 + self.step) / (10.0 + self.step))
             ema = jax.tree.map(lambda average, p: decay * average + (1 - decay) * p, ema, params)
-        return dataclasses.replace(self, params=params, opt_state=opt_state, ema=ema, step=self.step + 1), values
+        return dataclasses.replace(self, params=params, opt_state=opt_state, ema=ema, step=self.step + 1)

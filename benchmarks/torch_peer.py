@@ -163,7 +163,7 @@ def repeated(work: Callable[[], object], amount: float, seconds: float, device: 
     work()
     rates: list[float] = []
     end = time.monotonic() + seconds
-    while time.monotonic() < end or len(rates) < 3:
+    while time.monotonic() < end or not rates:
         begun = time.perf_counter()
         work()
         synchronize(device)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 from collections.abc import Callable
 from math import log
@@ -15,6 +16,7 @@ from fit import experiment
 
 from aecli.core import Batch, Spec
 from aecli.learner import Recipe
+from aecli.models import autoregressive
 from aecli.models.autoregressive import Autoregressive
 from aecli.optimizers import Optimizer
 
@@ -169,3 +171,25 @@ def test_a_fresh_model_costs_log_levels_per_value(net: str, levels: int) -> None
     values = jax.jit(model.evaluate)(state, batch_of(jax.random.uniform(jax.random.key(1), (4, *spec.shape))), jax.random.key(0))
     assert jnp.allclose(values["bits_per_dim"], log(levels) / log(2))
     assert jnp.allclose(values["loss"], spec.size * log(levels))
+
+
+def test_a_step_in_parts_is_the_step_on_the_whole_batch(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On one CPU a network of many sites trains on parts of a batch: the same gradient, and every example's value."""
+    monkeypatch.setattr(jax, "local_device_count", lambda: 1)
+    spec = Spec(4, 4, 1, 3)
+    model, noise = build("net: pixelcnn, width: 8, layers: 1, levels: 4, conditional: true", spec)
+    state = model.init(jax.random.key(0), spec, Recipe(Optimizer(name="sgd", learning_rate=0.1), 10))
+    state = dataclasses.replace(state, params=noise.params)
+    image = jax.random.uniform(jax.random.key(1), (12, 4, 4, 1))
+    batch = Batch(image, jnp.arange(12, dtype=jnp.int32) % 3, jnp.ones(12, bool))
+    assert model.part_size(12, spec.shape) == 12
+    whole, values = jax.jit(model.train_step)(state, batch, jax.random.key(2))
+    monkeypatch.setattr(autoregressive, "AT_ONCE", 5 * 16 * 8)  # five images, of which four divide the batch
+    assert model.part_size(12, spec.shape) == 4
+    parts, same = jax.jit(model.train_step)(state, batch, jax.random.key(2))
+    for name, value in values.items():
+        assert jnp.allclose(same[name], value, rtol=1e-5)
+    moved = jax.tree.map(lambda new, old: float(jnp.abs(new - old).max()), whole.params, state.params)
+    assert max(jax.tree.leaves(moved)) > 1e-4
+    for ours, theirs in zip(jax.tree.leaves(parts.params), jax.tree.leaves(whole.params), strict=True):
+        assert jnp.allclose(ours, theirs, rtol=1e-5, atol=1e-7)

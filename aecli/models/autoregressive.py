@@ -28,6 +28,8 @@ from aecli.nets.transformer import Transformer
 
 MOST_SITES = 4096
 """Of a net that relates every site to every other."""
+AT_ONCE = 2**17
+"""Numbers in a layer, of all sites of all images that a CPU trains on at once: with their neighbours they fit the caches."""
 
 
 class Autoregressive(SingleLoss):
@@ -73,6 +75,12 @@ class Autoregressive(SingleLoss):
             yield Objection("patch", message, "set a larger patch, or net: pixelcnn")
         if self.conditional:
             yield from no_labels(spec)
+
+    def at_once(self, shape: tuple[int, int, int]) -> int | None:
+        if self.net == "made":
+            return None
+        sites = shape[0] * shape[1] // self.patch**2
+        return max(1, AT_ONCE // (sites * self.width))
 
     def build(self, spec: Spec, rngs: nnx.Rngs) -> Any:
         layout = self._layout(spec)
