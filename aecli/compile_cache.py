@@ -31,7 +31,8 @@ _PREFIX = "process-"
 @contextlib.contextmanager
 def kept_programs(root: Path) -> Generator[None]:
     """Compiles with the programs kept under `root`, and keeps new ones there. Where that cannot be, compiles without."""
-    if os.environ.get("JAX_COMPILATION_CACHE_DIR") or os.environ.get("JAX_ENABLE_COMPILATION_CACHE"):
+    set_by_user = os.environ.get("JAX_COMPILATION_CACHE_DIR") or os.environ.get("JAX_ENABLE_COMPILATION_CACHE")
+    if set_by_user or not keeps_bits():
         yield
         return
     try:
@@ -66,6 +67,15 @@ def kept_programs(root: Path) -> Generator[None]:
             _shrink(store)
         shutil.rmtree(own, ignore_errors=True)
         os.close(lock)
+
+
+def keeps_bits() -> bool:
+    """Whether a program that was read computes the same bits as when it was compiled, without which a resumed run would not end
+    as one that was never cut. On a CPU jaxlib 0.10 does and 0.12 does not."""
+    import jax
+
+    release = tuple(int(part) for part in version("jaxlib").split(".")[:2])
+    return jax.default_backend() != "cpu" or release < (0, 11)
 
 
 def _store(root: Path) -> Path:
