@@ -78,12 +78,12 @@ Skip = Annotated[list[str], typer.Option(metavar="NAME,...", help="All but these
 RUNS = Path("runs")
 
 
-def _keep_programs(context: typer.Context) -> None:
-    """Until the verb ends, what it compiles is kept for the next process."""
+def _keep_programs(context: typer.Context, *, exact: bool = True) -> None:
+    """Until the verb ends, what it compiles is kept for the next process; where bits are to be exact, on accelerators alone."""
     from aecli.compile_cache import kept_programs
     from aecli.data.dataset import cache_root
 
-    context.with_resource(kept_programs(cache_root()))
+    context.with_resource(kept_programs(cache_root(), exact=exact))
 
 
 def _version(value: bool) -> None:
@@ -311,7 +311,7 @@ def check(
     from aecli.data.dataset import check_name
 
     if smoke:
-        _keep_programs(context)
+        _keep_programs(context, exact=False)
     code = 0
     for path in configs:
         try:

@@ -1,4 +1,4 @@
-"""Programs that XLA compiled, kept for the next process: the second run of a config starts in a fraction of the time.
+"""Programs that XLA compiled, kept for the next process, which starts in half the time.
 
 JAX writes its entries in place and reads whatever is there, so that a kill or a full disk would leave one that is refused for
 ever. Each process therefore works on a folder of its own, made of links to the entries, and hands over what it added when it is
@@ -29,10 +29,16 @@ _PREFIX = "process-"
 
 
 @contextlib.contextmanager
-def kept_programs(root: Path) -> Generator[None]:
-    """Compiles with the programs kept under `root`, and keeps new ones there. Where that cannot be, compiles without."""
+def kept_programs(root: Path, *, exact: bool) -> Generator[None]:
+    """Compiles with the programs kept under `root`, and keeps new ones there. Where that cannot be, compiles without.
+
+    On a CPU a program that was read can give other last bits than the one that was compiled (jaxlib 0.10 and 0.12): where bits
+    are to be `exact`, as those of a resumed run are, it compiles without there.
+    """
+    import jax
+
     set_by_user = os.environ.get("JAX_COMPILATION_CACHE_DIR") or os.environ.get("JAX_ENABLE_COMPILATION_CACHE")
-    if set_by_user or not keeps_bits():
+    if set_by_user or (exact and jax.default_backend() == "cpu"):
         yield
         return
     try:
@@ -43,7 +49,6 @@ def kept_programs(root: Path) -> Generator[None]:
     except OSError:
         yield
         return
-    import jax
     from jax.experimental.compilation_cache.compilation_cache import reset_cache
 
     settings = {
@@ -67,15 +72,6 @@ def kept_programs(root: Path) -> Generator[None]:
             _shrink(store)
         shutil.rmtree(own, ignore_errors=True)
         os.close(lock)
-
-
-def keeps_bits() -> bool:
-    """Whether a program that was read computes the same bits as when it was compiled, without which a resumed run would not end
-    as one that was never cut. On a CPU jaxlib 0.10 does and 0.12 does not."""
-    import jax
-
-    release = tuple(int(part) for part in version("jaxlib").split(".")[:2])
-    return jax.default_backend() != "cpu" or release < (0, 11)
 
 
 def _store(root: Path) -> Path:
