@@ -37,8 +37,10 @@ def kept_programs(root: Path, *, exact: bool) -> Generator[None]:
     """
     import jax
 
+    from aecli.mesh import local_devices
+
     set_by_user = os.environ.get("JAX_COMPILATION_CACHE_DIR") or os.environ.get("JAX_ENABLE_COMPILATION_CACHE")
-    if set_by_user or (exact and jax.default_backend() == "cpu"):
+    if set_by_user or (exact and local_devices()[0].platform == "cpu"):
         yield
         return
     try:
