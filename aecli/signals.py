@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
+import threading
 from types import FrameType, TracebackType
 from typing import Any
 
@@ -33,13 +35,17 @@ class Signals:
         self.received = signum
 
 
+AGAIN_SECONDS = 0.01
+
+
 class Terminated(BaseException):
     """SIGTERM outside of `Signals`: unwinds like KeyboardInterrupt, so that temporary files are removed."""
 
 
 def raise_on_signals() -> None:
     """SIGINT raises KeyboardInterrupt and SIGTERM `Terminated`; while a module is being imported they end the process, since
-    extensions turn an exception there into an ImportError of their own."""
+    extensions turn an exception there into an ImportError of their own. Where Python ignores exceptions, as in the callback by
+    which JAX has its arrays collected, the signal comes again a moment later."""
 
     def handle(signum: int, frame: FrameType | None) -> None:
         while frame is not None:
@@ -49,5 +55,15 @@ def raise_on_signals() -> None:
             frame = frame.f_back
         raise KeyboardInterrupt if signum == signal.SIGINT else Terminated
 
+    def again(ignored: sys.UnraisableHookArgs) -> None:
+        if not isinstance(ignored.exc_value, KeyboardInterrupt | Terminated):
+            sys.__unraisablehook__(ignored)
+            return
+        signum = signal.SIGINT if isinstance(ignored.exc_value, KeyboardInterrupt) else signal.SIGTERM
+        timer = threading.Timer(AGAIN_SECONDS, os.kill, (os.getpid(), signum))
+        timer.daemon = True
+        timer.start()
+
+    sys.unraisablehook = again
     for signum in SIGNALS:
         signal.signal(signum, handle)
