@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -15,26 +15,20 @@ from aecli.data.feed import Chunk, to_unit
 from aecli.keys import Stream, stream
 
 
-class Totals(NamedTuple):
-    """Over the steps of a call: `sums` of each value over all examples, and `bad`, the first step with a value that is not
-    finite, -1 if there was none."""
-
-    sums: dict[str, jax.Array]
-    bad: jax.Array
-
-
 @partial(jax.jit, static_argnames=("model", "spec", "binarize"), donate_argnames=("state",))
 def advance(
     model: Model, spec: Spec, binarize: Binarize, state: Any, chunk: Chunk, first: jax.Array, count: jax.Array, root: jax.Array
-) -> tuple[Any, Totals]:
-    """Does steps `first` to `first + count - 1` on the batches of `chunk`.
+) -> tuple[Any, dict[str, jax.Array]]:
+    """Does steps `first` to `first + count - 1` on the batches of `chunk`. Gives the state, and of each training value the sum
+    over the examples of every step, float32 [most]; beyond `count` zeros.
 
     The count is no constant of the compiled program: one program serves calls of every length, so that a run cut at any step
-    goes on with the same bits.
+    goes on with the same bits. Neither are the values summed over the steps here: how many steps a call has depends on the
+    machine's speed at the time, and no number may.
     """
 
-    def step(i: jax.Array, carry: tuple[Any, Totals]) -> tuple[Any, Totals]:
-        state, totals = carry
+    def step(i: jax.Array, carry: tuple[Any, dict[str, jax.Array]]) -> tuple[Any, dict[str, jax.Array]]:
+        state, sums = carry
         number = first + i
         image, label = chunk.batch(i, spec)
         image, intensity = to_unit(image), None
@@ -42,16 +36,12 @@ def advance(
             image, intensity = draw(image, stream(root, Stream.BINARIZE, number)), image
         batch = Batch(image, label, jnp.ones(label.shape, bool), intensity)
         state, values = model.train_step(state, batch, stream(root, Stream.TRAIN, number))
-        sums = {name: jnp.sum(value.astype(jnp.float32)) for name, value in values.items()}
-        finite = jnp.all(jnp.isfinite(jnp.stack(list(sums.values()))))
-        bad = jnp.where((totals.bad < 0) & ~finite, number, totals.bad)
-        return state, Totals({name: totals.sums[name] + value for name, value in sums.items()}, bad)
+        return state, {name: sums[name].at[i].set(jnp.sum(value.astype(jnp.float32))) for name, value in values.items()}
 
     label = jax.eval_shape(lambda: chunk.batch(jnp.int32(0), spec)[1])
     batch = Batch.abstract(label.shape[0], spec)
     _, values = jax.eval_shape(model.train_step, state, batch, root)
-    zero = Totals({name: jnp.zeros(()) for name in values}, jnp.int32(-1))
-    return jax.lax.fori_loop(0, count, step, (state, zero))
+    return jax.lax.fori_loop(0, count, step, (state, {name: jnp.zeros(chunk.most) for name in values}))
 
 
 @jax.jit

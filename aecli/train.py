@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from functools import partial
 from math import isfinite
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -27,7 +27,7 @@ from aecli.mesh import Placement, placement
 from aecli.progress import Progress
 from aecli.runs import Run
 from aecli.signals import Signals, Terminated
-from aecli.steps import Totals, advance, all_finite
+from aecli.steps import advance, all_finite
 
 CALL_SECONDS = (0.25, 1.0)
 """A call of the device is made longer or shorter until it takes about this long: rarely waiting for the host, and soon done
@@ -47,6 +47,23 @@ class Progressed:
     """The last step whose evaluation is done."""
 
 
+class Call(NamedTuple):
+    """What the device was asked for: `count` steps from `first` on, and their `values`, each [count]."""
+
+    first: int
+    count: int
+    values: dict[str, Any]
+
+    def done(self) -> Call:
+        """With the values on the host. Waits for the device."""
+        return self._replace(values={name: value[: self.count] for name, value in jax.device_get(self.values).items()})
+
+    def bad(self) -> int | None:
+        """The first step with a value that is not finite."""
+        finite = np.all([np.isfinite(value) for value in self.values.values()], axis=0)
+        return None if finite.all() else self.first + int(np.argmin(finite))
+
+
 @dataclasses.dataclass
 class Interval:
     """Sums of the training values since the last row."""
@@ -55,10 +72,11 @@ class Interval:
     steps: int = 0
     since: float = dataclasses.field(default_factory=time.monotonic)
 
-    def add(self, totals: Totals, steps: int) -> None:
-        for name, value in totals.sums.items():
-            self.sums[name] = self.sums.get(name, 0.0) + float(value)
-        self.steps += steps
+    def add(self, call: Call) -> None:
+        for name, values in call.values.items():
+            for value in values.tolist():  # in order: the sum of a part and a part would have other last bits
+                self.sums[name] = self.sums.get(name, 0.0) + value
+        self.steps += call.count
 
     def averages(self, batch_size: int) -> dict[str, float]:
         return {name: self.sums[name] / (self.steps * batch_size) for name in loss_first(self.sums)}
@@ -101,7 +119,7 @@ class Training:
                 step = self._at.step
                 count = min(per_call, feed.most, self._next_stop(step) - step)
                 chunk = feed.chunk(step, count)  # while the device works on the call before
-                self._state, totals = advance(
+                self._state, values = advance(
                     self._model, self._spec, self._data.binarize, self._state, chunk, np.int32(step), np.int32(count), self._root
                 )
                 if not compiled:
@@ -111,7 +129,7 @@ class Training:
                     self._look(pending, interval)
                 now = time.monotonic()
                 per_call, called = adapt(per_call, now - called), now
-                pending = (totals, count)
+                pending = Call(step, count, values)
                 self._at.step = step + count
                 if self._at.step == self._next_stop(step):
                     self._look(pending, interval)
@@ -137,12 +155,13 @@ class Training:
     def state(self) -> Any:
         return self._state
 
-    def _look(self, pending: tuple[Totals, int], interval: Interval) -> None:
+    def _look(self, pending: Call, interval: Interval) -> None:
         """Waits for a call and reads its values."""
-        totals, count = jax.device_get(pending[0]), pending[1]
-        if totals.bad >= 0:
-            raise self._diverged(int(totals.bad) + 1, "a training value is not finite")
-        interval.add(totals, count)
+        call = pending.done()
+        bad = call.bad()
+        if bad is not None:
+            raise self._diverged(bad + 1, "a training value is not finite")
+        interval.add(call)
 
     def _at_stop(self, interval: Interval, progress: Progress) -> None:
         """What happens between calls: a row of metrics, an evaluation, a checkpoint."""

@@ -20,7 +20,7 @@ from aecli.data.dataset import Dataset, open_dataset
 from aecli.data.feed import HostFeed, ResidentFeed, open_feed
 from aecli.mesh import placement
 from aecli.steps import advance, all_finite
-from aecli.train import _start, init
+from aecli.train import Call, Interval, _start, init
 
 E = experiment("variant: vae, hidden: [16], latent: 3", "steps: 40", "batch_size: 16")
 DATA = dataset()
@@ -33,13 +33,13 @@ def start(batch: int = 16, devices: int | None = None):
 
 
 def run(cuts: list[int], place, state, feed, binarize="none"):
-    step, totals = 0, []
+    step, interval = 0, Interval()
     for count in cuts:
         chunk = feed.chunk(step, count)
-        state, total = advance(E.model, DATA.spec, binarize, state, chunk, np.int32(step), np.int32(count), jax.random.key(0))
-        totals.append(total)
+        state, values = advance(E.model, DATA.spec, binarize, state, chunk, np.int32(step), np.int32(count), jax.random.key(0))
+        interval.add(Call(step, count, values).done())
         step += count
-    return state, totals
+    return state, interval
 
 
 def equal(a, b) -> bool:
@@ -49,14 +49,13 @@ def equal(a, b) -> bool:
 def test_calls_of_any_length_give_the_same_bits_and_compile_once() -> None:
     place, state = start()
     feed = ResidentFeed(DATA.train, 0, 16, place)
-    whole, [total] = run([12], place, state, feed)
+    whole, interval = run([12], place, state, feed)
     compiled = advance._cache_size()
     for cuts in ([1] * 12, [5, 7], [11, 1]):
         _, state = start()
-        parts, totals = run(cuts, place, state, feed)
+        parts, cut_interval = run(cuts, place, state, feed)
         assert equal(whole, parts)
-        for name, value in total.sums.items():
-            assert float(sum(t.sums[name] for t in totals)) == pytest.approx(float(value), rel=1e-5)
+        assert cut_interval.averages(16) == interval.averages(16) and cut_interval.steps == 12
     assert advance._cache_size() == compiled
 
 
@@ -134,16 +133,23 @@ def test_dynamic_binarization_is_binary_fresh_each_step_and_follows_the_key() ->
     assert float(draw(jnp.ones((9, 1, 1, 1)), jax.random.key(0)).sum()) == 9
 
 
+def values_of(state, feed) -> Call:
+    first, count = np.int32(7), np.int32(3)
+    _, values = advance(E.model, DATA.spec, "none", state, feed.chunk(7, 3), first, count, jax.random.key(0))
+    return Call(7, 3, values).done()
+
+
 def test_the_first_step_that_is_not_finite_is_named() -> None:
     place, state = start()
     feed = ResidentFeed(DATA.train, 0, 16, place)
     assert bool(all_finite(state))
-    assert int(run([3], place, state, feed)[1][0].bad) == -1
+    assert values_of(state, feed).bad() is None
     broken = dataclasses.replace(start()[1], params=jax.tree.map(lambda p: p * jnp.nan, start()[1].params))
     assert not bool(all_finite(broken))
-    first, count = np.int32(7), np.int32(3)
-    _, total = advance(E.model, DATA.spec, "none", broken, feed.chunk(7, 3), first, count, jax.random.key(0))
-    assert int(total.bad) == 7
+    assert values_of(broken, feed).bad() == 7
+    fine = np.float32([1, 2, 3])
+    assert Call(4, 3, {"loss": fine, "rate": np.float32([1, 2, np.inf])}).bad() == 6
+    assert Call(4, 3, {"loss": np.float32([1, np.nan, 3]), "rate": fine}).bad() == 5
 
 
 def test_bfloat16_trains_like_float32_and_keeps_float32_weights() -> None:
@@ -153,11 +159,11 @@ def test_bfloat16_trains_like_float32_and_keeps_float32_weights() -> None:
     for e in (E, half):
         state = init(e, DATA.spec, len(DATA.train), place)
         feed = ResidentFeed(DATA.train, 0, 16, place)
-        state, totals = advance(
+        state, values = advance(
             e.model, DATA.spec, "none", state, feed.chunk(0, 40), np.int32(0), np.int32(40), jax.random.key(0)
         )
         assert all(leaf.dtype in (jnp.float32, jnp.int32) for leaf in jax.tree.leaves(state))
-        losses.append(float(totals.sums["loss"]))
+        losses.append(float(values["loss"].sum()))
     assert losses[1] == pytest.approx(losses[0], rel=0.03) and losses[1] != losses[0]
 
 

@@ -25,7 +25,10 @@ HOST_BYTES = 16 * 2**20
 
 
 class Chunk(Protocol):
-    """Up to `Feed.most` steps of batches."""
+    """Batches of up to `most` steps."""
+
+    @property
+    def most(self) -> int: ...
 
     def batch(self, i: jax.Array, spec: Spec) -> tuple[jax.Array, jax.Array]:
         """The i-th batch of the chunk: uint8 [B, H, W, C] and int32 [B]."""
@@ -52,6 +55,10 @@ class ResidentChunk:
     labels: jax.Array
     index: jax.Array
 
+    @property
+    def most(self) -> int:
+        return self.index.shape[0]
+
     def batch(self, i: jax.Array, spec: Spec) -> tuple[jax.Array, jax.Array]:
         chosen = self.index[i]
         return self.images[chosen].reshape(-1, *spec.shape), self.labels[chosen]
@@ -64,6 +71,10 @@ class HostChunk:
 
     images: jax.Array
     labels: jax.Array
+
+    @property
+    def most(self) -> int:
+        return self.labels.shape[0]
 
     def batch(self, i: jax.Array, spec: Spec) -> tuple[jax.Array, jax.Array]:
         return self.images[i], self.labels[i]
