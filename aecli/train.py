@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from functools import partial
 from math import isfinite
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import numpy as np
@@ -47,7 +47,8 @@ class Progressed:
     """The last step whose evaluation is done."""
 
 
-class Call(NamedTuple):
+@dataclasses.dataclass(frozen=True)
+class Call:
     """What the device was asked for: `count` steps from `first` on, and their `values`, each [count]."""
 
     first: int
@@ -56,7 +57,8 @@ class Call(NamedTuple):
 
     def done(self) -> Call:
         """With the values on the host. Waits for the device."""
-        return self._replace(values={name: value[: self.count] for name, value in jax.device_get(self.values).items()})
+        values = {name: value[: self.count] for name, value in jax.device_get(self.values).items()}
+        return dataclasses.replace(self, values=values)
 
     def bad(self) -> int | None:
         """The first step with a value that is not finite."""
