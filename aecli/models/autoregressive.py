@@ -79,8 +79,7 @@ class Autoregressive(SingleLoss):
     def at_once(self, shape: tuple[int, int, int]) -> int | None:
         if self.net == "made":
             return None
-        sites = shape[0] * shape[1] // self.patch**2
-        return max(1, AT_ONCE // (sites * self.width))
+        return max(1, AT_ONCE // (self._layout(Spec(*shape, classes=0)).sites * self.width))
 
     def build(self, spec: Spec, rngs: nnx.Rngs) -> Any:
         layout = self._layout(spec)

@@ -35,7 +35,8 @@ def segments(size: int, stride: int, padding: int) -> list[Segment]:
 
 @partial(jax.custom_vjp, nondiff_argnums=(2, 3))
 def convolve_windows(x: jax.Array, kernel: jax.Array, stride: int, padding: int) -> jax.Array:
-    """`convolve_transposed` for a kernel [2 stride, 2 stride, C, O] and padding < stride.
+    """`convolve_transposed` for a kernel of 2 `stride` and a `padding` less than `stride`.
+    x [B, H, W, C], kernel [2 stride, 2 stride, C, O] -> [B, (H + 1) stride - 2 padding, (W + 1) stride - 2 padding, O].
 
     The gradient is written out: the one that JAX derives adds up arrays padded with zeros, which takes longer than the products.
     """
