@@ -47,3 +47,15 @@ def test_bench_is_a_verb_that_keeps_nothing(tmp_path: Path) -> None:
     assert "images/s" in shown.stdout and "matmul rate" in shown.stdout
     wrong = aecli("bench", "tiny.yaml", "--set", "model.latent=100", cwd=tmp_path)
     assert wrong.returncode == 2 and "model.latent=100" in wrong.stderr
+
+
+def test_a_step_in_parts_is_counted_whole(tmp_path: Path) -> None:
+    """A part is the body of a loop, which XLA counts once."""
+    config = TINY.replace("variant: vae, hidden: [16], latent: 3", "variant: autoregressive, width: 32, layers: 1")
+    (tmp_path / "tiny.yaml").write_text(config)
+    flop = []
+    for batch in (64, 256):
+        done = aecli("bench", "tiny.yaml", "--seconds", 0.1, "--json", "--set", f"data.batch_size={batch}", cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+        flop.append(json.loads(done.stdout)["flop_per_step"])
+    assert flop[1] == pytest.approx(4 * flop[0], rel=0.1), "64 images of digits are trained on at once"
