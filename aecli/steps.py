@@ -27,20 +27,20 @@ def advance(
     machine's speed at the time, and no number may.
     """
 
-    def step(i: jax.Array, carry: tuple[Any, dict[str, jax.Array]]) -> tuple[Any, dict[str, jax.Array]]:
-        state, sums = carry
-        number = first + i
+    def batch(i: jax.Array) -> Batch:
         image, label = chunk.batch(i, spec)
         image, intensity = to_unit(image), None
         if binarize != "none":
-            image, intensity = draw(image, stream(root, Stream.BINARIZE, number)), image
-        batch = Batch(image, label, jnp.ones(label.shape, bool), intensity)
-        state, values = model.train_step(state, batch, stream(root, Stream.TRAIN, number))
+            image, intensity = draw(image, stream(root, Stream.BINARIZE, first + i)), image
+        return Batch(image, label, jnp.ones(label.shape, bool), intensity)
+
+    def step(i: jax.Array, carry: tuple[Any, dict[str, jax.Array]]) -> tuple[Any, dict[str, jax.Array]]:
+        state, sums = carry
+        state, values = train_step(state, batch(i), stream(root, Stream.TRAIN, first + i))
         return state, {name: sums[name].at[i].set(jnp.sum(value.astype(jnp.float32))) for name, value in values.items()}
 
-    label = jax.eval_shape(lambda: chunk.batch(jnp.int32(0), spec)[1])
-    batch = Batch.abstract(label.shape[0], spec)
-    _, values = jax.eval_shape(model.train_step, state, batch, root)
+    train_step = jax.jit(model.train_step)  # so that it is traced once, for the names of the values and for the loop
+    _, values = jax.eval_shape(lambda: train_step(state, batch(jnp.int32(0)), root))
     return jax.lax.fori_loop(0, count, step, (state, {name: jnp.zeros(chunk.most) for name in values}))
 
 

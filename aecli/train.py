@@ -23,7 +23,7 @@ from aecli.evaluate.run import quick
 from aecli.evaluate.subject import Subject
 from aecli.keys import Stream, stream
 from aecli.learner import Recipe
-from aecli.mesh import Placement, placement
+from aecli.mesh import Placement, placement, put
 from aecli.progress import Progress
 from aecli.runs import Run
 from aecli.signals import Signals, Terminated
@@ -299,21 +299,23 @@ def state_template(experiment: Experiment, spec: Spec, train_size: int, place: P
     """The form of the state, its arrays as `jax.ShapeDtypeStruct`s placed on every device: what a checkpoint is restored
     into, without computing anything. Raises SettingError where the model cannot serve the data."""
     check_model(experiment, spec)
-    recipe = experiment.recipe(train_size)
-    shapes = jax.eval_shape(lambda key: experiment.model.init(key, spec, recipe), jax.random.key(0))
+    shapes = _start.eval_shape(experiment.model, jax.random.key(0), spec, experiment.recipe(train_size))
     return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=place.replicated), shapes)
 
 
 def init(experiment: Experiment, spec: Spec, train_size: int, place: Placement) -> Any:
     """The state before the first step, on every device."""
-    start = jax.jit(partial(_start, experiment.model), static_argnums=(1, 2), out_shardings=place.replicated)
-    return start(stream(jax.random.key(experiment.seed), Stream.INIT), spec, experiment.recipe(train_size))
+    root = jax.random.key(experiment.seed)
+    return put(_start(experiment.model, root, spec, experiment.recipe(train_size)), place.replicated)
 
 
-def _start(model: Model, key: jax.Array, spec: Spec, recipe: Recipe) -> Any:
+@partial(jax.jit, static_argnames=("model", "spec", "recipe"))
+def _start(model: Model, root: jax.Array, spec: Spec, recipe: Recipe) -> Any:
     """A model's first state with the types of every later one: a scalar that came of a Python number counts as another type, and
     the steps would be compiled again after the first call, and again after the second."""
-    return jax.tree.map(lambda leaf: jax.lax.convert_element_type(leaf, leaf.dtype), model.init(key, spec, recipe))
+    return jax.tree.map(
+        lambda leaf: jax.lax.convert_element_type(leaf, leaf.dtype), model.init(stream(root, Stream.INIT), spec, recipe)
+    )
 
 
 def train(experiment: Experiment, run: Run, dataset: Dataset, warn: Callable[[str], None]) -> Training:
