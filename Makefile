@@ -39,6 +39,7 @@ lint: setup
 # Some twenty minutes, on a machine that does nothing else. The peers live in an environment of their own.
 bench: setup .venv-peers/.installed
 	$(BIN)/python benchmarks/compare.py --peers .venv-peers/bin/python --write benchmarks/RESULTS.md $(ARGS)
+	$(BIN)/python benchmarks/start.py --write benchmarks/RESULTS.md
 	$(BIN)/python benchmarks/growth.py --write benchmarks/RESULTS.md
 
 .venv-peers/.installed: benchmarks/requirements.txt

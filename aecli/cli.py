@@ -3,6 +3,7 @@ each verb imports what it needs when it is called."""
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import sys
@@ -78,12 +79,12 @@ Skip = Annotated[list[str], typer.Option(metavar="NAME,...", help="All but these
 RUNS = Path("runs")
 
 
-def _keep_programs(context: typer.Context, *, exact: bool = True) -> None:
-    """Until the verb ends, what it compiles is kept for the next process; where bits are to be exact, on accelerators alone."""
+def _keep_programs(context: typer.Context) -> None:
+    """Until the verb ends, what it compiles is kept for the next process."""
     from aecli.compile_cache import kept_programs
     from aecli.data.dataset import cache_root
 
-    context.with_resource(kept_programs(cache_root(), exact=exact))
+    context.with_resource(kept_programs(cache_root()))
 
 
 def _version(value: bool) -> None:
@@ -118,9 +119,9 @@ def train(
     from aecli.config import SettingError, load
     from aecli.data.dataset import check_name
 
-    _keep_programs(context)
     if config is not None:
         loaded = load(config, sets, check_name)
+        _keep_programs(context)
         try:
             run = launch.start(loaded, sets, name or config.stem, runs_dir)
         except SettingError as error:
@@ -128,6 +129,7 @@ def train(
     else:
         assert resume is not None
         run = runs.find(runs_dir, resume)
+        _keep_programs(context)
         launch.resume(run, sets)
     print(run.id)
 
@@ -176,8 +178,8 @@ def sample(
         raise UsageError("--path is for --mode interpolate")
     if temperature != 1 and mode not in ("prior", "class", "neighbours", "complete"):
         raise UsageError(f"--temperature is for modes that draw, which {mode} does not")
-    _keep_programs(context)
     run = runs.find(runs_dir, run_name)
+    _keep_programs(context)
     model = stored_experiment(run).model
     if sampler is not None:
         latents.check(model, sampler)
@@ -233,8 +235,8 @@ def eval(
 
     if split not in ("test", "validation"):
         raise UsageError(f"--split {split}: there are test and validation")
-    _keep_programs(context)
     run = runs.find(runs_dir, run_name)
+    _keep_programs(context)
     trained = load(run, _which(checkpoint), warn)
     judge = None
     if inception is not None:
@@ -311,7 +313,7 @@ def check(
     from aecli.data.dataset import check_name
 
     if smoke:
-        _keep_programs(context, exact=False)
+        _keep_programs(context)
     code = 0
     for path in configs:
         try:
@@ -426,6 +428,7 @@ def _plain(value: Any) -> Any:
 
 
 def main() -> None:
+    gc.set_threshold(10_000)  # imports and traces make a million objects that stay: looking for garbage among them takes a tenth
     # `--debug` may stand anywhere, also behind the verb.
     arguments = sys.argv[1:]
     if "--debug" in arguments:

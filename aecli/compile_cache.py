@@ -23,24 +23,17 @@ from pathlib import Path
 
 LARGEST = 1 << 30
 """Bytes that are kept for one jaxlib and processor; beyond, what was not used for the longest time goes."""
-LEAST_SECONDS = 0.2
+LEAST_SECONDS = 0.01
 """Programs that compile faster are not worth a file."""
 _PREFIX = "process-"
 
 
 @contextlib.contextmanager
-def kept_programs(root: Path, *, exact: bool) -> Generator[None]:
-    """Compiles with the programs kept under `root`, and keeps new ones there. Where that cannot be, compiles without.
-
-    On a CPU a program that was read can give other last bits than the one that was compiled (jaxlib 0.10 and 0.12): where bits
-    are to be `exact`, as those of a resumed run are, it compiles without there.
-    """
+def kept_programs(root: Path) -> Generator[None]:
+    """Compiles with the programs kept under `root`, and keeps new ones there. Where that cannot be, compiles without."""
     import jax
 
-    from aecli.mesh import local_devices
-
-    set_by_user = os.environ.get("JAX_COMPILATION_CACHE_DIR") or os.environ.get("JAX_ENABLE_COMPILATION_CACHE")
-    if set_by_user or (exact and local_devices()[0].platform == "cpu"):
+    if os.environ.get("JAX_COMPILATION_CACHE_DIR") or os.environ.get("JAX_ENABLE_COMPILATION_CACHE"):
         yield
         return
     try:

@@ -22,6 +22,8 @@ from pathlib import Path
 from statistics import median
 from typing import NamedTuple
 
+from results import put, rate
+
 HERE = Path(__file__).parent
 OURS = "aecli"
 MLP, CONV = HERE / "configs" / "mlp_vae.yaml", HERE.parent / "configs" / "bottleneck_conv_fashion.yaml"
@@ -52,6 +54,10 @@ def bench(config: Path) -> Side:
 
 def script(name: str, work: str, config: Path, *more: str) -> Side:
     return Side(name, False, [SCRIPT, work, str(config), *more])
+
+
+def naive(config: Path, batch: int) -> Side:
+    return script(f"a pass per pixel, batch {batch}", "naive", config, "--batch", str(batch))
 
 
 def torch(name: str, work: str, *more: str) -> Side:
@@ -85,8 +91,8 @@ WORKS = {
         "images/s",
         [
             script(OURS, "sampling", PIXELCNN),
-            script("a pass per pixel, batch 4", "naive", PIXELCNN, "--batch", "4"),
-            script("a pass per pixel, batch 16", "naive", PIXELCNN, "--batch", "16"),
+            naive(PIXELCNN, 4),
+            naive(PIXELCNN, 16),
             torch("PyTorch, a pass per pixel, batch 16", "sampling"),
         ],
         slow=True,
@@ -96,8 +102,8 @@ WORKS = {
         "images/s",
         [
             script(OURS, "sampling", TRANSFORMER),
-            script("a pass per pixel, batch 4", "naive", TRANSFORMER, "--batch", "4"),
-            script("a pass per pixel, batch 16", "naive", TRANSFORMER, "--batch", "16"),
+            naive(TRANSFORMER, 4),
+            naive(TRANSFORMER, 16),
         ],
         slow=True,
     ),
@@ -154,8 +160,9 @@ def main() -> None:
             for side in sides:
                 ratios = [ours / theirs for ours, theirs in zip(rates[OURS], rates[side.name], strict=True)]
                 note = f"{median(shares):.0%} of the matrix products' rate" if side.name == OURS and shares else ""
-                ratio = "" if side.name == OURS else f"{median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})"
-                rows.append(f"| {work.title} | {side.name} | {median(rates[side.name]):,.4g} {work.unit} | {ratio} | {note} |")
+                spread = f" ({min(ratios):.2f} to {max(ratios):.2f})" if len(ratios) > 1 else ""
+                ratio = "" if side.name == OURS else f"{median(ratios):.2f}{spread}"
+                rows.append(f"| {work.title} | {side.name} | {rate(median(rates[side.name]))} {work.unit} | {ratio} | {note} |")
                 print(rows[-1], flush=True)
     table = ["| work | side | rate | aecli is faster by | |", "|---|---|---|---|---|", *rows]
     of = ", ".join(f"{name} {number}" for name, number in versions.items())
@@ -164,12 +171,7 @@ def main() -> None:
     head = f"{day}, {where}; Python {platform.python_version()}, {of}; {arguments.rounds} rounds, of sampling one."
     print(head)
     if arguments.write is not None:
-        text = arguments.write.read_text() if arguments.write.exists() else "# Results\n"
-        start, end = "<!-- compare -->\n", "<!-- end compare -->\n"
-        body = f"{start}{head}\n\n" + "\n".join(table) + f"\n{end}"
-        before, found, after = text.partition(start)
-        text = before + body + after.partition(end)[2] if found else text + "\n" + body
-        arguments.write.write_text(text)
+        put(arguments.write, "compare", "\n".join([head, "", *table]))
 
 
 main()

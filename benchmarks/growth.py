@@ -16,6 +16,7 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
+from results import put
 
 HERE = Path(__file__).parent
 MLP, CONV = HERE / "configs" / "mlp_vae.yaml", HERE.parent / "configs" / "bottleneck_conv_fashion.yaml"
@@ -85,11 +86,7 @@ def main() -> None:
                 flags = f"--xla_force_host_platform_device_count={devices}"
                 measure("virtual devices, mlp", devices, MLP, [], XLA_FLAGS=flags)
     if arguments.write is not None:
-        text = arguments.write.read_text() if arguments.write.exists() else "# Results\n"
-        start, end = "<!-- growth -->\n", "<!-- end growth -->\n"
-        body = start + "\n".join(table) + "\n" + end
-        before, found, after = text.partition(start)
-        arguments.write.write_text(before + body + after.partition(end)[2] if found else text + "\n" + body)
+        put(arguments.write, "growth", "\n".join(table))
 
 
 main()

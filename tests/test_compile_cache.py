@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import stat
 import subprocess
@@ -12,10 +13,10 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 import pytest
+from process import TINY, environment
 
 from aecli import compile_cache
 from aecli.compile_cache import kept_programs
-from tests.process import TINY, aecli
 
 
 @pytest.fixture(autouse=True)
@@ -33,7 +34,7 @@ def compile_one(root: Path) -> int:
 
     jax.monitoring.register_event_listener(listen)
     try:
-        with kept_programs(root, exact=False):
+        with kept_programs(root):
             jax.clear_caches()
             assert jax.jit(lambda x: x * 3 + 1)(jnp.float32(2)) == 7
     finally:
@@ -57,7 +58,7 @@ def test_a_program_is_compiled_once_and_read_later(tmp_path: Path) -> None:
 
 
 def test_a_part_of_an_entry_is_not_handed_over(tmp_path: Path) -> None:
-    with kept_programs(tmp_path, exact=False):
+    with kept_programs(tmp_path):
         own = next(tmp_path.glob("programs/*/process-*"))
         whole = zlib.compress(os.urandom(5000))
         (own / "whole-cache").write_bytes(whole)
@@ -71,7 +72,7 @@ def test_the_folder_of_a_killed_process_goes_and_that_of_a_living_one_stays(tmp_
 import os, sys
 from pathlib import Path
 from aecli.compile_cache import kept_programs
-with kept_programs(Path({str(tmp_path)!r}), exact=False):
+with kept_programs(Path({str(tmp_path)!r})):
     print("in", flush=True)
     sys.stdin.read()
     os.kill(os.getpid(), 9)
@@ -79,11 +80,11 @@ with kept_programs(Path({str(tmp_path)!r}), exact=False):
     process = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None and process.stdout.readline() == "in\n"
     (folder,) = tmp_path.glob("programs/*/process-*")
-    with kept_programs(tmp_path, exact=False):
+    with kept_programs(tmp_path):
         assert folder.exists()
     process.communicate("")
     assert process.returncode == -9 and folder.exists()
-    with kept_programs(tmp_path, exact=False):
+    with kept_programs(tmp_path):
         assert not folder.exists()
 
 
@@ -100,39 +101,47 @@ def test_a_place_that_cannot_be_written_does_without(tmp_path: Path) -> None:
 
 def test_what_a_user_has_set_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", str(tmp_path / "mine"))
-    with kept_programs(tmp_path / "ours", exact=False):
+    with kept_programs(tmp_path / "ours"):
         pass
     assert not (tmp_path / "ours").exists()
 
 
 def test_the_longest_unused_goes_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with kept_programs(tmp_path, exact=False):
+    with kept_programs(tmp_path):
         pass
     store = next(tmp_path.glob("programs/*"))
     for age, name in enumerate(["new", "older", "oldest"]):
         (store / f"{name}-cache").write_bytes(b"x" * 400)
         os.utime(store / f"{name}-cache", (1e9 - age, 1e9 - age))
     monkeypatch.setattr(compile_cache, "LARGEST", 1000)
-    with kept_programs(tmp_path, exact=False):
+    with kept_programs(tmp_path):
         pass
     assert entries(tmp_path) == {"new-cache", "older-cache"}
 
 
-def test_where_bits_are_to_be_exact_a_cpu_compiles_anew(tmp_path: Path) -> None:
-    with kept_programs(tmp_path, exact=True):
-        jax.clear_caches()
-        assert jax.jit(lambda x: x * 3 + 1)(jnp.float32(2)) == 7
-    assert not entries(tmp_path)
+TRAIN = """
+import jax
+hits = []
+jax.monitoring.register_event_listener(lambda event, **_: hits.append(event) if event.endswith("cache_hits") else None)
+from aecli.cli import app
+app(["train", "tiny.yaml"], standalone_mode=False)
+print(len(hits))
+"""
 
 
-def test_a_second_smoke_test_reads_what_the_first_has_compiled_and_training_does_not(tmp_path: Path) -> None:
-    """Silently: what XLA or JAX might say of an entry would be on stderr."""
+def test_a_second_run_reads_what_the_first_has_compiled_and_ends_with_its_bits(tmp_path: Path) -> None:
+    """Compiled as for a user, all optimizations on. What XLA or JAX might say of an entry would be on stderr."""
     (tmp_path / "tiny.yaml").write_text(TINY)
-    data = tmp_path / "data"
+    hits, ends = [], []
     for _ in range(2):
-        done = aecli("check", "--smoke", "tiny.yaml", cwd=tmp_path, AECLI_DATA_DIR=str(data))
-        assert done.returncode == 0 and "ok" in done.stdout and "cache" not in done.stderr, done.stderr
-        kept = entries(data)
-        assert any("advance" in name for name in kept)
-    assert aecli("train", "tiny.yaml", cwd=tmp_path, AECLI_DATA_DIR=str(data)).returncode == 0
-    assert entries(data) == kept
+        env = environment(AECLI_DATA_DIR=str(tmp_path / "data"), XLA_FLAGS="")
+        done = subprocess.run([sys.executable, "-c", TRAIN], cwd=tmp_path, env=env, capture_output=True, text=True, timeout=240)
+        assert done.returncode == 0 and "cache" not in done.stderr, done.stderr
+        name, read = done.stdout.split()
+        leaves = json.loads((tmp_path / "runs" / name / "checkpoints" / "40.commit.json").read_text())["leaves"]
+        rows = [json.loads(line) for line in (tmp_path / "runs" / name / "metrics.jsonl").read_text().splitlines()]
+        hits.append(int(read))
+        ends.append((leaves, [{key: value for key, value in row.items() if key != "images_per_s"} for row in rows]))
+    assert any("advance" in name for name in entries(tmp_path / "data"))
+    assert hits[0] == 0 and hits[1] >= 2, "the first state and the steps"
+    assert ends[0] == ends[1]

@@ -1,0 +1,83 @@
+"""How long a user waits for the first step: of a first process, which compiles, and of a second, which reads what the first kept.
+
+  python benchmarks/start.py [--rounds 5] [--only CONFIG,...] [--write benchmarks/RESULTS.md]
+
+Seconds from the start of the process to the first training call on the device; beside them those of a process that imports jax
+and flax and nothing else. The data is prepared before. Each round starts with nothing kept.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import median
+
+from results import put
+
+CONFIGS = Path(__file__).parent.parent / "configs"
+CHOSEN = ("quickstart", "vae_fashion", "bottleneck_conv_fashion", "hvae_fashion", "autoregressive_fashion")
+IMPORTS = "import time, jax, flax.nnx; print(time.time())"
+TRAIN = """
+import os, signal, sys, time
+from aecli.progress import Progress
+
+def begin(self, step):
+    print(time.time(), flush=True)
+    os.kill(os.getpid(), signal.SIGINT)
+
+Progress.begin = begin
+from aecli.cli import main
+sys.argv = ["aecli", "train", sys.argv[1]]
+main()
+"""
+
+
+def seconds(code: str, *arguments: str, folder: Path) -> float:
+    """Until the process prints the time."""
+    env = {**os.environ, "AECLI_DATA_DIR": str(folder / "data"), "AECLI_RUNS_DIR": str(folder / "runs")}
+    command = [sys.executable, "-c", code, *arguments]
+    start = time.time()
+    done = subprocess.run(command, capture_output=True, text=True, env=env)
+    if done.returncode not in (0, 130):
+        sys.exit(done.stderr)
+    return float(done.stdout.split()[0]) - start
+
+
+def spread(values: Sequence[float]) -> str:
+    return f"{median(values):.2f} ({min(values):.2f} to {max(values):.2f})"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--only", default=",".join(CHOSEN))
+    parser.add_argument("--write", type=Path)
+    arguments = parser.parse_args()
+    table = ["| config | imports, s | first start, s | second start, s | second / first |", "|---|---|---|---|---|"]
+    print("\n".join(table), flush=True)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        for config in arguments.only.split(","):
+            path = str(CONFIGS / f"{config}.yaml")
+            seconds(TRAIN, path, folder=folder)  # prepares the data
+            imports, first, second = [], [], []
+            for _ in range(arguments.rounds):
+                shutil.rmtree(folder / "data" / "programs", ignore_errors=True)
+                imports.append(seconds(IMPORTS, folder=folder))
+                first.append(seconds(TRAIN, path, folder=folder))
+                second.append(seconds(TRAIN, path, folder=folder))
+            ratio = median(b / a for a, b in zip(first, second, strict=True))
+            table.append(f"| `{config}` | {median(imports):.2f} | {spread(first)} | {spread(second)} | {ratio:.2f} |")
+            print(table[-1], flush=True)
+    if arguments.write is not None:
+        put(arguments.write, "start", "\n".join(table))
+
+
+main()
