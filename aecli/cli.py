@@ -3,7 +3,6 @@ each verb imports what it needs when it is called."""
 
 from __future__ import annotations
 
-import gc
 import json
 import os
 import sys
@@ -428,7 +427,6 @@ def _plain(value: Any) -> Any:
 
 
 def main() -> None:
-    gc.set_threshold(10_000)  # imports and traces make a million objects that stay: looking for garbage among them takes a tenth
     # `--debug` may stand anywhere, also behind the verb.
     arguments = sys.argv[1:]
     if "--debug" in arguments:
