@@ -36,7 +36,7 @@ lint: setup
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright --pythonpath $(BIN)/python
 
-# Some twenty minutes, on a machine that does nothing else. The peers live in an environment of their own.
+# Half an hour and more, on a machine that does nothing else. The peers live in an environment of their own.
 bench: setup .venv-peers/.installed
 	$(BIN)/python benchmarks/compare.py --peers .venv-peers/bin/python --write benchmarks/RESULTS.md $(ARGS)
 	$(BIN)/python benchmarks/start.py --write benchmarks/RESULTS.md

@@ -22,7 +22,7 @@ from pathlib import Path
 from statistics import median
 from typing import NamedTuple
 
-from results import put, rate
+from results import put, spread
 
 HERE = Path(__file__).parent
 OURS = "aecli"
@@ -160,9 +160,10 @@ def main() -> None:
             for side in sides:
                 ratios = [ours / theirs for ours, theirs in zip(rates[OURS], rates[side.name], strict=True)]
                 note = f"{median(shares):.0%} of the matrix products' rate" if side.name == OURS and shares else ""
-                spread = f" ({min(ratios):.2f} to {max(ratios):.2f})" if len(ratios) > 1 else ""
-                ratio = "" if side.name == OURS else f"{median(ratios):.2f}{spread}"
-                rows.append(f"| {work.title} | {side.name} | {rate(median(rates[side.name]))} {work.unit} | {ratio} | {note} |")
+                ratio = "" if side.name == OURS else spread(ratios)
+                rate = median(rates[side.name])
+                shown = f"{rate:,.0f}" if rate >= 100 else f"{rate:.3g}"
+                rows.append(f"| {work.title} | {side.name} | {shown} {work.unit} | {ratio} | {note} |")
                 print(rows[-1], flush=True)
     table = ["| work | side | rate | aecli is faster by | |", "|---|---|---|---|---|", *rows]
     of = ", ".join(f"{name} {number}" for name, number in versions.items())

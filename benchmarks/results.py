@@ -1,8 +1,10 @@
-"""The file of results: each script has a part of it, between marks, and writes that alone."""
+"""The file of results: each script has a part of it, between marks, and writes that alone; and how its numbers look."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
+from statistics import median
 
 
 def put(path: Path, name: str, body: str) -> None:
@@ -14,5 +16,6 @@ def put(path: Path, name: str, body: str) -> None:
     path.write_text(before + part + after.partition(end)[2] if found else f"{text}\n{part}")
 
 
-def rate(value: float) -> str:
-    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+def spread(values: Sequence[float]) -> str:
+    """The median, and the least and the most where there are several."""
+    return f"{median(values):.2f}" + (f" ({min(values):.2f} to {max(values):.2f})" if len(values) > 1 else "")

@@ -15,11 +15,9 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
 from pathlib import Path
-from statistics import median
 
-from results import put
+from results import put, spread
 
 CONFIGS = Path(__file__).parent.parent / "configs"
 CHOSEN = ("quickstart", "vae_fashion", "bottleneck_conv_fashion", "hvae_fashion", "autoregressive_fashion")
@@ -50,10 +48,6 @@ def seconds(code: str, *arguments: str, folder: Path) -> float:
     return float(done.stdout.split()[0]) - start
 
 
-def spread(values: Sequence[float]) -> str:
-    return f"{median(values):.2f} ({min(values):.2f} to {max(values):.2f})"
-
-
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--rounds", type=int, default=5)
@@ -73,8 +67,8 @@ def main() -> None:
                 imports.append(seconds(IMPORTS, folder=folder))
                 first.append(seconds(TRAIN, path, folder=folder))
                 second.append(seconds(TRAIN, path, folder=folder))
-            ratio = median(b / a for a, b in zip(first, second, strict=True))
-            table.append(f"| `{config}` | {median(imports):.2f} | {spread(first)} | {spread(second)} | {ratio:.2f} |")
+            ratios = [b / a for a, b in zip(first, second, strict=True)]
+            table.append(f"| `{config}` | {spread(imports)} | {spread(first)} | {spread(second)} | {spread(ratios)} |")
             print(table[-1], flush=True)
     if arguments.write is not None:
         put(arguments.write, "start", "\n".join(table))
