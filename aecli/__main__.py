@@ -1,6 +1,6 @@
 """`python -m aecli` is `aecli`."""
 
-from aecli.cli import main
+from aecli.cli.app import main
 
 if __name__ == "__main__":
     main()

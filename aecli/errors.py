@@ -142,3 +142,13 @@ def translate(error: BaseException) -> AecliError | None:
             "lower data.batch_size or the size of the network, or set data.tier: memmap",
         )
     return None
+
+
+class SettingError(AecliError):
+    """A setting that is well-formed and yet cannot work, found with the data or the model at hand. `path` leads to it."""
+
+    code = 2
+
+    def __init__(self, path: tuple[str, ...], rule: str, message: str, label: str = "", help: str = "") -> None:
+        super().__init__(f"{'.'.join(path)}: {message}" + (f": {label}" if label else ""), help or None)
+        self.path, self.rule, self.text, self.label, self.hint = path, rule, message, label, help

@@ -19,11 +19,11 @@ import jax.numpy as jnp
 import numpy as np
 
 import aecli
-from aecli.config import load
-from aecli.core import Batch, Spec
-from aecli.evaluate.likelihood import importance_sampled
-from aecli.mesh import placement
-from aecli.train import init
+from aecli.config.load import load
+from aecli.core.model import Batch, Spec
+from aecli.evaluation.importance import importance_sampled
+from aecli.runs.state import init
+from aecli.system.placement import placement
 
 SPEC = Spec(28, 28, 1, 10)
 SAMPLES = 200

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from aecli import catalog
-from aecli.optimizers import Optimizer
+from aecli.config import variants
+from aecli.core.optimizer import Optimizer
 
 SETTINGS = {
     "autoregressive": [
@@ -45,4 +45,6 @@ SETTINGS = {
 }
 # What a variant needs to learn at all where it is not Adam as it comes.
 OPTIMIZERS = {"gan": Optimizer(learning_rate=2e-3, b1=0.0)}
-CASES = [f"variant: {name}{', ' + more if more else ''}" for name in catalog.variants() for more in ["", *SETTINGS.get(name, [])]]
+CASES = [
+    f"variant: {name}{', ' + more if more else ''}" for name in variants.variants() for more in ["", *SETTINGS.get(name, [])]
+]

@@ -12,7 +12,7 @@ os.environ.setdefault("JAX_PLATFORMS", "cpu")
 import jax
 import pytest
 
-from aecli.data import fashion
+from aecli.data.sources import fashion
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
 

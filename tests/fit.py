@@ -7,16 +7,17 @@ from typing import Any
 
 import numpy as np
 
-from aecli import runs
-from aecli.config import Experiment, dump, parse
-from aecli.core import Spec
+from aecli.config.load import parse
+from aecli.config.schema import Experiment, dump
+from aecli.core.model import Spec
 from aecli.data.dataset import Dataset
+from aecli.data.eval_batches import BATCH
 from aecli.data.rows import ArrayRows
-from aecli.evaluate.batches import BATCH
-from aecli.evaluate.subject import Subject
-from aecli.mesh import placement
-from aecli.runs import Run
-from aecli.train import Training, train
+from aecli.evaluation.subject import Subject
+from aecli.runs import directory
+from aecli.runs.directory import Run
+from aecli.system.placement import placement
+from aecli.training.loop import Training, train
 
 
 def blobs(n: int, size: tuple[int, int, int] = (8, 8, 1), seed: int = 0) -> ArrayRows:
@@ -54,7 +55,7 @@ def experiment(
 def new_run(folder: Path, e: Experiment, data: Dataset) -> Run:
     sizes = {split: len(data.split(split)) for split in ("train", "validation", "test")}
     facts = {"name": "made", "spec": data.spec._asdict(), "sizes": sizes, "tier": data.tier, "fingerprint": data.fingerprint}
-    return runs.create(folder, "test", dump(e), dump(e), {"variant": e.model.variant, "parameters": 0, "data": facts})
+    return directory.create(folder, "test", dump(e), dump(e), {"variant": e.model.variant, "parameters": 0, "data": facts})
 
 
 def fit(folder: Path, e: Experiment, data: Dataset) -> tuple[Run, Training]:

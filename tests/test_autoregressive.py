@@ -14,11 +14,11 @@ import numpy as np
 import pytest
 from fit import experiment
 
-from aecli.core import Batch, Spec
-from aecli.learner import Recipe
+from aecli.core.learner import Recipe
+from aecli.core.model import Batch, Spec
+from aecli.core.optimizer import Optimizer
 from aecli.models import autoregressive
 from aecli.models.autoregressive import Autoregressive
-from aecli.optimizers import Optimizer
 
 NETS = {
     "made": "net: made, hidden: [20, 20, 12]",

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from conftest import needs_fashion
 
-from aecli.baselines import filters, linear, pixels
-from aecli.config import Data
+from aecli.config.schema import Data
 from aecli.data.dataset import open_dataset
-from aecli.ssim import ssim
+from aecli.measures.baselines import filters, linear, pixels
+from aecli.measures.ssim import ssim
 
 
 def test_pca_is_that_of_scikit_learn_and_its_error_the_variance_left_out() -> None:

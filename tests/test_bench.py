@@ -9,9 +9,9 @@ import pytest
 from fit import dataset, experiment
 from process import TINY, aecli
 
-from aecli.bench import bench, matmul_rate
-from aecli.data.feed import RESIDENT_STEPS
-from aecli.steps import advance
+from aecli.data.train_batches import RESIDENT_STEPS
+from aecli.training.call import advance
+from aecli.verbs.bench import bench, matmul_rate
 
 
 def test_the_numbers_hang_together() -> None:
@@ -28,7 +28,7 @@ def test_the_numbers_hang_together() -> None:
 
 
 def test_a_call_is_no_longer_than_a_chunk_and_the_steps_are_compiled_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("aecli.bench.adapt", lambda count, seconds: 2 * count)  # as if every call were too short
+    monkeypatch.setattr("aecli.verbs.bench.adapt", lambda count, seconds: 2 * count)  # as if every call were too short
     before = advance._cache_size()
     speed = bench(experiment("variant: vae, hidden: [12], latent: 3"), dataset(), 0.1)
     assert speed.steps_per_call == RESIDENT_STEPS

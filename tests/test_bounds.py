@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 from fit import dataset, experiment
 
-from aecli.core import Batch, Spec
-from aecli.evaluate.likelihood import importance_sampled
-from aecli.learner import Recipe
-from aecli.optimizers import Optimizer
-from aecli.posteriors import Gaussian, standard_normal_log_prob
+from aecli.core.gaussian import Gaussian, standard_normal_log_prob
+from aecli.core.learner import Recipe
+from aecli.core.model import Batch, Spec
+from aecli.core.optimizer import Optimizer
+from aecli.evaluation.importance import importance_sampled
 
 SIGMA = 0.3
 

@@ -13,8 +13,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from aecli import checkpoint, files
 from aecli.errors import CheckpointError, StorageError
+from aecli.runs import checkpoint
+from aecli.system import files
 
 
 def state(offset: float = 0.0):

@@ -10,11 +10,12 @@ import pytest
 from conftest import needs_fashion
 from fit import dataset, experiment, fit, subject
 
-from aecli import classifier, distances
-from aecli.config import Data
+from aecli.config.schema import Data
 from aecli.data.dataset import open_dataset
 from aecli.errors import DataError
-from aecli.evaluate.run import EVALUATORS
+from aecli.evaluation.judges import classifier
+from aecli.evaluation.registry import EVALUATORS
+from aecli.measures import distances
 
 
 def check(name: str, least: float) -> None:
@@ -37,7 +38,7 @@ def test_the_features_of_fashion_mnist_come_with_the_package(data_dir: Path) -> 
 
 
 def test_all_weights_together_are_small_and_a_damaged_file_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    files = [resources.files("aecli") / "weights" / name for name, _ in classifier.SHIPPED.values()]
+    files = [resources.files("aecli.evaluation.judges") / "weights" / name for name, _ in classifier.SHIPPED.values()]
     assert len(files) == 2 and sum(len(file.read_bytes()) for file in files) < 1e6
     (fingerprint, (name, _)), *_ = classifier.SHIPPED.items()
     monkeypatch.setattr(classifier, "SHIPPED", {fingerprint: (name, "0" * 64)})

@@ -16,8 +16,8 @@ import jax.numpy as jnp
 import pytest
 from process import TINY, environment
 
-from aecli import compile_cache
-from aecli.compile_cache import kept_programs
+from aecli.system import compile_cache
+from aecli.system.compile_cache import kept_programs
 
 
 @pytest.fixture(autouse=True)

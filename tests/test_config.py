@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aecli.config import Experiment, dump, load, parse
+from aecli.config.load import load, parse
+from aecli.config.schema import Experiment, dump
 from aecli.errors import ConfigError
 
 CONFIGS = sorted((Path(__file__).parent.parent / "configs").glob("*.yaml"))

@@ -12,13 +12,15 @@ import pytest
 from cases import CASES, OPTIMIZERS
 from fit import dataset, experiment
 
-from aecli import catalog
-from aecli.config import dump, load, parse
-from aecli.core import Batch, Decodes, Encodes, Infers, Model, Reconstructs, Samples, Spec, abilities
+from aecli.config import variants
+from aecli.config.load import load, parse
+from aecli.config.schema import dump
+from aecli.core.abilities import Decodes, Encodes, Infers, Reconstructs, Samples, abilities
+from aecli.core.keys import Stream, stream
+from aecli.core.learner import Recipe
+from aecli.core.model import Batch, Model, Spec
+from aecli.core.optimizer import Optimizer
 from aecli.errors import ConfigError
-from aecli.keys import Stream, stream
-from aecli.learner import Recipe
-from aecli.optimizers import Optimizer
 
 SPEC = dataset().spec
 CONFIGS = Path(__file__).parent.parent / "configs"
@@ -166,12 +168,12 @@ def test_samples_are_images_and_follow_the_key(model: Model, state: Any) -> None
 
 def test_each_variant_is_in_a_config() -> None:
     used = {load(path).experiment.model.variant for path in CONFIGS.glob("*.yaml")}
-    assert used == set(catalog.variants())
+    assert used == set(variants.variants())
 
 
 def test_a_latent_larger_than_the_image_is_refused_by_every_variant_that_has_one() -> None:
-    for name in catalog.variants():
-        cls = catalog.load(name)
+    for name in variants.variants():
+        cls = variants.load(name)
         if "latent" in cls.model_fields:
             net = {"net": "mlp"} if "net" in cls.model_fields else {}
             [objection] = cls(latent=65, **net).objections(SPEC)
@@ -195,10 +197,10 @@ def test_a_label_changes_what_a_conditional_model_draws(text: str) -> None:
 
 
 def test_every_conditional_variant_refuses_data_without_labels() -> None:
-    variants = [name for name in catalog.variants() if "conditional" in catalog.load(name).model_fields]
-    assert len(variants) >= 4
-    for name in variants:
-        [objection] = catalog.load(name)(conditional=True).objections(SPEC._replace(classes=0))
+    conditional = [name for name in variants.variants() if "conditional" in variants.load(name).model_fields]
+    assert len(conditional) >= 4
+    for name in conditional:
+        [objection] = variants.load(name)(conditional=True).objections(SPEC._replace(classes=0))
         assert objection.key == "conditional" and "no labels" in objection.message
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from fit import experiment
 
-from aecli.corruptions import corrupt
+from aecli.distributions.corruptions import corrupt
 
 IMAGE = 0.2 + 0.6 * jax.random.uniform(jax.random.key(0), (200, 12, 12, 3))
 

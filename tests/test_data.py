@@ -12,14 +12,16 @@ import pytest
 from conftest import needs_fashion
 from PIL import Image
 
-from aecli.config import Data, SettingError
-from aecli.core import Spec
-from aecli.data import fashion
+from aecli.config.schema import Data
+from aecli.core.model import Spec
 from aecli.data.binarize import draw_fixed
-from aecli.data.dataset import cache_root, open_dataset, peek, subset
-from aecli.data.factors import FACTORS, render
+from aecli.data.dataset import open_dataset, subset
 from aecli.data.rows import ArrayRows
-from aecli.errors import DataError
+from aecli.data.sources import fashion
+from aecli.data.sources.factors import FACTORS, render
+from aecli.data.sources.registry import peek
+from aecli.errors import DataError, SettingError
+from aecli.system.folders import cache_root
 
 
 @pytest.fixture

@@ -9,8 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from aecli.discrete import Categorical, Discrete, LogisticMixture, dequantize, invert_cdf, quantize
-from aecli.likelihoods import Discretized, GaussianPixels
+from aecli.distributions.discrete import Categorical, Discrete, LogisticMixture, dequantize, invert_cdf, quantize
+from aecli.distributions.observations import Discretized, GaussianPixels
 
 FAMILIES = [
     Categorical(levels=2),

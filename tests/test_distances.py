@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.linalg import sqrtm
 
-from aecli import distances
+from aecli.measures import distances
 
 RNG = np.random.default_rng(0)
 X = RNG.standard_normal((2000, 6)) @ RNG.standard_normal((6, 6)) + 1

@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 from fit import dataset, experiment, subject
 
-from aecli.core import Batch
+from aecli.core.model import Batch
+from aecli.data.eval_batches import BATCH, batches, collect
 from aecli.data.rows import ArrayRows
-from aecli.evaluate.batches import BATCH, batches, collect
-from aecli.evaluate.metric import Metric, average, psnr_db
-from aecli.evaluate.run import quick
-from aecli.mesh import placement
-from aecli.train import init
+from aecli.evaluation.registry import quick
+from aecli.measures.metric import Metric, average, psnr_db
+from aecli.runs.state import init
+from aecli.system.placement import placement
 
 
 def test_an_average_weighs_every_example_alike_and_knows_its_error() -> None:

@@ -14,26 +14,29 @@ import pytest
 from fit import dataset, experiment, fit, subject
 from test_bounds import probabilistic_pca
 
-from aecli.baselines import pixels
-from aecli.core import Spec
+from aecli.core.model import Spec
 from aecli.data.dataset import Dataset
-from aecli.data.factors import FACTORS, render
 from aecli.data.rows import ArrayRows
+from aecli.data.sources.factors import FACTORS, render
 from aecli.errors import UsageError
-from aecli.evaluate import clustering, features, likelihood, probes, representation
-from aecli.evaluate.journal import Journal
-from aecli.evaluate.metric import Findings, Metric
-from aecli.evaluate.probes import Labelled
-from aecli.evaluate.record import Request, Watch, evaluate_run
-from aecli.evaluate.run import EVALUATORS, chosen, evaluate, fits
-from aecli.restored import load
-from aecli.train import init
+from aecli.evaluation import codes, importance
+from aecli.evaluation.evaluators import likelihood, representation
+from aecli.evaluation.journal import Journal
+from aecli.evaluation.registry import EVALUATORS, chosen, evaluate, fits
+from aecli.measures import probes
+from aecli.measures.baselines import pixels
+from aecli.measures.disentanglement import dci, mutual_information_gap
+from aecli.measures.metric import Findings, Metric
+from aecli.measures.probes import Labelled
+from aecli.runs.state import init
+from aecli.runs.trained import load
+from aecli.verbs.evaluate import Request, Watch, evaluate_run
 
 VAE = "variant: vae, hidden: [12], latent: 3"
 
 
 def started(text: str, data: Dataset) -> tuple[Any, Any]:
-    from aecli.mesh import placement
+    from aecli.system.placement import placement
 
     e = experiment(text)
     return e, init(e, data.spec, 48, placement(16))
@@ -48,7 +51,7 @@ def binary(data: Dataset) -> Dataset:
 
 def test_the_bound_of_a_linear_vae_is_the_marginal_likelihood_within_its_error() -> None:
     model, state, batch, exact = probabilistic_pca(1.5)
-    found = likelihood.importance_sampled(model, state, batch, jax.random.key(0), jnp.int32(5000))
+    found = importance.importance_sampled(model, state, batch, jax.random.key(0), jnp.int32(5000))
     gap = np.asarray(found["nll_nats"]) + exact
     assert abs(gap.mean()) < 2 * gap.std(ddof=1) / 8 + 1e-3
     assert (found["elbo_nats"] > found["nll_nats"]).all() and (found["effective_samples"] < 5000).all()
@@ -57,7 +60,7 @@ def test_the_bound_of_a_linear_vae_is_the_marginal_likelihood_within_its_error()
 def test_samples_that_are_no_multiple_of_a_chunk_are_counted_as_they_are() -> None:
     model, state, batch, exact = probabilistic_pca(1.0)
     for samples in (1, 7, 25):
-        found = likelihood.importance_sampled(model, state, batch, jax.random.key(0), jnp.int32(samples))
+        found = importance.importance_sampled(model, state, batch, jax.random.key(0), jnp.int32(samples))
         assert np.allclose(found["nll_nats"], -exact, atol=2e-3), "with the exact posterior every weight is p(x)"
         assert np.allclose(found["effective_samples"], samples, rtol=1e-2)
 
@@ -133,13 +136,13 @@ def test_representation_stands_beside_pixels_and_pca() -> None:
     data = dataset(train=120, held_out=30)
     e, state = started("variant: bottleneck, hidden: [12], latent: 3", data)
     ours = subject(e.model, state, data)
-    assert features.cannot(ours) is None
+    assert codes.cannot(ours) is None
     found = representation.measure(ours)
     for name in ("linear_probe_accuracy", "knn_accuracy", "ridge_accuracy"):
         metric = found.metrics[name]
         assert set(metric.baselines) == {"raw pixels", "PCA 3"} and metric.n == 30 and metric.better == "higher"
     unlabelled = dataclasses.replace(data, spec=data.spec._replace(classes=0))
-    assert "no labels" in str(features.cannot(subject(e.model, state, unlabelled)))
+    assert "no labels" in str(codes.cannot(subject(e.model, state, unlabelled)))
 
 
 def test_a_code_of_the_factors_is_disentangled_and_a_mixed_one_is_not() -> None:
@@ -147,14 +150,14 @@ def test_a_code_of_the_factors_is_disentangled_and_a_mixed_one_is_not() -> None:
     factors = np.stack([rng.integers(0, n, 1500) for n in (3, 4, 5)], axis=1)
     code = factors + 0.01 * rng.standard_normal(factors.shape)
     turn, _ = np.linalg.qr(rng.standard_normal((3, 3)))
-    assert clustering.mutual_information_gap(code, factors) > 0.9 > 0.5 > clustering.mutual_information_gap(code @ turn, factors)
-    apart = clustering.dci(code[:1000], factors[:1000], code[1000:], factors[1000:])
-    mixed = clustering.dci((code @ turn)[:1000], factors[:1000], (code @ turn)[1000:], factors[1000:])
+    assert mutual_information_gap(code, factors) > 0.9 > 0.5 > mutual_information_gap(code @ turn, factors)
+    apart = dci(code[:1000], factors[:1000], code[1000:], factors[1000:])
+    mixed = dci((code @ turn)[:1000], factors[:1000], (code @ turn)[1000:], factors[1000:])
     assert min(apart) > 0.9 and mixed[0] < 0.5 and mixed[1] < 0.5
 
 
 def test_the_factors_of_shapes_are_read_off_the_images() -> None:
-    from aecli.data import factors
+    from aecli.data.sources import factors
 
     rng = np.random.default_rng(0)
     drawn = [[int(rng.integers(n)) for n in FACTORS.values()] for _ in range(20)]

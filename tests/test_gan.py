@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 from fit import dataset, experiment
 
-from aecli.core import Batch
-from aecli.learner import Recipe
+from aecli.core.learner import Recipe
+from aecli.core.model import Batch
+from aecli.core.optimizer import Optimizer
 from aecli.models.gan import GAN
 from aecli.nets import spectral
-from aecli.optimizers import Optimizer
 
 
 def start(text: str = "") -> tuple[GAN, Any, Batch]:

@@ -9,19 +9,19 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from aecli import images
+from aecli.sampling import pictures
 
 
 def test_intensities_are_rounded_not_truncated() -> None:
-    assert images.to_uint8(np.array([0.0, 0.499, 0.5 / 255, 0.9999, 1.0, -0.2, 1.3])).tolist() == [0, 127, 0, 255, 255, 0, 255]
-    assert np.array_equal(images.to_uint8(np.arange(256) / 255), np.arange(256))
+    assert pictures.to_uint8(np.array([0.0, 0.499, 0.5 / 255, 0.9999, 1.0, -0.2, 1.3])).tolist() == [0, 127, 0, 255, 255, 0, 255]
+    assert np.array_equal(pictures.to_uint8(np.arange(256) / 255), np.arange(256))
 
 
 @pytest.mark.parametrize("channels", [1, 3])
 def test_a_grid_shows_every_pixel_of_every_image(channels: int, tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     rows = [rng.integers(0, 256, (n, 8, 8, channels), np.uint8) for n in (5, 3)]
-    images.save(tmp_path / "g.png", images.grid(rows))
+    pictures.save(tmp_path / "g.png", pictures.grid(rows))
     picture = np.asarray(Image.open(io.BytesIO((tmp_path / "g.png").read_bytes())))
     picture = picture.reshape(*picture.shape[:2], channels)
     zoom = 7  # 56 / 8
@@ -33,7 +33,7 @@ def test_a_grid_shows_every_pixel_of_every_image(channels: int, tmp_path: Path) 
 
 def test_labels_stand_beside_their_rows_and_cover_no_image() -> None:
     row = np.zeros((2, 8, 8, 1), np.uint8)
-    plain, labelled = images.grid([row, row]), images.grid([row, row], ["original", "reconstruction"])
+    plain, labelled = pictures.grid([row, row]), pictures.grid([row, row], ["original", "reconstruction"])
     margin = labelled.width - plain.width
     assert margin > 60
     left = np.asarray(labelled)[:, :margin]
@@ -42,4 +42,4 @@ def test_labels_stand_beside_their_rows_and_cover_no_image() -> None:
 
 
 def test_large_images_are_not_enlarged() -> None:
-    assert images.grid([np.zeros((1, 200, 100, 1), np.uint8)]).size == (108, 208)
+    assert pictures.grid([np.zeros((1, 200, 100, 1), np.uint8)]).size == (108, 208)

@@ -10,8 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from aecli import inception
 from aecli.errors import UsageError
+from aecli.evaluation.judges import inception
 
 # Output channels and kernel of each convolution (Szegedy et al. 2016, as in the usual PyTorch port).
 FORM: dict[str, tuple[int, int, int]] = {

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from process import TINY, aecli, commits, started, wait_for
 
-from aecli import checkpoint
+from aecli.runs import checkpoint
 
 KILLS = int(os.environ.get("AECLI_KILLS", "2"))
 STEPS = 4000

@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 from fit import dataset, experiment, fit
 
-from aecli import latents
 from aecli.data.dataset import Dataset
 from aecli.errors import UsageError
-from aecli.modes.ask import Ask
-from aecli.modes.draws import from_latent
-from aecli.restored import Trained, load
-from aecli.sample import check_mode
+from aecli.runs.trained import Trained, load
+from aecli.sampling import samplers
+from aecli.sampling.draws import from_latent
+from aecli.sampling.modes import check_mode
+from aecli.sampling.request import Ask
 
 DATA = dataset(train=120)
 
@@ -28,11 +28,11 @@ def trained(folder: Path, model: str) -> Trained:
 
 def test_a_gaussian_has_the_moments_of_what_it_was_fitted_to(tmp_path: Path) -> None:
     ours = trained(tmp_path, "bottleneck, latent: 3")
-    arrays = latents.fit_gaussian(ours, DATA.train, 1, 0)
-    codes = latents._codes(ours, DATA.train, 0)
+    arrays = samplers.fit_gaussian(ours, DATA.train, 1, 0)
+    codes = samplers._codes(ours, DATA.train, 0)
     assert np.allclose(arrays["means"][0], codes.mean(0), atol=1e-5)
     assert np.allclose(arrays["scale"][0] @ arrays["scale"][0].T, np.cov(codes, rowvar=False), atol=1e-4)
-    drawn = np.asarray(latents.draw_mixture(arrays, jax.random.key(0), 20_000, 1.0))
+    drawn = np.asarray(samplers.draw_mixture(arrays, jax.random.key(0), 20_000, 1.0))
     assert np.allclose(drawn.mean(0), codes.mean(0), atol=0.05 * codes.std() + 0.01)
     assert np.allclose(np.cov(drawn, rowvar=False), np.cov(codes, rowvar=False), atol=0.05 * codes.var() + 0.01)
 
@@ -43,7 +43,7 @@ def test_a_mixture_draws_from_every_component_as_often_as_it_weighs() -> None:
         "means": np.array([[-100.0, 0.0], [100.0, 1.0]], np.float32),
         "scale": np.stack([np.eye(2), 2 * np.eye(2)]).astype(np.float32),
     }
-    drawn = np.asarray(latents.draw_mixture(arrays, jax.random.key(0), 8000, 1.0))
+    drawn = np.asarray(samplers.draw_mixture(arrays, jax.random.key(0), 8000, 1.0))
     left = drawn[:, 0] < 0
     assert abs(left.mean() - 0.25) < 0.02
     assert abs(drawn[left].std(0) - 1).max() < 0.1 and abs(drawn[~left].std(0) - 2).max() < 0.1
@@ -55,7 +55,7 @@ def test_a_fit_is_kept_with_the_run_and_used_again(tmp_path: Path, model: str, s
     told: list[str] = []
 
     def draw(train: Any) -> Any:
-        drawn = latents.fitted(tmp_path / "samplers", ours, sampler, 4, train, told.append)
+        drawn = samplers.fitted(tmp_path / "samplers", ours, sampler, 4, train, told.append)
         return from_latent(Ask(ours, lambda: DATA, 6), drawn).arrays["image"]
 
     first = draw(lambda: DATA.train)
@@ -74,16 +74,16 @@ def test_what_a_model_cannot_do_names_what_would_work(tmp_path: Path) -> None:
         check_mode(model, "prior")
     assert "--sampler gaussian or gmm" in str(caught.value.render()) and "vae" in caught.value.render()
     with pytest.raises(UsageError, match="has not the ability 'infers'"):
-        latents.check(model, "vamp")
+        samplers.check(model, "vamp")
     with pytest.raises(UsageError) as caught:
-        latents.check(model, "gmn")
+        samplers.check(model, "gmn")
     assert "gmm" in caught.value.render()
-    assert latents.fits(experiment("variant: autoregressive").model) == ()
+    assert samplers.fits(experiment("variant: autoregressive").model) == ()
 
 
 def test_codes_too_long_for_a_covariance_are_refused(tmp_path: Path) -> None:
     ours = trained(tmp_path, "sparse, units: 600")
     with pytest.raises(UsageError, match="too long"):
-        latents.fit_gaussian(ours, DATA.train, 1, 0)
+        samplers.fit_gaussian(ours, DATA.train, 1, 0)
     with pytest.raises(UsageError, match="200 components for 120 codes"):
-        latents.fit_gmm(trained(tmp_path, "bottleneck, latent: 3"), DATA.train, 200, 0)
+        samplers.fit_gmm(trained(tmp_path, "bottleneck, latent: 3"), DATA.train, 200, 0)

@@ -9,9 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from aecli.likelihoods import bernoulli_nll, gaussian_nll, mse, squared_error
-from aecli.posteriors import Gaussian
-from aecli.softplus import softplus
+from aecli.core.gaussian import Gaussian
+from aecli.distributions.observations import bernoulli_nll, gaussian_nll, mse, squared_error
+from aecli.distributions.softplus import softplus
 
 
 def test_bernoulli_probabilities_of_all_binary_images_sum_to_one() -> None:

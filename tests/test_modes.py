@@ -10,13 +10,13 @@ import pytest
 from fit import dataset, experiment, fit
 from PIL import Image
 
-from aecli import catalog
+from aecli.config import variants
 from aecli.errors import UsageError
-from aecli.modes.ask import Ask
-from aecli.modes.restored import known_region
-from aecli.modes.walks import _spherical
-from aecli.restored import Trained, load
-from aecli.sample import MODES, check_mode, modes_of
+from aecli.runs.trained import Trained, load
+from aecli.sampling.beside import known_region
+from aecli.sampling.modes import MODES, check_mode, modes_of
+from aecli.sampling.request import Ask
+from aecli.sampling.walks import _spherical
 
 DATA = dataset(train=60, held_out=30)
 MODELS = {
@@ -43,7 +43,7 @@ def ask(trained: Trained, n: int, **more: Any) -> Ask:
 
 
 def test_every_variant_is_here_and_every_mode_has_a_variant() -> None:
-    assert set(MODELS) == set(catalog.variants())
+    assert set(MODELS) == set(variants.variants())
     can = {mode for name, more in MODELS.items() for mode in modes_of(experiment(f"variant: {name}, {more}").model)}
     assert can == set(MODES)
 

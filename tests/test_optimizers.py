@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import optax
 import pytest
 
-from aecli.optimizers import Optimizer
+from aecli.core.optimizer import Optimizer
 
 
 @pytest.mark.parametrize(

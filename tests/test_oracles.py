@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from fit import dataset, experiment, fit
 
-from aecli.core import Batch, Spec
-from aecli.learner import Recipe
+from aecli.core.learner import Recipe
+from aecli.core.model import Batch, Spec
+from aecli.core.optimizer import Optimizer
 from aecli.models.vae import VAE
-from aecli.optimizers import Optimizer
 
 
 def test_a_linear_autoencoder_reaches_the_pca_optimum(tmp_path: Path) -> None:

@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 from fit import dataset, experiment, subject
 
-from aecli.core import Batch
-from aecli.evaluate.run import quick
-from aecli.learner import Recipe
+from aecli.core.learner import Recipe
+from aecli.core.model import Batch
+from aecli.core.optimizer import Optimizer
+from aecli.evaluation.registry import quick
 from aecli.models.vq import VQ
-from aecli.optimizers import Optimizer
-from aecli.quantizers import Codebook, Scalars
+from aecli.nets.quantizers import Codebook, Scalars
 
 
 @pytest.mark.parametrize("levels", [(3,), (2, 3), (8, 6, 5), (4, 4, 4)])

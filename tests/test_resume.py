@@ -10,8 +10,8 @@ import pytest
 from cases import CASES
 from fit import dataset, experiment, fit, go_on
 
-from aecli import checkpoint
-from aecli.runs import Run
+from aecli.runs import checkpoint
+from aecli.runs.directory import Run
 
 ONLY_ANOTHER_NET = (
     "variant: autoregressive, net: transformer",

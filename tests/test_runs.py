@@ -11,17 +11,17 @@ from pathlib import Path
 
 import pytest
 
-from aecli import runs
 from aecli.errors import RunError, UsageError
+from aecli.runs import directory
 
 
-def make(root: Path, name: str = "test") -> runs.Run:
-    return runs.create(root, name, "a: 1\n", "a: 1\n", {"variant": "vae"})
+def make(root: Path, name: str = "test") -> directory.Run:
+    return directory.create(root, name, "a: 1\n", "a: 1\n", {"variant": "vae"})
 
 
 def test_an_id_is_name_time_and_four_hex_digits(tmp_path: Path) -> None:
     run = make(tmp_path, "my config/../é[x]")
-    assert runs._ID.match(run.id) and run.id.startswith("my-config-..-x-2")
+    assert directory._ID.match(run.id) and run.id.startswith("my-config-..-x-2")
     assert {p.name for p in run.path.iterdir()} >= {
         "run.json",
         "config.yaml",
@@ -36,38 +36,38 @@ def test_an_id_is_name_time_and_four_hex_digits(tmp_path: Path) -> None:
 def test_fifty_runs_made_at_once_are_fifty(tmp_path: Path) -> None:
     with ThreadPoolExecutor(50) as pool:
         made = list(pool.map(lambda i: make(tmp_path), range(50)))
-    assert len({run.id for run in made}) == 50 == len(runs.every(tmp_path))
+    assert len({run.id for run in made}) == 50 == len(directory.every(tmp_path))
 
 
 def test_a_run_is_found_by_id_by_a_unique_start_and_as_the_last(tmp_path: Path) -> None:
     first = make(tmp_path, "alpha")
     second = make(tmp_path, "beta")
-    assert runs.find(tmp_path, first.id) == first == runs.find(tmp_path, "alpha")
-    assert runs.find(tmp_path, "last") == second
+    assert directory.find(tmp_path, first.id) == first == directory.find(tmp_path, "alpha")
+    assert directory.find(tmp_path, "last") == second
     third = make(tmp_path, "beta")
     with pytest.raises(RunError, match="the start of 2 run ids"):
-        runs.find(tmp_path, "beta")
-    assert runs.find(tmp_path, third.id) == third
+        directory.find(tmp_path, "beta")
+    assert directory.find(tmp_path, third.id) == third
     with pytest.raises(RunError, match="no run 'gamma'"):
-        runs.find(tmp_path, "gamma")
+        directory.find(tmp_path, "gamma")
     with pytest.raises(RunError, match="no runs in"):
-        runs.find(tmp_path / "empty", "last")
+        directory.find(tmp_path / "empty", "last")
 
 
 @pytest.mark.parametrize("name", ["../x", "/etc", "a/b", "..", ".", "", "-x", "a\n", "x" * 101, "~root", "[bold]", "a\0b"])
 def test_what_can_be_no_id_is_refused(tmp_path: Path, name: str) -> None:
     make(tmp_path)
     with pytest.raises(UsageError):
-        runs.find(tmp_path, name)
+        directory.find(tmp_path, name)
 
 
 def test_a_symlink_is_no_run(tmp_path: Path) -> None:
     run = make(tmp_path / "elsewhere")
     (tmp_path / "runs").mkdir()
     (tmp_path / "runs" / "link").symlink_to(run.path)
-    assert runs.every(tmp_path / "runs") == []
+    assert directory.every(tmp_path / "runs") == []
     with pytest.raises(RunError):
-        runs.find(tmp_path / "runs", "link")
+        directory.find(tmp_path / "runs", "link")
 
 
 def test_a_folder_whose_making_was_cut_is_no_run(tmp_path: Path) -> None:
@@ -75,7 +75,7 @@ def test_a_folder_whose_making_was_cut_is_no_run(tmp_path: Path) -> None:
     (run.path / "run.json").unlink()
     (tmp_path / "stray.txt").write_text("x")
     other = make(tmp_path)
-    assert runs.every(tmp_path) == [other]
+    assert directory.every(tmp_path) == [other]
 
 
 def test_running_without_a_holder_is_crashed(tmp_path: Path) -> None:
@@ -90,7 +90,7 @@ def test_running_without_a_holder_is_crashed(tmp_path: Path) -> None:
 
 
 def _hold(path: Path, ready: str) -> None:
-    with runs.Run(path).locked():
+    with directory.Run(path).locked():
         Path(ready).touch()
         time.sleep(30)
 
@@ -142,7 +142,7 @@ def test_damaged_small_files_are_run_errors(tmp_path: Path, content: str) -> Non
 
 def test_order_is_by_creation_not_by_name(tmp_path: Path) -> None:
     made = [make(tmp_path, name) for name in ("zeta", "beta", "alpha")]
-    assert runs.every(tmp_path) == made
+    assert directory.every(tmp_path) == made
     info = json.loads((made[0].path / "run.json").read_text())
     (made[0].path / "run.json").write_text(json.dumps({**info, "created": "2999-01-01T00:00:00+00:00"}))
-    assert runs.find(tmp_path, "last") == made[0]
+    assert directory.find(tmp_path, "last") == made[0]

@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 from fit import dataset, experiment, fit, subject
 
-from aecli.core import Batch
-from aecli.evaluate.run import quick
-from aecli.learner import Learner, Recipe
+from aecli.core.learner import Learner, Recipe
+from aecli.core.model import Batch
+from aecli.core.optimizer import Optimizer
+from aecli.evaluation.registry import quick
 from aecli.models.sparse import Sparse, SparseState, keep_largest, kl_to_target
-from aecli.optimizers import Optimizer
 
 SPEC = dataset().spec
 

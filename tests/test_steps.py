@@ -14,13 +14,14 @@ from cases import CASES
 from fit import dataset, experiment
 from PIL import Image
 
-from aecli.config import Data
-from aecli.core import Batch, Spec
+from aecli.config.schema import Data
+from aecli.core.model import Batch, Spec
 from aecli.data.dataset import Dataset, open_dataset
-from aecli.data.feed import HostFeed, ResidentFeed, open_feed
-from aecli.mesh import placement
-from aecli.steps import advance, all_finite
-from aecli.train import Call, Interval, _start, init
+from aecli.data.train_batches import HostFeed, ResidentFeed, open_feed
+from aecli.runs.state import _start, init
+from aecli.system.placement import placement
+from aecli.training.call import Call, advance, all_finite
+from aecli.training.loop import Interval
 
 E = experiment("variant: vae, hidden: [16], latent: 3", "steps: 40", "batch_size: 16")
 DATA = dataset()

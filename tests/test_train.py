@@ -10,13 +10,13 @@ from pathlib import Path
 import pytest
 from fit import dataset, experiment, fit, go_on, new_run
 
-from aecli import checkpoint
-from aecli.config import SettingError
-from aecli.errors import CheckpointError, DivergedError, InterruptedRun
-from aecli.mesh import placement
-from aecli.signals import Signals
-from aecli.steps import advance, all_finite
-from aecli.train import Training, state_template
+from aecli.errors import CheckpointError, DivergedError, InterruptedRun, SettingError
+from aecli.runs import checkpoint
+from aecli.runs.state import state_template
+from aecli.system.placement import placement
+from aecli.system.signals import Signals
+from aecli.training.call import advance, all_finite
+from aecli.training.loop import Training
 
 VAE = "variant: vae, hidden: [12], latent: 3"
 DATA = dataset()
@@ -138,7 +138,7 @@ def test_a_signal_ends_a_run_at_a_step_with_its_state_saved(tmp_path: Path, monk
 
 
 def test_an_evaluation_that_a_signal_cut_is_done_at_the_resume(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from aecli import train as module
+    from aecli.training import loop as module
 
     e = experiment(VAE, "epochs: 4, log_every: 100")
     run, real, calls = new_run(tmp_path, e, DATA), module.quick, iter([False, True])

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aecli.config import parse as parse_config
+from aecli.config.load import parse as parse_config
+from aecli.config.yamlfile import MAX_BYTES, parse, read
 from aecli.errors import ConfigError
-from aecli.yamlfile import MAX_BYTES, parse, read
 
 SCALARS = {
     "1e-3": 0.001,

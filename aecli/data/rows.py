@@ -8,7 +8,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from aecli.data.source import Images, Labels, Source
+from aecli.data.sources.base import Images, Labels, Source
 
 
 class Rows(Protocol):

@@ -16,9 +16,9 @@ import jax.numpy as jnp
 from flax import nnx
 from pydantic import Field, PositiveInt, model_validator
 
-from aecli.core import Batch, Objection, SingleLoss, Spec, Temperature, Values, no_labels, one_hot
-from aecli.discrete import Categorical, Discrete, LogisticMixture, dequantize, invert_cdf, quantize
-from aecli.learner import Learner
+from aecli.core.learner import Learner
+from aecli.core.model import Batch, Objection, SingleLoss, Spec, Temperature, Values, no_labels, one_hot
+from aecli.distributions.discrete import Categorical, Discrete, LogisticMixture, dequantize, invert_cdf, quantize
 from aecli.nets.causal import Causal, Layout, ancestral
 from aecli.nets.gmlp import Gmlp
 from aecli.nets.made import Made

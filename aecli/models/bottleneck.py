@@ -14,10 +14,10 @@ import jax.numpy as jnp
 from flax import nnx
 from pydantic import Field, PositiveInt, model_validator
 
-from aecli.core import Batch, Objection, SingleLoss, Spec, Values
-from aecli.corruptions import Corruptions, corrupt, corruption_objections
-from aecli.learner import Learner
-from aecli.likelihoods import bernoulli_nll, mse, squared_error
+from aecli.core.learner import Learner
+from aecli.core.model import Batch, Objection, SingleLoss, Spec, Values
+from aecli.distributions.corruptions import Corruptions, corrupt, corruption_objections
+from aecli.distributions.observations import bernoulli_nll, mse, squared_error
 from aecli.nets.pairs import PAIRS, Net, resolve_hidden
 
 

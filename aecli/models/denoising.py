@@ -13,10 +13,10 @@ import jax
 from flax import nnx
 from pydantic import Field, PositiveInt, model_validator
 
-from aecli.core import Batch, Objection, SingleLoss, Spec, Values, latent_too_large
-from aecli.corruptions import Corruptions, GaussianNoise, corrupt, corruption_objections
-from aecli.learner import Learner
-from aecli.likelihoods import mse, squared_error
+from aecli.core.learner import Learner
+from aecli.core.model import Batch, Objection, SingleLoss, Spec, Values, latent_too_large
+from aecli.distributions.corruptions import Corruptions, GaussianNoise, corrupt, corruption_objections
+from aecli.distributions.observations import mse, squared_error
 from aecli.nets.pairs import PAIRS, resolve_hidden
 from aecli.nets.unet import UNet
 

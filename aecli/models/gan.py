@@ -16,8 +16,8 @@ import jax.numpy as jnp
 from flax import nnx
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
 
-from aecli.core import Batch, Model, Objection, Spec, Temperature, Values, latent_too_large, no_labels, one_hot
-from aecli.learner import Learner, Recipe
+from aecli.core.learner import Learner, Recipe
+from aecli.core.model import Batch, Model, Objection, Spec, Temperature, Values, latent_too_large, no_labels, one_hot
 from aecli.nets import spectral
 from aecli.nets.conv import ConvDecoder
 from aecli.nets.critic import Critic

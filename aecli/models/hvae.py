@@ -14,12 +14,12 @@ import jax.numpy as jnp
 from flax import nnx
 from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
 
-from aecli.core import Batch, Objection, SingleLoss, Spec, Temperature, Values, latent_too_large
-from aecli.discrete import LogisticMixture
-from aecli.learner import Learner
-from aecli.likelihoods import Bernoulli, Discretized, Observation, gray_only
+from aecli.core.gaussian import Gaussian, importance_bound, standard_normal_log_prob
+from aecli.core.learner import Learner
+from aecli.core.model import Batch, Objection, SingleLoss, Spec, Temperature, Values, latent_too_large
+from aecli.distributions.discrete import LogisticMixture
+from aecli.distributions.observations import Bernoulli, Discretized, Observation, gray_only
 from aecli.nets.mlp import Gate, GatedMlp
-from aecli.posteriors import Gaussian, importance_bound, standard_normal_log_prob
 
 
 class Merge(nnx.Module):

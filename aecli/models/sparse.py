@@ -17,10 +17,10 @@ import jax.numpy as jnp
 from flax import nnx
 from pydantic import Field, NonNegativeFloat, PositiveInt, model_validator
 
-from aecli.core import Batch, Model, Objection, Spec, Values
-from aecli.corruptions import Corruptions, corrupt, corruption_objections
-from aecli.learner import Learner, Recipe
-from aecli.likelihoods import mse, squared_error
+from aecli.core.learner import Learner, Recipe
+from aecli.core.model import Batch, Model, Objection, Spec, Values
+from aecli.distributions.corruptions import Corruptions, corrupt, corruption_objections
+from aecli.distributions.observations import mse, squared_error
 from aecli.nets.dictionary import Dictionary
 from aecli.nets.pairs import PAIRS, resolve_hidden
 

@@ -18,13 +18,13 @@ import jax.numpy as jnp
 from flax import nnx
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
-from aecli.core import Batch, Objection, SingleLoss, Spec, Temperature, Values, latent_too_large, no_labels, one_hot
-from aecli.corruptions import Corruptions, corrupt, corruption_objections
-from aecli.discrete import Categorical, LogisticMixture
-from aecli.learner import Learner
-from aecli.likelihoods import Bernoulli, Discretized, GaussianPixels, Observation, gray_only
+from aecli.core.gaussian import Gaussian, importance_bound, standard_normal_log_prob
+from aecli.core.learner import Learner
+from aecli.core.model import Batch, Objection, SingleLoss, Spec, Temperature, Values, latent_too_large, no_labels, one_hot
+from aecli.distributions.corruptions import Corruptions, corrupt, corruption_objections
+from aecli.distributions.discrete import Categorical, LogisticMixture
+from aecli.distributions.observations import Bernoulli, Discretized, GaussianPixels, Observation, gray_only
 from aecli.nets.pairs import PAIRS, Net, resolve_hidden
-from aecli.posteriors import Gaussian, importance_bound, standard_normal_log_prob
 
 SIGMA_AT_START = 0.25
 """A learned sigma starts near the spread of pixels in [0, 1]. From 1 the errors would weigh so little at first that the

@@ -17,15 +17,15 @@ import jax.numpy as jnp
 from flax import nnx
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveInt, model_validator
 
-from aecli.core import Batch, Model, Objection, Spec, Temperature, Values, no_labels, one_hot
-from aecli.discrete import invert_cdf
-from aecli.learner import Learner, Recipe
-from aecli.likelihoods import mse, squared_error
+from aecli.core.learner import Learner, Recipe
+from aecli.core.model import Batch, Model, Objection, Spec, Temperature, Values, no_labels, one_hot
+from aecli.distributions.discrete import invert_cdf
+from aecli.distributions.observations import mse, squared_error
 from aecli.nets.causal import Layout, ancestral
 from aecli.nets.conv import bottom
 from aecli.nets.grid import GridDecoder, GridEncoder
 from aecli.nets.pixelcnn import PixelCnn
-from aecli.quantizers import Codebook, Scalars
+from aecli.nets.quantizers import Codebook, Scalars
 
 LARGEST_CODEBOOK = 2**16
 

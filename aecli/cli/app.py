@@ -1,0 +1,445 @@
+"""The verbs. Results go to stdout, messages to stderr. jax, flax, orbax and tensorflow_datasets take seconds to import, so
+each verb imports what it needs when it is called."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from aecli import __version__
+from aecli.errors import InterruptedRun, UsageError, translate
+
+
+class _Group(TyperGroup):
+    """Turns every error into a message and an exit code."""
+
+    def invoke(self, ctx: Any) -> Any:
+        from aecli.system.signals import Terminated, raise_on_signals
+
+        debug = bool(ctx.params.get("debug"))
+        raise_on_signals()
+        try:
+            result = super().invoke(ctx)
+            sys.stdout.flush()
+            return result
+        except BrokenPipeError:  # whoever read our output has seen enough
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            raise typer.Exit(0) from None
+        except (KeyboardInterrupt, Terminated) as error:
+            code = 143 if isinstance(error, Terminated) else 130
+            print("interrupted", file=sys.stderr)
+            raise typer.Exit(code) from None
+        except Exception as error:
+            known = translate(error)
+            if known is None and _is_usage(error):
+                raise
+            if debug:
+                raise
+            if known is None:
+                text = str(error).splitlines()
+                print(f"internal error: {type(error).__name__}: {text[0] if text else ''}", file=sys.stderr)
+                print("  help: this is a bug in aecli; run the same with --debug for the traceback", file=sys.stderr)
+                raise typer.Exit(1) from None
+            print(known.render(), file=sys.stderr)
+            raise typer.Exit(128 + known.signum if isinstance(known, InterruptedRun) else known.code) from None
+
+
+def _is_usage(error: Exception) -> bool:
+    """Whether the error is typer's own way of ending: a wrong flag, or an exit."""
+    return type(error).__module__.startswith(("click", "typer"))
+
+
+app = typer.Typer(
+    cls=_Group,
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,  # plain help: importing rich for its boxes would take longer than everything else that it shows
+    help="Train, sample and compare autoencoders and their generative relatives from one YAML file.",
+    epilog="Start with: aecli train configs/quickstart.yaml. RUN is a run's id, the start of one, or 'last'.",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+data_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="List and prepare data sets.")
+app.add_typer(data_app, name="data")
+
+RunsDir = Annotated[Path, typer.Option("--runs-dir", envvar="AECLI_RUNS_DIR", help="Where run directories live.")]
+Sets = Annotated[list[str], typer.Option("--set", metavar="BLOCK.KEY=VALUE", help="Change a setting; may be repeated.")]
+RunName = Annotated[str, typer.Argument(metavar="RUN", help="A run's id, the start of one, or 'last'.")]
+Which = Annotated[str, typer.Option("--checkpoint", metavar="best|last", help="The best by validation, or the newest.")]
+Json = Annotated[bool, typer.Option("--json", help="JSON instead of a table.")]
+Only = Annotated[list[str], typer.Option(metavar="NAME,...", help="These evaluators alone; may be repeated.")]
+Skip = Annotated[list[str], typer.Option(metavar="NAME,...", help="All but these evaluators; may be repeated.")]
+RUNS = Path("runs")
+
+
+def _keep_programs(context: typer.Context) -> None:
+    """Until the verb ends, what it compiles is kept for the next process."""
+    from aecli.system.compile_cache import kept_programs
+    from aecli.system.folders import cache_root
+
+    context.with_resource(kept_programs(cache_root()))
+
+
+def _version(value: bool) -> None:
+    if value:
+        print(f"aecli {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _main(
+    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks of errors.")] = False,
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")] = False,
+) -> None:
+    pass
+
+
+@app.command()
+def train(
+    context: typer.Context,
+    config: Annotated[Path | None, typer.Argument(metavar="CONFIG", help="A YAML file.")] = None,
+    sets: Sets = [],  # noqa: B006 (typer reads the default, nothing changes it)
+    name: Annotated[str | None, typer.Option(help="The start of the run's id; by default the config's file name.")] = None,
+    resume: Annotated[str | None, typer.Option(metavar="RUN", help="Go on with a run from its newest checkpoint.")] = None,
+    runs_dir: RunsDir = RUNS,
+) -> None:
+    """Train what a config describes. Prints the run's id, alone, on stdout."""
+    if (config is None) == (resume is None):
+        raise UsageError("train takes a CONFIG, or --resume RUN", "aecli train configs/quickstart.yaml")
+    if resume is not None and name is not None:
+        raise UsageError("--name is for a new run, not for --resume")
+    from aecli.config.load import load
+    from aecli.data.sources.registry import check_name
+    from aecli.errors import SettingError
+    from aecli.runs import directory
+    from aecli.verbs import train
+
+    if config is not None:
+        loaded = load(config, sets, check_name)
+        _keep_programs(context)
+        try:
+            run = train.start(loaded, sets, name or config.stem, runs_dir)
+        except SettingError as error:
+            raise loaded.locate(error) from None
+    else:
+        assert resume is not None
+        run = directory.find(runs_dir, resume)
+        _keep_programs(context)
+        train.resume(run, sets)
+    print(run.id)
+
+
+@app.command()
+def sample(
+    context: typer.Context,
+    run_name: RunName,
+    mode: Annotated[
+        str,
+        typer.Option(help="prior, class, neighbours, reconstruct, denoise, complete, interpolate, traverse, codes."),
+    ] = "prior",
+    sampler: Annotated[
+        str | None, typer.Option(help="Draw codes from a distribution fitted to them: gaussian, gmm, vamp.")
+    ] = None,
+    components: Annotated[int | None, typer.Option(min=1, help="Of the sampler: 10 for gmm, 500 for vamp.")] = None,
+    n: Annotated[
+        int | None, typer.Option("-n", min=1, max=10_000, help="How many images, pairs, latents, units, or images a class.")
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same picture.")] = 0,
+    temperature: Annotated[float, typer.Option(min=0.01, max=100, help="Below 1, draws are more likely and less varied.")] = 1.0,
+    region: Annotated[
+        str, typer.Option(metavar="upper|left|block|FILE", help="Of complete: what is given; of a mask file, what is white.")
+    ] = "upper",
+    path: Annotated[str, typer.Option(metavar="linear|spherical", help="Of interpolate.")] = "linear",
+    checkpoint: Which = "best",
+    runs_dir: RunsDir = RUNS,
+) -> None:
+    """Draw pictures from a run. Writes a labelled PNG grid and the arrays as npz, and prints their paths."""
+    from aecli.data.dataset import open_dataset
+    from aecli.runs import directory
+    from aecli.runs.trained import load, stored_experiment
+    from aecli.sampling import samplers
+    from aecli.sampling.draws import from_latent
+    from aecli.sampling.modes import MODES, check_mode
+    from aecli.sampling.request import Ask
+    from aecli.system.progress import say
+    from aecli.verbs.sample import write
+    from aecli.verbs.train import warn
+
+    if sampler is not None and mode != "prior":
+        raise UsageError("--sampler draws new images: leave --mode out")
+    if components is not None and sampler is None:
+        raise UsageError("--components is for --sampler")
+    if region != "upper" and mode != "complete":
+        raise UsageError("--region is for --mode complete")
+    if path != "linear" and mode != "interpolate":
+        raise UsageError("--path is for --mode interpolate")
+    if temperature != 1 and mode not in ("prior", "class", "neighbours", "complete"):
+        raise UsageError(f"--temperature is for modes that draw, which {mode} does not")
+    run = directory.find(runs_dir, run_name)
+    _keep_programs(context)
+    model = stored_experiment(run).model
+    if sampler is not None:
+        samplers.check(model, sampler)
+    else:
+        check_mode(model, mode)
+    trained = load(run, _which(checkpoint), warn)
+    data, chosen = trained.experiment.data, MODES[mode]
+    count = n or chosen.n
+    ask = Ask(trained, lambda: open_dataset(data, say), count, seed, temperature, region, path)
+    words = [mode]
+    if sampler is not None:
+        draw = samplers.fitted(run.path / "samplers", trained, sampler, components, lambda: ask.dataset.train, say)
+        shown = from_latent(ask, draw)
+        words.append(f"{sampler}{components or ''}")
+    else:
+        shown = chosen.show(ask)
+    words += [f"t{temperature:g}"] * (temperature != 1) + [Path(region).stem] * (mode == "complete" and region != "upper")
+    words += [path] * (path != "linear")
+    for file in write(run.path / "samples", "-".join([*words, f"step{trained.step}", f"seed{seed}", f"n{count}"]), shown):
+        print(file)
+
+
+@app.command()
+def eval(
+    context: typer.Context,
+    run_name: RunName,
+    split: Annotated[str, typer.Option(metavar="test|validation", help="Which held-out images.")] = "test",
+    only: Only = [],  # noqa: B006 (typer reads the default, nothing changes it)
+    skip: Skip = [],  # noqa: B006
+    samples: Annotated[
+        int,
+        typer.Option(min=1, max=100_000, help="Importance samples per image; the published protocols take 5000."),
+    ] = 500,
+    draws: Annotated[int, typer.Option(min=1, max=100_000, help="Images to draw, at most as many as the split has.")] = 10_000,
+    inception: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Weights (npz) of the Inception network, for its Frechet distance.")
+    ] = None,
+    checkpoint: Which = "best",
+    as_json: Json = False,
+    runs_dir: RunsDir = RUNS,
+) -> None:
+    """Measure a run on held-out images, by every evaluator that fits. Writes eval/SPLIT.json and per-image values into the run.
+
+    Evaluators: objective, reconstruction, likelihood, sparsity, codebook, representation, clustering, denoising,
+    classification, generation. What Ctrl-C interrupts goes on where it stopped."""
+    from aecli.cli.tables import cost, show_metrics
+    from aecli.data.dataset import open_dataset
+    from aecli.runs import directory
+    from aecli.runs.trained import load
+    from aecli.system.progress import Meter, say
+    from aecli.verbs.evaluate import Request, Watch, evaluate_run
+    from aecli.verbs.train import warn
+
+    if split not in ("test", "validation"):
+        raise UsageError(f"--split {split}: there are test and validation")
+    run = directory.find(runs_dir, run_name)
+    _keep_programs(context)
+    trained = load(run, _which(checkpoint), warn)
+    judge = None
+    if inception is not None:
+        from aecli.evaluation.judges.inception import load as load_inception
+
+        judge = load_inception(inception)
+    request = Request(split, _names(only), _names(skip), samples, draws, judge)
+    with Meter() as meter:
+        dataset = open_dataset(trained.experiment.data, say)
+        measured = evaluate_run(run, trained, dataset, request, Watch(meter.begin, meter.tell))
+    for note in measured.notes:
+        say(f"note: {note}")
+    if as_json:
+        print(json.dumps(measured.metrics, indent=2, allow_nan=False, ensure_ascii=False))
+    else:
+        show_metrics(run.id, measured.metrics)
+    say(f"{run.path / 'eval' / f'{split}.json'}: {cost(meter.seconds)}")
+
+
+def _names(given: list[str]) -> list[str]:
+    """`--only a,b --only c` is three names."""
+    return [name.strip() for one in given for name in one.split(",") if name.strip()]
+
+
+@app.command()
+def runs(
+    state: Annotated[str | None, typer.Option(help="Only runs in this state.")] = None,
+    variant: Annotated[str | None, typer.Option(help="Only runs of this variant.")] = None,
+    as_json: Json = False,
+    runs_dir: RunsDir = RUNS,
+) -> None:
+    """List runs, the newest first."""
+    from aecli.cli.tables import show_runs
+    from aecli.errors import did_you_mean
+    from aecli.runs import directory as store
+    from aecli.runs.directory import run_facts
+
+    if state is not None and state not in store.STATES:
+        raise UsageError(
+            f"there is no state '{state}'", did_you_mean(state, store.STATES) or "states: " + ", ".join(store.STATES)
+        )
+    facts = [run_facts(run) for run in reversed(store.every(runs_dir))]
+    facts = [f for f in facts if (state is None or f["state"] == state) and (variant is None or f["variant"] == variant)]
+    if as_json:
+        print(json.dumps(facts, indent=2, ensure_ascii=False))
+    else:
+        show_runs(facts, runs_dir)
+
+
+@app.command()
+def show(run_name: RunName, as_json: Json = False, runs_dir: RunsDir = RUNS) -> None:
+    """Tell everything about one run. Its state, data, origin, config, numbers and pictures."""
+    from aecli.cli.tables import show_run
+    from aecli.runs import directory
+    from aecli.runs.directory import run_facts
+
+    run = directory.find(runs_dir, run_name)
+    if as_json:
+        print(json.dumps({**run.info(), **run_facts(run)}, indent=2, ensure_ascii=False))
+    else:
+        show_run(run)
+
+
+@app.command()
+def check(
+    context: typer.Context,
+    configs: Annotated[list[Path], typer.Argument(metavar="CONFIG", help="YAML files.")],
+    sets: Sets = [],  # noqa: B006 (typer reads the default, nothing changes it)
+    smoke: Annotated[
+        bool, typer.Option("--smoke", help="Also train 2 steps, evaluate and sample, in a temporary place.")
+    ] = False,
+) -> None:
+    """Validate configs, and try them with --smoke. What a CI would call."""
+    from aecli.config.load import load
+    from aecli.data.sources.registry import check_name
+    from aecli.errors import SettingError
+    from aecli.verbs import check
+
+    if smoke:
+        _keep_programs(context)
+    code = 0
+    for path in configs:
+        try:
+            config = load(path, sets, check_name)
+            try:
+                facts = check.smoke(config) if smoke else check.hold_against_data(config)
+            except SettingError as error:
+                raise config.locate(error) from None
+            print(f"{path}: ok ({config.experiment.model.variant}, {facts})", flush=True)
+        except Exception as error:
+            known = translate(error)
+            if known is None:
+                raise
+            if not str(known.render()).startswith(str(path)):
+                print(f"{path}:", file=sys.stderr)
+            print(known.render(), file=sys.stderr)
+            code = code or known.code
+    if code:
+        raise typer.Exit(code)
+
+
+@app.command()
+def bench(
+    config: Annotated[Path, typer.Argument(metavar="CONFIG", help="A YAML file.")],
+    sets: Sets = [],  # noqa: B006 (typer reads the default, nothing changes it)
+    seconds: Annotated[float, typer.Option(min=0.1, max=3600, help="How long to train for.")] = 10.0,
+    as_json: Json = False,
+) -> None:
+    """Measure how fast a config trains, and what share of this machine's matrix products that is. Keeps nothing."""
+    from aecli.cli.tables import show_speed
+    from aecli.config.load import load
+    from aecli.data.dataset import open_dataset
+    from aecli.data.sources.registry import check_name
+    from aecli.errors import SettingError
+    from aecli.system.progress import say
+    from aecli.verbs.bench import bench as measure
+
+    loaded = load(config, sets, check_name)
+    try:
+        speed = measure(loaded.experiment, open_dataset(loaded.experiment.data, say), seconds)
+    except SettingError as error:
+        raise loaded.locate(error) from None
+    if as_json:
+        print(json.dumps(speed._asdict(), indent=2, allow_nan=False))
+    else:
+        show_speed(str(config), speed)
+
+
+@app.command()
+def variants(as_json: Json = False) -> None:
+    """List model families with abilities and settings."""
+    from aecli.cli.tables import show_variants
+    from aecli.config.variants import load
+    from aecli.config.variants import variants as names
+    from aecli.core.abilities import abilities
+
+    facts = [
+        {
+            "variant": name,
+            "abilities": list(abilities(cls)),
+            "summary": (sys.modules[cls.__module__].__doc__ or "").strip().splitlines()[0],
+            "settings": {key: _plain(field.default) for key, field in cls.model_fields.items()},
+        }
+        for name in names()
+        for cls in [load(name)]
+    ]
+    if as_json:
+        print(json.dumps(facts, indent=2, ensure_ascii=False))
+    else:
+        show_variants(facts)
+
+
+@data_app.command("list")
+def data_list(every: Annotated[bool, typer.Option("--all", help="Also every name that TFDS knows.")] = False) -> None:
+    """List data sets that are here, and where they are kept."""
+    from aecli.cli.tables import show_data
+
+    show_data(every)
+
+
+@data_app.command("prepare")
+def data_prepare(
+    name: Annotated[str, typer.Argument(help="digits, shapes, fashion_mnist, or any TFDS name.")],
+    manual_dir: Annotated[str | None, typer.Option(help="A folder with the original files, instead of a download.")] = None,
+) -> None:
+    """Prepare and decode a data set now, for training without a network later. Prints where it is."""
+    from aecli.config.schema import Data
+    from aecli.data.dataset import open_dataset
+    from aecli.errors import SettingError
+    from aecli.system.folders import cache_root
+    from aecli.system.progress import say
+
+    if name in ("folder", "npz"):
+        raise UsageError(f"{name} needs no preparing: name it in a config with data.path")
+    try:
+        dataset = open_dataset(Data(name=name, manual_dir=manual_dir, batch_size=1), say)
+    except SettingError as error:
+        raise UsageError(error.text + (f": {error.label}" if error.label else ""), error.help) from None
+    sizes = f"{len(dataset.train) + len(dataset.validation):,} train and {len(dataset.test):,} test images"
+    say(f"{name}: {sizes} of {'x'.join(map(str, dataset.spec.shape))}, fingerprint {dataset.fingerprint[:12]}")
+    print(cache_root())
+
+
+def _which(value: str) -> str:
+    if value not in ("best", "last"):
+        raise UsageError(f"--checkpoint {value}: there are best and last")
+    return value
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    if hasattr(value, "model_dump"):
+        return value.model_dump()
+    return value if isinstance(value, (int, float, str, bool, type(None))) else str(value)
+
+
+def main() -> None:
+    # `--debug` may stand anywhere, also behind the verb.
+    arguments = sys.argv[1:]
+    if "--debug" in arguments:
+        arguments = ["--debug", *(argument for argument in arguments if argument != "--debug")]
+    app(arguments, prog_name="aecli")

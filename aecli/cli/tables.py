@@ -1,0 +1,221 @@
+"""What verbs print for a person: tables and summaries on stdout. Texts from files are never read as markup."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+
+from aecli.measures.metric import Metric
+from aecli.runs.directory import Run, run_facts
+from aecli.system.progress import peak_bytes, say
+
+if TYPE_CHECKING:  # which needs jax, and a table does not
+    from aecli.verbs.bench import Speed
+
+
+class _Console(Console):
+    def on_broken_pipe(self) -> None:
+        """rich would exit with 1; that a reader has seen enough is no error."""
+        raise
+
+
+def _console() -> Console:
+    console = _Console(markup=False, highlight=False, emoji=False)
+    # Into a file or a pipe nothing is cut to the width of a terminal that is not there.
+    return console if console.is_terminal else _Console(markup=False, highlight=False, emoji=False, width=400)
+
+
+def _table(*columns: str, right: Sequence[str] = ()) -> Table:
+    table = Table(box=SIMPLE_HEAD, pad_edge=False)
+    for column in columns:
+        table.add_column(column, justify="right" if column in right else "left", overflow="fold")
+    return table
+
+
+def show_runs(facts: Sequence[Mapping[str, Any]], root: Path) -> None:
+    if not facts:
+        say(f"no such runs in {root}")
+        return
+    table = _table("id", "state", "variant", "data", "step", "best", "age", right=("step", "best", "age"))
+    for f in facts:
+        best = "" if f["best"] is None else f"{f['best']:.5g}"
+        step = "" if f["step"] is None else f"{f['step']:,}"
+        table.add_row(f["id"], f["state"], f["variant"] or "", f["data"] or "", step, best, age(f["created"]))
+    _console().print(table)
+
+
+def show_run(run: Run) -> None:
+    info, facts = run.info(), run_facts(run)
+    recorded = run.recorded()
+    data = info["data"]
+    spec = data["spec"]
+    lines = [
+        ("run", str(run.path)),
+        ("state", facts["state"] + (f" ({recorded['reason']})" if recorded.get("reason") else "")),
+        ("variant", f"{info['variant']}, {info['parameters']:,} parameters"),
+        (
+            "data",
+            f"{data['name']} {spec['height']}x{spec['width']}x{spec['channels']}, "
+            + ", ".join(f"{n:,} {split}" for split, n in data["sizes"].items()),
+        ),
+        ("step", f"{facts['step']:,}"),
+    ]
+    if facts["best_step"]:
+        lines.append(("best", f"{facts['best']:.5g} at step {facts['best_step']:,}"))
+    git = info.get("git")
+    lines += [
+        ("created", f"{info['created']} ({age(info['created'])} ago)"),
+        ("command", " ".join(info["command"])),
+        ("devices", ", ".join(info["devices"])),
+        ("versions", ", ".join(f"{name} {version}" for name, version in info["versions"].items() if version)),
+        ("git", f"{git['commit'][:12]}{', dirty' if git['dirty'] else ''}" if git else "none"),
+        ("data hash", data["fingerprint"]),
+    ]
+    for label, folder, endings in (("pictures", "samples", (".png",)), ("numbers", "eval", (".json",))):
+        found = sorted(path for path in (run.path / folder).glob("*") if path.suffix in endings and not path.name.startswith("."))
+        lines += [(label, str(path)) for path in found]
+    console = _console()
+    for label, text in lines:
+        console.print(f"{label:10s} {text}", soft_wrap=True)
+    rows = run.rows()
+    for split in ("train", "validation"):
+        of_split = [row for row in rows if row.get("split") == split]
+        if of_split:
+            values = {k: v for k, v in of_split[-1].items() if k not in ("split", "step", "epoch", "steps")}
+            text = "  ".join(f"{k} {v:.5g}" for k, v in values.items() if isinstance(v, (int, float)))
+            console.print(f"{split:10s} step {of_split[-1]['step']:,}: {text}", soft_wrap=True)
+    console.print()
+    console.print(run.resolved_config().rstrip(), soft_wrap=True)
+
+
+def show_metrics(run_id: str, metrics: Mapping[str, Mapping[str, Any]]) -> None:
+    """A line a number: its value and standard error, the best baseline beside it, and which of the two is better."""
+    protocol = next(iter(metrics.values()))["protocol"]
+    console = _console()
+    n = max(metric["n"] for metric in metrics.values())
+    console.print(f"{run_id}  step {protocol['step']:,}  {n:,} {protocol['split']} images, binarize {protocol['binarize']}")
+    columns = ("", "metric", "value", "+-", "unit", "baseline", "", "better")
+    table = Table(box=SIMPLE_HEAD, pad_edge=False)
+    for number, column in enumerate(columns):
+        table.add_column(column, justify="right" if number in (2, 3, 5) else "left", overflow="fold")
+    last = None
+    for name, metric in metrics.items():
+        evaluator, error = metric["evaluator"], metric["standard_error"]
+        if last not in (None, evaluator):
+            table.add_section()
+        baseline, verdict = _beside(metric)
+        table.add_row(
+            evaluator if evaluator != last else "",
+            name,
+            number_text(metric["value"]),
+            "" if error is None else f"{error:.2g}",
+            "" if metric["unit"] == "1" else metric["unit"],
+            *baseline,
+            verdict,
+        )
+        last = evaluator
+    console.print(table)
+
+
+def _beside(metric: Mapping[str, Any]) -> tuple[tuple[str, str], str]:
+    """The value and the name of the best baseline, and who is better: by more than two standard errors, or a thousandth
+    where there is none."""
+    best = Metric(**{key: metric[key] for key in Metric._fields}).best_baseline()
+    if best is None:
+        return ("", ""), ""
+    name, value = best
+    gain = (metric["value"] - value) * (1 if metric["better"] == "higher" else -1)
+    margin = 1e-3 * abs(value) if metric["standard_error"] is None else 2 * metric["standard_error"]
+    verdict = "model" if gain > margin else "baseline" if gain < -margin else "even"
+    return (number_text(value), name), verdict
+
+
+def number_text(value: float) -> str:
+    return f"{value:.5g}" if abs(value) < 1e5 else f"{value:,.0f}"
+
+
+def cost(seconds: float) -> str:
+    """`38 s, peak memory 1.2 GB`."""
+    return f"{seconds:.0f} s, peak memory {peak_bytes() / 1e9:.1f} GB"
+
+
+def show_speed(name: str, speed: Speed) -> None:
+    rows = [
+        ("images/s", f"{speed.images_per_s:,.0f}"),
+        ("step", f"{speed.step_seconds * 1e3:.3g} ms, quartiles {speed.step_spread:.0%} apart"),
+        ("steps per call", f"{speed.steps_per_call:,}"),
+        ("compilation", f"{speed.compile_seconds:.1f} s"),
+        ("FLOP per step", "not known" if speed.flop_per_step is None else f"{speed.flop_per_step:.3g}"),
+        ("matmul rate", f"{speed.matmul_flop_per_s / 1e9:,.0f} GFLOP/s"),
+        ("share of it", "not known" if speed.matmul_share is None else f"{speed.matmul_share:.0%}"),
+        ("peak memory", f"{speed.peak_bytes / 1e9:.2f} GB"),
+        ("data", speed.tier),
+        ("devices", speed.devices),
+    ]
+    console = _console()
+    console.print(name, soft_wrap=True)
+    for label, text in rows:
+        console.print(f"{label:14s}  {text}", soft_wrap=True)
+
+
+def show_variants(facts: Sequence[Mapping[str, Any]]) -> None:
+    table = _table("variant", "abilities", "what it is")
+    for f in facts:
+        table.add_row(f["variant"], ", ".join(f["abilities"]), f["summary"])
+    console = _console()
+    console.print(table)
+    for f in facts:
+        settings = ", ".join(f"{key}: {_value(value)}" for key, value in f["settings"].items())
+        console.print(f"{f['variant']} settings  {settings}", soft_wrap=True)
+
+
+def show_data(every: bool) -> None:
+    from aecli.data.sources import fashion
+    from aecli.data.sources.tfds import names
+    from aecli.system.folders import cache_root
+
+    root = cache_root()
+    prepared = {path.name: path for path in (root / "tfds").glob("*") if path.is_dir() and not path.name.startswith(".")}
+    table = _table("name", "state", "what it is")
+    about = {
+        "digits": "8x8 gray, 1,500 train and 297 test, 10 classes; embedded",
+        "shapes": "32x32 gray, 6,912 train and 768 test, 3 classes; drawn on the spot, known factors",
+        "fashion_mnist": "28x28 gray, 60,000 train and 10,000 test, 10 classes"
+        + ("; files of Debian's package found" if fashion.has_files(fashion.DEBIAN) else ""),
+        "folder": "your PNG or JPEG files: data.path, labels from sub-folders",
+        "npz": "your NumPy file: data.path, arrays image and label",
+    }
+    listed = [*about, *(name for name in sorted(prepared) if name not in about)]
+    if every:
+        listed += [name for name in names() if name not in listed]
+    for name in listed:
+        state = "prepared" if name in prepared else "yours" if name in ("folder", "npz") else "not prepared"
+        table.add_row(name, state, about.get(name, "from TFDS"))
+    console = _console()
+    console.print(table)
+    console.print(
+        f"kept in {root} (set AECLI_DATA_DIR to change); {len(names())} TFDS names in all, --all lists them", soft_wrap=True
+    )
+
+
+def age(created: Any) -> str:
+    """How long ago an ISO time was: `3 min`."""
+    try:
+        then = datetime.datetime.fromisoformat(str(created))
+        seconds = (datetime.datetime.now(datetime.UTC) - then).total_seconds()
+    except (ValueError, TypeError):
+        return "?"
+    for unit, length in (("d", 86400), ("h", 3600), ("min", 60)):
+        if seconds >= length:
+            return f"{int(seconds // length)} {unit}"
+    return f"{max(0, int(seconds))} s"
+
+
+def _value(value: Any) -> str:
+    return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)

@@ -1,0 +1,119 @@
+"""The blocks of a config: what there is to set, with every default."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal, cast
+
+import yaml
+from pydantic import (
+    BeforeValidator,
+    Field,
+    PositiveInt,
+    SerializeAsAny,
+    field_serializer,
+    model_validator,
+)
+
+from aecli.config.variants import parse_model
+from aecli.core.frozen import Frozen
+from aecli.core.learner import Precision, Recipe
+from aecli.core.model import Model
+from aecli.core.optimizer import Optimizer
+
+Binarize = Literal["none", "dynamic", "fixed"]
+Tier = Literal["auto", "device", "memmap", "stream"]
+
+
+class Data(Frozen):
+    """Which images, and how they reach the model.
+
+    `binarize`: `dynamic` draws each pixel from Bernoulli(intensity) anew each time, in evaluation too; `fixed` does so in
+    training and evaluates on one frozen draw, the published protocol (NumPy seed 777, validation before test).
+    """
+
+    name: str = Field(description="digits, shapes, fashion_mnist, any TFDS name, or folder and npz with a path")
+    path: str | None = Field(default=None, description="the folder, or the .npz file")
+    batch_size: PositiveInt = 128
+    validation: Annotated[int, Field(ge=0)] | Annotated[float, Field(ge=0, lt=1)] = Field(
+        default=0.1, description="the last part of train that is held out: a number of images or a fraction"
+    )
+    test: float = Field(default=0.1, gt=0, lt=1, description="the fraction held out where the source has no test split")
+    binarize: Binarize = "none"
+    size: tuple[PositiveInt, PositiveInt] | None = Field(default=None, description="resize to height, width")
+    channels: Literal[1, 3] | None = Field(default=None, description="convert to gray (1) or colour (3)")
+    manual_dir: str | None = Field(default=None, description="a folder with the original files of a TFDS data set")
+    tier: Tier = Field(default="auto", description="where decoded images live; auto chooses by size")
+
+    @model_validator(mode="after")
+    def _path_where_needed(self) -> Data:
+        if self.name in ("folder", "npz") and self.path is None:
+            raise ValueError(f"name: {self.name} needs a path")
+        if self.name not in ("folder", "npz") and self.path is not None:
+            raise ValueError("path is for name: folder and name: npz")
+        return self
+
+
+class Train(Frozen):
+    """How long, and what is kept on the way.
+
+    `monitor` names the validation metric, lower being better, that decides which checkpoint is the best and, with
+    `patience`, when to stop.
+    """
+
+    steps: PositiveInt | None = None
+    epochs: PositiveInt | None = None
+    eval_every: PositiveInt = Field(default=1, description="epochs between evaluations on the validation split")
+    log_every: PositiveInt = Field(default=100, description="steps between rows of training metrics")
+    checkpoint_every: PositiveInt | None = Field(
+        default=None, description="steps between checkpoints; by default each evaluation"
+    )
+    keep: int = Field(default=2, ge=2, description="how many of the newest checkpoints stay, beside the best")
+    monitor: str = "loss"
+    patience: PositiveInt | None = Field(default=None, description="evaluations without a better monitor before stopping")
+    precision: Precision = Field("float32", description="what networks compute in; weights and losses stay float32")
+
+    @model_validator(mode="after")
+    def _one_length(self) -> Train:
+        if (self.steps is None) == (self.epochs is None):
+            raise ValueError("needs exactly one of steps and epochs")
+        return self
+
+
+class Experiment(Frozen):
+    """A whole config."""
+
+    seed: int = Field(default=0, ge=0, lt=2**32)
+    data: Data
+    model: Annotated[SerializeAsAny[Model], BeforeValidator(parse_model)]
+    optimizer: Optimizer = Optimizer()
+    train: Train
+
+    @field_serializer("model")
+    def _with_variant(self, model: Model) -> dict[str, Any]:
+        return {"variant": model.variant, **model.model_dump()}
+
+    def steps(self, train_size: int) -> int:
+        """The length of the run, for a train split of so many images."""
+        train = self.train
+        return train.steps if train.steps is not None else epoch_end(cast(int, train.epochs), train_size, self.data.batch_size)
+
+    def recipe(self, train_size: int) -> Recipe:
+        return Recipe(self.optimizer, self.steps(train_size), self.train.precision)
+
+
+def epoch_end(epoch: int, size: int, batch: int) -> int:
+    """The step at which `epoch` passes over `size` images are complete. Batches run on across the end of a pass, so that each
+    image is seen once in every pass and none is dropped."""
+    return -(-epoch * size // batch)
+
+
+def dump(experiment: Experiment) -> str:
+    return yaml.safe_dump(_plain(experiment.model_dump()), sort_keys=False, default_flow_style=None, width=120)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _plain(v) for key, v in cast("dict[str, Any]", value).items()}
+    if isinstance(value, (tuple, list)):
+        return [_plain(v) for v in cast("tuple[Any, ...]", value)]
+    return value

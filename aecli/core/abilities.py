@@ -1,0 +1,132 @@
+"""What a model may be able to do, each ability a small protocol: the runner asks for abilities, never which variant it has."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Protocol, runtime_checkable
+
+import jax
+
+from aecli.core.gaussian import Gaussian
+from aecli.core.model import Batch, Model, Temperature
+
+
+@runtime_checkable
+class Samples(Protocol):
+    """Draws images from the model's distribution."""
+
+    def sample(self, state: Any, key: jax.Array, label: jax.Array, temperature: Temperature = 1.0) -> jax.Array:
+        """One image per entry of `label` [n] int32, its class, which only conditional models heed: [n, H, W, C] float32 in
+        [0, 1]. A `temperature` below 1 narrows what is drawn from."""
+        ...
+
+
+@runtime_checkable
+class Reconstructs(Protocol):
+    """Maps an image, or a corrupted one, to what is left of it after the code."""
+
+    def reconstruct(self, state: Any, batch: Batch) -> jax.Array:
+        """[B, H, W, C] in [0, 1]."""
+        ...
+
+
+@runtime_checkable
+class Encodes(Protocol):
+    """Maps an image to a code."""
+
+    def encode(self, state: Any, batch: Batch) -> jax.Array:
+        """[B, latent]; of a distribution over codes, its mean."""
+        ...
+
+
+@runtime_checkable
+class Infers(Protocol):
+    """Maps an image to a distribution over codes."""
+
+    def posterior(self, state: Any, batch: Batch) -> Gaussian:
+        """q(z | x), whose mean is what `encode` gives."""
+        ...
+
+
+@runtime_checkable
+class Decodes(Protocol):
+    """Maps a code to an image."""
+
+    def decode(self, state: Any, code: jax.Array, label: jax.Array) -> jax.Array:
+        """[B, latent] as `encode` gives them, and [B] int32 classes -> [B, H, W, C] in [0, 1]."""
+        ...
+
+
+@runtime_checkable
+class Activates(Protocol):
+    """Has a code of units of which few are active."""
+
+    def active(self, state: Any, batch: Batch) -> jax.Array:
+        """Which units are, [B, units] bool."""
+        ...
+
+
+@runtime_checkable
+class Quantizes(Protocol):
+    """Has codes from a finite set, numbered from 0."""
+
+    def codes_of(self, state: Any, batch: Batch) -> jax.Array:
+        """The codes of each image, [B, n] int32."""
+        ...
+
+
+@runtime_checkable
+class Completes(Protocol):
+    """Draws the unknown part of an image given the rest."""
+
+    def complete(self, state: Any, key: jax.Array, batch: Batch, known: jax.Array, temperature: Temperature = 1.0) -> jax.Array:
+        """`known` [B, H, W, C] bool -> [B, H, W, C] in [0, 1], equal to `batch.image` where it is True."""
+        ...
+
+
+@runtime_checkable
+class Scores(Protocol):
+    """Has an exact likelihood."""
+
+    def log_prob(self, state: Any, batch: Batch) -> jax.Array:
+        """log p(x), of a conditional model log p(x | label), [B] nats."""
+        ...
+
+    def support(self) -> int | None:
+        """How many levels a value of x may have; None for a density on [0, 1]."""
+        ...
+
+
+@runtime_checkable
+class Weighs(Protocol):
+    """Has a likelihood whose marginal over the codes can be estimated by importance sampling."""
+
+    def log_weights(self, state: Any, batch: Batch, key: jax.Array, n: int) -> jax.Array:
+        """log p(x, z) - log q(z | x) for n codes of each image, [n, B] nats: the logarithm of the expectation of their
+        exponential is log p(x) (Burda et al. 2016, "Importance weighted autoencoders", section 3)."""
+        ...
+
+    def support(self) -> int | None:
+        """As of `Scores`."""
+        ...
+
+
+ABILITIES: Mapping[str, type] = {
+    "samples": Samples,
+    "reconstructs": Reconstructs,
+    "encodes": Encodes,
+    "infers": Infers,
+    "decodes": Decodes,
+    "activates": Activates,
+    "quantizes": Quantizes,
+    "completes": Completes,
+    "scores": Scores,
+    "weighs": Weighs,
+}
+
+
+def abilities(model: Model | type[Model]) -> tuple[str, ...]:
+    """The names of what a model, or every model of a class, can do."""
+    if isinstance(model, type):
+        return tuple(name for name, protocol in ABILITIES.items() if issubclass(model, protocol))
+    return tuple(name for name, protocol in ABILITIES.items() if isinstance(model, protocol))

@@ -1,0 +1,113 @@
+"""One network, the optimizer that moves it, and its averaged weights: a pytree that jit can carry."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any, Generic, Literal, NamedTuple, TypeVar, cast
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import nnx
+
+from aecli.core.optimizer import Optimizer
+
+M = TypeVar("M")
+V = TypeVar("V")
+P = TypeVar("P")
+Precision = Literal["float32", "bfloat16"]
+
+
+class Recipe(NamedTuple):
+    """How a run trains, apart from the model: the optimizer, the steps that its schedule spans, and the type that
+    networks compute in (weights, optimizer state and losses stay float32)."""
+
+    optimizer: Optimizer
+    steps: int
+    precision: Precision = "float32"
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Learner(Generic[M]):
+    """`params` and `ema` are `nnx.State`s of float32 parameters (`ema` None where it is off), `step` an int32 scalar that
+    counts the steps done. Networks compute in the type of the parameters that they are given, so the precision is one cast."""
+
+    graphdef: Any = dataclasses.field(metadata={"static": True})
+    recipe: Recipe = dataclasses.field(metadata={"static": True})
+    params: Any
+    opt_state: Any
+    ema: Any
+    step: jax.Array
+
+    @classmethod
+    def create(cls, net: M, recipe: Recipe) -> Learner[M]:
+        """Raises TypeError where the network holds anything but parameters: keys and statistics are to be passed."""
+        graphdef, params, rest = cast("tuple[Any, Any, Any]", nnx.split(net, nnx.Param, ...))
+        if jax.tree.leaves(rest):
+            raise TypeError(f"{type(net).__name__} holds state besides parameters: {list(rest)}")
+        opt_state = recipe.optimizer.build(recipe.steps).init(params)
+        ema = jax.tree.map(jnp.copy, params) if recipe.optimizer.ema is not None else None
+        return cls(graphdef, recipe, params, opt_state, ema, jnp.zeros((), jnp.int32))
+
+    def _merge(self, params: Any) -> M:
+        dtype = jnp.bfloat16 if self.recipe.precision == "bfloat16" else jnp.float32
+        return self._assemble(jax.tree.map(lambda p: p.astype(dtype), params))
+
+    def _assemble(self, params: Any) -> M:
+        """A network of its own: without the copy of the tree, to change it would change the learner."""
+        return cast(M, nnx.merge(self.graphdef, jax.tree.map(lambda p: p, params)))
+
+    @property
+    def net(self) -> M:
+        """The network to evaluate and sample with: the averaged weights where there are any."""
+        return self._merge(self.params if self.ema is None else self.ema)
+
+    @property
+    def current(self) -> M:
+        """The network that is being trained: the latest weights, not the averaged ones."""
+        return self._merge(self.params)
+
+    def adjust(self, change: Callable[[M], None], when: jax.Array | bool = True) -> Learner[M]:
+        """The learner after `change` has altered the network's parameters in place, outside of any gradient; the same one
+        where `when` is False. The averaged weights are left to follow."""
+        net = self._assemble(self.params)
+        change(net)
+        params = jax.tree.map(lambda new, old: jnp.where(when, new, old), nnx.state(net, nnx.Param), self.params)
+        return dataclasses.replace(self, params=params)
+
+    def descend(self, objective: Callable[[M], tuple[jax.Array, V]]) -> tuple[Learner[M], V]:
+        """One step down `objective(net) -> (scalar, anything)`; returns the new learner and the second."""
+        gradient, values = self._slope(objective)
+        return self._apply(gradient), values
+
+    def descend_in_parts(self, objective: Callable[[M, P], tuple[jax.Array, V]], parts: P) -> tuple[Learner[M], V]:
+        """One step down the mean of `objective(net, part)` over the leading axis of the leaves of `parts`, one part after the
+        other; returns the new learner and the values of all parts, stacked."""
+
+        def add(total: Any, part: P) -> tuple[Any, V]:
+            gradient, values = self._slope(lambda net: objective(net, part))
+            return jax.tree.map(jnp.add, total, gradient), values
+
+        total, values = jax.lax.scan(add, jax.tree.map(jnp.zeros_like, self.params), parts)
+        count = len(jax.tree.leaves(parts)[0])
+        return self._apply(jax.tree.map(lambda gradient: gradient / count, total)), values
+
+    def _slope(self, objective: Callable[[M], tuple[jax.Array, V]]) -> tuple[Any, V]:
+        def of_params(params: Any) -> tuple[jax.Array, V]:
+            return objective(self._merge(params))
+
+        (_, values), gradient = jax.value_and_grad(of_params, has_aux=True)(self.params)
+        return gradient, values
+
+    def _apply(self, gradient: Any) -> Learner[M]:
+        optimizer, steps, _ = self.recipe
+        updates, opt_state = optimizer.build(steps).update(gradient, self.opt_state, self.params)
+        params = optax.apply_updates(self.params, updates)
+        ema = self.ema
+        if optimizer.ema is not None:
+            # The usual debiasing start: an average over few steps forgets the random initialization quickly.
+            decay = jnp.minimum(optimizer.ema, (1.0 + self.step) / (10.0 + self.step))
+            ema = jax.tree.map(lambda average, p: decay * average + (1 - decay) * p, ema, params)
+        return dataclasses.replace(self, params=params, opt_state=opt_state, ema=ema, step=self.step + 1)

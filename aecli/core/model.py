@@ -1,0 +1,168 @@
+"""The contract between a model family and the program that trains, evaluates and samples it.
+
+A variant is one file under `aecli/models/` with one final subclass of `Model`. The runner never asks which variant it has:
+it asks for abilities, the small protocols of `abilities.py`.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple, TypeAlias
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from aecli.core.frozen import Frozen
+from aecli.core.learner import Learner, Recipe
+
+Values: TypeAlias = Mapping[str, jax.Array]
+"""Metric name -> one value per example, [B] float32. The unit is in the name (`rate_nats`); `loss` is the objective."""
+
+
+Temperature: TypeAlias = jax.Array | float
+"""Multiplies the standard deviation of continuous codes, divides the log-probabilities of discrete values."""
+
+
+class Spec(NamedTuple):
+    """What the data looks like: all that a model may know about it. `classes` is 0 where there are no labels."""
+
+    height: int
+    width: int
+    channels: int
+    classes: int
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        return self.height, self.width, self.channels
+
+    @property
+    def size(self) -> int:
+        """Dimensions of one image: what 'per pixel' and 'per dimension' divide by."""
+        return self.height * self.width * self.channels
+
+
+class Batch(NamedTuple):
+    """`image` [B, H, W, C] float32 in [0, 1]; `label` [B] int32, -1 where there is none; `mask` [B] bool, False for the
+    padding of the last batch of an evaluation; `intensity` [B, H, W, C], the probabilities that a binary image was drawn with,
+    in training on drawn images alone."""
+
+    image: jax.Array
+    label: jax.Array
+    mask: jax.Array
+    intensity: jax.Array | None = None
+
+    @classmethod
+    def abstract(cls, n: int, spec: Spec) -> Any:
+        """The form of a batch of n, for `jax.eval_shape`."""
+        form = jax.ShapeDtypeStruct
+        return cls(form((n, *spec.shape), jnp.float32), form((n,), jnp.int32), form((n,), jnp.bool_))  # pyright: ignore[reportArgumentType]
+
+
+class Objection(NamedTuple):
+    """Why a model cannot serve the data: the setting at fault (a key of the model block), what is wrong, and the fix."""
+
+    key: str
+    message: str
+    help: str
+
+
+def no_labels(spec: Spec) -> Iterable[Objection]:
+    """What a conditional model says of data without labels."""
+    if not spec.classes:
+        yield Objection("conditional", "the data has no labels to condition on", "set conditional: false, or label the data")
+
+
+def latent_too_large(latent: int, spec: Spec) -> Iterable[Objection]:
+    """What a model with a code says of images with fewer values than it."""
+    if latent > spec.size:
+        yield Objection("latent", f"{latent} latents for images of {spec.size} values", f"at most {spec.size}")
+
+
+def one_hot(label: jax.Array, classes: int) -> jax.Array:
+    """[B] int32 -> [B, classes] float32; zeros for -1, no label."""
+    return jax.nn.one_hot(label, classes)
+
+
+class Model(Frozen):
+    """A model family and how it learns. Hyperparameters only: arrays live in the state, which `init` makes and every other
+    method takes, a pytree of any type. All methods can be traced by jit with `self` static."""
+
+    @property
+    def variant(self) -> str:
+        """The name in `model.variant`: the file's."""
+        return type(self).__module__.rpartition(".")[2]
+
+    def objections(self, spec: Spec) -> Iterable[Objection]:
+        """Why this model cannot serve such data, found before anything is compiled; none by default."""
+        return ()
+
+    def corrupt(self, image: jax.Array, key: jax.Array) -> jax.Array:
+        """What the model is shown in place of a clean image, [B, H, W, C] -> the same; by default the image."""
+        return image
+
+    def part_size(self, n: int, shape: tuple[int, int, int]) -> int:
+        """Into parts of how many images `train_step` cuts a batch of n."""
+        return n
+
+    @abstractmethod
+    def init(self, key: jax.Array, spec: Spec, recipe: Recipe) -> Any:
+        """The state before the first step."""
+
+    @abstractmethod
+    def train_step(self, state: Any, batch: Batch, key: jax.Array) -> tuple[Any, Values]:
+        """One step of every optimizer that the model has."""
+
+    @abstractmethod
+    def evaluate(self, state: Any, batch: Batch, key: jax.Array) -> Values:
+        """The values of held-out images; `loss` among them."""
+
+
+class SingleLoss(Model):
+    """One network, one loss, one optimizer: fills in everything but the two."""
+
+    @abstractmethod
+    def build(self, spec: Spec, rngs: nnx.Rngs) -> Any:
+        """The network, an `nnx.Module` that holds parameters and nothing else."""
+
+    @abstractmethod
+    def loss(self, net: Any, batch: Batch, key: jax.Array, step: jax.Array | None) -> Values:
+        """Per-example values; `loss` is the one minimized. `step` counts the steps done, for schedules; it is None at
+        evaluation, where schedules have ended and what only helps training is off."""
+
+    def init(self, key: jax.Array, spec: Spec, recipe: Recipe) -> Learner[Any]:
+        return Learner.create(self.build(spec, nnx.Rngs(key)), recipe)
+
+    def part_size(self, n: int, shape: tuple[int, int, int]) -> int:
+        most = self.at_once(shape)
+        if most is None or most >= n or jax.default_backend() != "cpu" or jax.local_device_count() > 1:
+            return n
+        return next(size for size in range(max(1, most), 0, -1) if n % size == 0)
+
+    def at_once(self, shape: tuple[int, int, int]) -> int | None:
+        """How many images of this shape a CPU trains on at once; the gradients of several such parts of a batch are averaged. For
+        networks whose activations for a whole batch fall out of the caches, and losses in which no example depends on another."""
+        return None
+
+    def train_step(self, state: Learner[Any], batch: Batch, key: jax.Array) -> tuple[Learner[Any], Values]:
+        def objective(net: Any, part: tuple[Batch, jax.Array]) -> tuple[jax.Array, Values]:
+            values = self.loss(net, *part, state.step)
+            return values["loss"].mean(), values
+
+        n = len(batch.image)
+        _, height, width, channels = batch.image.shape
+        size = self.part_size(n, (height, width, channels))
+        if size == n:
+            return state.descend(lambda net: objective(net, (batch, key)))
+        parts = jax.tree.map(lambda leaf: leaf.reshape(n // size, size, *leaf.shape[1:]), batch)
+        state, values = state.descend_in_parts(objective, (parts, jax.random.split(key, n // size)))
+        return state, {name: value.reshape(n) for name, value in values.items()}
+
+    def evaluate(self, state: Learner[Any], batch: Batch, key: jax.Array) -> Values:
+        return self.loss(state.net, batch, key, None)
+
+
+def loss_first(names: Iterable[str]) -> list[str]:
+    """jit returns a dict in alphabetical order; a reader wants the objective before its terms."""
+    return sorted(names, key=lambda name: name != "loss")

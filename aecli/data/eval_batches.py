@@ -1,0 +1,54 @@
+"""Held-out images in batches of one shape: the last one is padded, and its padding masked."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from aecli.config.schema import Binarize
+from aecli.core.keys import Stream, stream
+from aecli.core.model import Batch, loss_first
+from aecli.data.binarize import draw
+from aecli.data.rows import Rows
+from aecli.data.train_batches import to_unit
+from aecli.system.placement import Placement, put
+
+BATCH = 256
+"""Images at once. A part of the protocol: the keys of random draws are per batch."""
+
+
+def batches(
+    rows: Rows, binarize: Binarize, root: jax.Array, place: Placement, poll: Callable[[], None] = lambda: None
+) -> Iterator[tuple[Batch, jax.Array, int]]:
+    """Every row once: the batch, its key, and how many of its rows are real. Calls `poll` before each."""
+    split = place.rows if BATCH % place.devices == 0 else place.replicated
+    for number, start in enumerate(range(0, len(rows), BATCH)):
+        poll()
+        index = np.minimum(np.arange(start, start + BATCH), len(rows) - 1)
+        real = min(BATCH, len(rows) - start)
+        images, labels = rows.take(index)
+        images, labels = put((images, labels), split)
+        yield _batch(images, labels, real, binarize, root, number), stream(root, Stream.EVALUATE, number), real
+
+
+@partial(jax.jit, static_argnames=("binarize",))
+def _batch(images: jax.Array, labels: jax.Array, real: Any, binarize: Binarize, root: jax.Array, number: Any) -> Batch:
+    image = to_unit(images)
+    if binarize == "dynamic":
+        image = draw(image, stream(root, Stream.BINARIZE_HELD_OUT, number))
+    return Batch(image, labels, jnp.arange(len(labels)) < real)
+
+
+def collect(parts: list[tuple[dict[str, jax.Array], int]]) -> dict[str, Any]:
+    """Per-example values of all batches, without the padding: name -> [n] float64."""
+    fetched = jax.device_get([values for values, _ in parts])
+    names = loss_first(fetched[0]) if fetched else ()
+    return {
+        name: np.concatenate([np.asarray(values[name])[:real] for values, (_, real) in zip(fetched, parts, strict=True)])
+        for name in names
+    }

@@ -1,0 +1,132 @@
+"""Brings batches to the device: many steps' worth at a time, from whichever tier the images live in.
+
+The host only ever computes indices (data on the device) or gathers rows (data elsewhere), while the device works on the
+chunk before. A chunk is a pytree whose `batch(i)` runs inside jit.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any, Protocol
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from aecli.core.model import Spec
+from aecli.data.dataset import Dataset
+from aecli.data.order import example_at
+from aecli.data.rows import Rows
+from aecli.system.placement import Placement, put
+
+RESIDENT_STEPS = 256
+HOST_BYTES = 16 * 2**20
+"""A chunk of gathered images is about this large."""
+
+
+class Chunk(Protocol):
+    """Batches of up to `most` steps."""
+
+    @property
+    def most(self) -> int: ...
+
+    def batch(self, i: jax.Array, spec: Spec) -> tuple[jax.Array, jax.Array]:
+        """The i-th batch of the chunk: uint8 [B, H, W, C] and int32 [B]."""
+        ...
+
+
+class Feed(Protocol):
+    """`most`: how many steps a chunk has room for; fixed, so that one compiled call serves every chunk."""
+
+    @property
+    def most(self) -> int: ...
+
+    def chunk(self, step: int, count: int) -> Chunk:
+        """The batches of `count` steps from `step` on."""
+        ...
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class ResidentChunk:
+    """`images` [n, H W C] uint8 and `labels` [n] stay on the device; `index` [most, B] int32 says which make each batch."""
+
+    images: jax.Array
+    labels: jax.Array
+    index: jax.Array
+
+    @property
+    def most(self) -> int:
+        return self.index.shape[0]
+
+    def batch(self, i: jax.Array, spec: Spec) -> tuple[jax.Array, jax.Array]:
+        chosen = self.index[i]
+        return self.images[chosen].reshape(-1, *spec.shape), self.labels[chosen]
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class HostChunk:
+    """`images` [most, B, H, W, C] uint8 and `labels` [most, B], gathered on the host."""
+
+    images: jax.Array
+    labels: jax.Array
+
+    @property
+    def most(self) -> int:
+        return self.labels.shape[0]
+
+    def batch(self, i: jax.Array, spec: Spec) -> tuple[jax.Array, jax.Array]:
+        return self.images[i], self.labels[i]
+
+
+class ResidentFeed:
+    def __init__(self, rows: Rows, seed: int, batch_size: int, place: Placement) -> None:
+        images, labels = rows.take(np.arange(len(rows)))
+        self._seed, self._batch, self._n, self._place = seed, batch_size, len(rows), place
+        self._images = put(images.reshape(len(images), -1), place.replicated)
+        self._labels = put(labels, place.replicated)
+
+    @property
+    def most(self) -> int:
+        return RESIDENT_STEPS
+
+    def chunk(self, step: int, count: int) -> ResidentChunk:
+        index = np.zeros((self.most, self._batch), np.int32)
+        index[:count] = _indices(self._seed, step, count, self._batch, self._n)
+        return ResidentChunk(self._images, self._labels, put(index, self._place.chunk))
+
+
+class HostFeed:
+    def __init__(self, rows: Rows, seed: int, batch_size: int, spec: Spec, place: Placement) -> None:
+        self._rows, self._seed, self._batch, self._spec, self._place = rows, seed, batch_size, spec, place
+
+    @property
+    def most(self) -> int:
+        return max(1, min(64, HOST_BYTES // (self._batch * self._spec.size)))
+
+    def chunk(self, step: int, count: int) -> HostChunk:
+        index = _indices(self._seed, step, count, self._batch, len(self._rows))
+        taken, taken_labels = self._rows.take(index.ravel())
+        images = np.zeros((self.most, self._batch, *self._spec.shape), np.uint8)
+        labels = np.zeros((self.most, self._batch), np.int32)
+        images[:count], labels[:count] = taken.reshape(count, self._batch, *self._spec.shape), taken_labels.reshape(count, -1)
+        return HostChunk(put(images, self._place.chunk), put(labels, self._place.chunk))
+
+
+def open_feed(dataset: Dataset, seed: int, batch_size: int, place: Placement) -> Feed:
+    """The feed of the train split in the data set's tier."""
+    if dataset.tier == "device":
+        return ResidentFeed(dataset.train, seed, batch_size, place)
+    return HostFeed(dataset.train, seed, batch_size, dataset.spec, place)
+
+
+def to_unit(image: jax.Array) -> jax.Array:
+    """uint8 -> float32 in [0, 1]."""
+    return image.astype(jnp.float32) / 255.0
+
+
+def _indices(seed: int, step: int, count: int, batch: int, n: int) -> Any:
+    """Which examples make the batches of `count` steps: int64 [count, batch], a function of the seed and the step alone."""
+    position = np.arange(step * batch, (step + count) * batch, dtype=np.int64)
+    return example_at(seed, position, n).reshape(count, batch)

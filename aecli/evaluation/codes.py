@@ -1,0 +1,39 @@
+"""The codes of whole splits: what probes and clusterings are fitted to."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from aecli.core import jitted
+from aecli.data.rows import Rows
+from aecli.evaluation.subject import Subject
+
+LARGEST_CODE = 4096
+
+
+def cannot(subject: Subject) -> str | None:
+    """Why codes cannot be held against labels."""
+    if subject.spec.classes < 2:
+        return "the data has no labels"
+    if subject.code_length > LARGEST_CODE:
+        return f"a code of {subject.code_length:,} numbers is too long"
+    return None
+
+
+def codes_of_split(subject: Subject, split: str | None = None) -> Any:
+    """Of a split, by default the one that is measured, [n, latent] float32."""
+
+    def make() -> dict[str, Any]:
+        parts = [
+            np.asarray(jitted.encode(subject.model, subject.state, batch))[:real] for batch, _, real in subject.batches(split)
+        ]
+        return {"code": np.concatenate(parts).astype(np.float32)}
+
+    return subject.journal.kept(f"codes-{split or subject.split}", make)["code"]
+
+
+def labels(rows: Rows) -> Any:
+    """[n] int32."""
+    return rows.take(np.arange(len(rows)))[1]

@@ -1,0 +1,1 @@
+"""One file an evaluator, each asking for an ability that a model may have."""

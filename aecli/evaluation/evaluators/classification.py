@@ -1,0 +1,71 @@
+"""Classes by Bayes' rule: the label under which the image is likeliest, argmax over y of log p(x | y) + log p(y)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from aecli.core.abilities import Scores
+from aecli.core.model import Batch
+from aecli.evaluation.codes import labels
+from aecli.evaluation.importance import importance_bounds
+from aecli.evaluation.subject import Subject
+from aecli.measures.metric import Findings, average
+from aecli.system.unfused import unfused
+
+
+def cannot(subject: Subject) -> str | None:
+    if not getattr(subject.model, "conditional", False):
+        return "the model is not conditional on the label (conditional: true)"
+    return None
+
+
+def measure(subject: Subject) -> Findings:
+    """For likelihood models of images given their label. `bayes_accuracy`, with p(y) the frequencies of the train split; the
+    baseline is always saying the commonest class. `label_nll_nats`: -log p(y | x). `nll_given_label_nats`: -log p(x | y), as
+    it was used. log p(x | y) is exact, or estimated from a tenth of the likelihood's importance samples, with the same random
+    numbers for each label. Of gray images under a Bernoulli likelihood it is a cross-entropy, which ranks the labels as well."""
+    model, spec = subject.model, subject.spec
+    counts = np.bincount(labels(subject.dataset.train), minlength=spec.classes)
+    log_prior = np.log((counts + 0.5) / (counts + 0.5).sum())
+    samples = max(1, subject.samples // 10)
+    parts: list[Any] = []
+    for number, (batch, key, real) in enumerate(subject.batches()):
+
+        def make(batch: Batch = batch, key: jax.Array = key) -> dict[str, Any]:
+            each = [_log_prob(model, subject.state, batch, key, jnp.int32(y), jnp.int32(samples)) for y in range(spec.classes)]
+            return {"log_prob": np.stack([np.asarray(x) for x in each], axis=1)}
+
+        parts.append(subject.journal.kept(f"classification-{number}", make)["log_prob"][:real])
+    log_prob, label = np.concatenate(parts).astype(np.float64), subject.labels
+    joint = log_prob + log_prior
+    right = joint.argmax(1) == label
+    largest = joint.max(1, keepdims=True)
+    given = joint - largest - np.log(np.exp(joint - largest).sum(1, keepdims=True))
+    image = np.arange(len(label))
+    surprise, nll = -given[image, label], -log_prob[image, label]
+    commonest = float((label == counts.argmax()).mean())
+    protocol = {"exact": True} if isinstance(model, Scores) else {"samples": samples}
+    return Findings(
+        {
+            "bayes_accuracy": average(
+                "bayes_accuracy", right, "higher", baselines={"commonest class": commonest}, protocol=protocol
+            ),
+            "label_nll_nats": average("label_nll_nats", surprise, "lower", protocol=protocol),
+            "nll_given_label_nats": average("nll_given_label_nats", nll, "lower", protocol=protocol),
+        },
+        {"right": right, "label_nll_nats": surprise, "nll_given_label_nats": nll},
+    )
+
+
+def _log_prob_as(model: Any, state: Any, batch: Batch, key: jax.Array, label: jax.Array, samples: jax.Array) -> jax.Array:
+    as_if = batch._replace(label=jnp.full_like(batch.label, label))
+    if isinstance(model, Scores):
+        return model.log_prob(state, as_if)
+    return -importance_bounds(model, state, as_if, key, samples)["nll_nats"]
+
+
+_log_prob = unfused(_log_prob_as, "model")

@@ -1,0 +1,38 @@
+"""How much of a finite set of codes is in use."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from aecli.core.model import Batch
+from aecli.evaluation.subject import Subject
+from aecli.measures.metric import Findings, Metric
+
+
+def measure(subject: Subject) -> Findings:
+    """For models that quantize. Over the whole split: `code_usage`, the share of the codes that occur, and `code_perplexity`, the
+    exponential of the entropy of their frequencies: as many codes in equal use would have it."""
+    counts: Any = 0
+    for batch, _, _ in subject.batches():
+        counts = counts + np.asarray(_counts(subject.model, subject.state, batch), np.int64)
+    share = counts[counts > 0] / counts.sum()
+    n = len(subject.rows)
+    return Findings(
+        {
+            "code_usage": Metric(float((counts > 0).mean()), None, n, "1", "higher"),
+            "code_perplexity": Metric(float(np.exp(-(share * np.log(share)).sum())), None, n, "codes", "higher"),
+        }
+    )
+
+
+@partial(jax.jit, static_argnames=("model",))
+def _counts(model: Any, state: Any, batch: Batch) -> jax.Array:
+    """How often each code occurs, [codes]."""
+    codes = model.codes_of(state, batch)
+    real = jnp.broadcast_to(batch.mask[:, None], codes.shape)
+    return jnp.zeros(model.code_count, jnp.int32).at[codes.reshape(-1)].add(real.reshape(-1).astype(jnp.int32))

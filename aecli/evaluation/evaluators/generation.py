@@ -1,0 +1,139 @@
+"""How much draws look like the data, whether they miss some of it, and whether they are copies."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from aecli.core.keys import Stream, stream
+from aecli.data.binarize import draw
+from aecli.evaluation.judges import classifier, inception
+from aecli.evaluation.judges.classifier import FEATURES, Classifier
+from aecli.evaluation.judges.inception import Inception
+from aecli.evaluation.subject import Subject
+from aecli.measures import distances
+from aecli.measures.metric import Findings, Metric, average
+
+LEAST = 4 * FEATURES
+"""Fewer images do not tell a covariance of so many features."""
+BATCH = 250
+RESAMPLES = 20
+
+
+def cannot(subject: Subject) -> str | None:
+    if subject.spec.classes < 2:
+        return "the data has no labels to train a classifier's features on"
+    if min(subject.draws, len(subject.rows)) < LEAST:
+        n = min(subject.draws, len(subject.rows))
+        return f"{n} images are too few for covariances of {FEATURES} features, which need {LEAST}"
+    return None
+
+
+def measure(subject: Subject) -> Findings:
+    """For models that sample, by the features of a small classifier of the same data, whose hash stands in the protocol.
+    `frechet_distance`, `kid`, `precision`, `recall`, `density` and `coverage` of draws against the split; the baseline is
+    as many train images against the same. `copying`: the chance that a draw is nearer to its nearest train image than an image
+    of the split to its own; 0.5 is that of new images; the nearest train image of each draw is kept beside the per-image values.
+    Classes of a conditional model are drawn as often as they occur."""
+    judge = judge_of(subject)
+    real = judge.features(_images(subject.pixels(subject.split), subject))
+    n = min(subject.draws, len(real))
+    images = _drawn(subject, n)
+    drawn = judge.features(images)
+    train = judge.features(_images(subject.pixels("train"), subject))
+    few = np.random.Generator(np.random.Philox(subject.seed)).permutation(len(train))[:n]
+    mine, theirs = _compare(real, drawn), _compare(real, train[few])
+    protocol = {"draws": n, "features": judge.hash[:16], "classifier_accuracy": judge.accuracy}
+    better = {"frechet_distance": "lower", "kid": "lower"}
+    metrics = {
+        name: metric._replace(
+            better=better.get(name, "higher"), baselines={"train images": theirs[name].value}, protocol=protocol
+        )
+        for name, metric in mine.items()
+    }
+    index, near = distances.nearest(drawn, train)
+    copying = distances.copying(near, distances.nearest(real, train)[1])
+    metrics["copying"] = Metric(copying, None, n, "chance", None, {}, protocol)
+    notes = ("draws are nearer to train images than new images are: copies?",) if copying > 0.75 else ()
+    if subject.inception is not None and n <= inception.FEATURES:
+        notes += (f"no Inception distance: {n:,} draws are too few for covariances of {inception.FEATURES:,} features",)
+    elif subject.inception is not None:
+        metrics |= _by_inception(subject, subject.inception, images)
+    return Findings(metrics, {"nearest_train_image": index, "nearest_train_distance": near}, notes)
+
+
+def _by_inception(subject: Subject, judge: Inception, images: Any) -> dict[str, Metric]:
+    """`inception_frechet_distance` and `inception_kid` of drawn images [n, H, W, C]: what papers report, where n is as theirs."""
+    real, drawn = judge.features(_images(subject.pixels(subject.split), subject)), judge.features(images)
+    protocol = {"draws": len(drawn), "features": judge.hash[:16]}
+    distance = Metric(distances.frechet(real, drawn), None, len(drawn), "feature^2", "lower", {}, protocol)
+    kid = _kid(real, drawn)._replace(better="lower", protocol=protocol)
+    return {"inception_frechet_distance": distance, "inception_kid": kid}
+
+
+def _kid(real: Any, drawn: Any) -> Metric:
+    """Over the blocks, with the error that their spread tells where there are several."""
+    blocks = distances.kid(real, drawn)
+    error = float(np.std(blocks, ddof=1) / np.sqrt(len(blocks))) if len(blocks) > 1 else None
+    return Metric(float(np.mean(blocks)), error, len(drawn), "MMD^2")
+
+
+def judge_of(subject: Subject) -> Classifier:
+    """The features to compare by: shipped, or trained for such data and kept."""
+    found = classifier.shipped(subject.dataset.fingerprint)
+    if found is not None:
+        return found
+
+    def make() -> dict[str, Any]:
+        params = classifier.train(subject.dataset, subject.poll, subject.tell)
+        return classifier.pack(params, classifier.accuracy(params, subject.dataset.test))
+
+    return classifier.unpack(subject.shared("classifier", make))
+
+
+def _images(flat: Any, subject: Subject) -> Any:
+    return flat.reshape(-1, *subject.spec.shape)
+
+
+def _drawn(subject: Subject, n: int) -> Any:
+    """[n, H, W, C] in [0, 1]; of binary data, drawn bits."""
+    parts: list[Any] = []
+    for number, start in enumerate(range(0, n, BATCH)):
+        subject.poll()
+        subject.tell(start, n)
+
+        def make(number: int = number) -> dict[str, Any]:
+            key = stream(subject.root, Stream.SAMPLE, number)
+            label = subject.labels[np.arange(number * BATCH, (number + 1) * BATCH) % len(subject.labels)]
+            return {"image": np.asarray(_sample(subject.model, subject.state, key, jnp.asarray(label), subject.is_binary))}
+
+        parts.append(subject.journal.kept(f"draws-{number}", make)["image"])
+    return np.concatenate(parts)[:n]
+
+
+@partial(jax.jit, static_argnames=("model", "binary"))
+def _sample(model: Any, state: Any, key: jax.Array, label: jax.Array, binary: bool) -> jax.Array:
+    image = model.sample(state, key, label)
+    return draw(image, jax.random.fold_in(key, 1)) if binary else image
+
+
+def _compare(real: Any, drawn: Any) -> dict[str, Metric]:
+    n = len(drawn)
+    precise, recalled = distances.precision_recall(real, drawn)
+    density, covered = distances.density_coverage(real, drawn)
+    rng = np.random.Generator(np.random.Philox(0))
+    again = [
+        distances.frechet(real[rng.integers(0, len(real), len(real))], drawn[rng.integers(0, n, n)]) for _ in range(RESAMPLES)
+    ]
+    return {
+        "frechet_distance": Metric(distances.frechet(real, drawn), float(np.std(again, ddof=1)), n, "feature^2"),
+        "kid": _kid(real, drawn),
+        "precision": average("precision", precise, unit="share"),
+        "recall": average("recall", recalled, unit="share"),
+        "density": average("density", density),
+        "coverage": average("coverage", covered, unit="share"),
+    }

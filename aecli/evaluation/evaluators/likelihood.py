@@ -1,0 +1,155 @@
+"""How likely held-out images are: exactly, or by importance sampling over codes.
+
+Burda et al. 2016, "Importance weighted autoencoders", section 3, for the estimate from S codes an image, and section 5 for
+active units.
+"""
+
+from __future__ import annotations
+
+import lzma
+from functools import partial
+from math import log
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from aecli.core import jitted
+from aecli.core.abilities import Encodes, Scores
+from aecli.core.model import Batch
+from aecli.distributions.discrete import quantize
+from aecli.evaluation.importance import importance_sampled
+from aecli.evaluation.subject import Subject
+from aecli.measures.baselines import pixels
+from aecli.measures.metric import Findings, Metric, average
+
+FEW_SAMPLES = 2.0
+"""Effective samples below which an estimate is told to be loose."""
+ACTIVE = 0.01
+"""The variance over images of the mean of a unit's posterior, above which the unit is active."""
+
+
+def measure(subject: Subject) -> Findings:
+    """For models that score images, or weigh codes of them.
+
+    `nll_nats`: -log p(x). Of models with codes it is an upper bound on it from `samples` codes, which stands in the protocol,
+    beside `elbo_nats`, the same from one code, and `effective_samples`, how many equally weighted codes the S are worth.
+    `excess_nats` is paired: each image's own floor, the entropy of the intensities that it was drawn from, is taken off.
+    Where pixels are 8 bit, `bits_per_dim` is the same per value of an image. A Bernoulli likelihood of gray images is no
+    likelihood: there is a cross-entropy then (the objective), and no `nll_nats`.
+    """
+    model = subject.model
+    protocol: dict[str, Any]
+    if isinstance(model, Scores):
+        values, protocol = _exact(subject), {"exact": True}
+    elif model.support() == 2 and not subject.is_binary:
+        why = "the images are gray and the likelihood is of binary pixels: the objective holds a cross-entropy (BCE), no NLL"
+        units, notes = _units(subject)
+        return Findings(units, {}, (why + "; set data.binarize for a likelihood", *notes))
+    else:
+        values, protocol = _weighed(subject), {"samples": subject.samples, "bound": "importance-weighted"}
+    if getattr(model, "conditional", False):
+        protocol["given"] = "label"
+    if model.support() is not None:
+        protocol["levels"] = model.support()
+    metrics = _in_nats(subject, values, protocol)
+    if model.support() not in (2, None):
+        metrics["bits_per_dim"] = _in_bits(subject, metrics["nll_nats"], values)
+    units, notes = _units(subject)
+    if "effective_samples" in metrics and subject.samples > 1 and metrics["effective_samples"].value < FEW_SAMPLES:
+        worth = f"{metrics['effective_samples'].value:.1f} of {subject.samples:,}"
+        notes += (f"the weights of an image rest on {worth} codes: nll_nats is a loose bound, and more --samples would lower it",)
+    return Findings(metrics | units, values, notes)
+
+
+def _exact(subject: Subject) -> dict[str, Any]:
+    parts: list[Any] = []
+    for number, (batch, _, real) in enumerate(subject.batches()):
+        kept = subject.journal.kept(
+            f"likelihood-{number}", lambda batch=batch: {"nll_nats": np.asarray(_nll(subject.model, subject.state, batch))}
+        )
+        parts.append(kept["nll_nats"][:real])
+    return {"nll_nats": np.concatenate(parts)}
+
+
+def _weighed(subject: Subject) -> dict[str, Any]:
+    parts: list[dict[str, Any]] = []
+    for number, (batch, key, real) in enumerate(subject.batches()):
+
+        def make(batch: Batch = batch, key: jax.Array = key) -> dict[str, Any]:
+            bounds = importance_sampled(subject.model, subject.state, batch, key, jnp.int32(subject.samples))
+            return {name: np.asarray(value) for name, value in bounds.items()}
+
+        kept = subject.journal.kept(f"likelihood-{number}", make)
+        parts.append({name: value[:real] for name, value in kept.items()})
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+
+@partial(jax.jit, static_argnames=("model",))
+def _nll(model: Any, state: Any, batch: Batch) -> jax.Array:
+    return -model.log_prob(state, batch)
+
+
+def _in_nats(subject: Subject, values: dict[str, Any], protocol: dict[str, Any]) -> dict[str, Metric]:
+    """The likelihood first. Puts the floor of each image and the excess over it into `values`, where there is one."""
+    support = subject.model.support()
+    unit = "nats, of a density on [0, 1]" if support is None else None
+    nll = average("nll_nats", values["nll_nats"], "lower", unit, protocol=protocol)
+    metrics = {"nll_nats": nll}
+    if support == 2 and subject.is_binary:
+        if subject.baselines:
+            train, held_out = subject.images("train"), np.concatenate(list(subject.images()))
+            independent = float(pixels.independent_bernoulli(train, held_out).mean())
+            metrics["nll_nats"] = nll._replace(baselines={"independent pixels": independent})
+        if subject.binarize != "none":
+            gray = subject.dataset.intensity(subject.split)
+            floor = np.concatenate([pixels.bernoulli_entropy(x) for x in unit_images(gray)])
+            values["floor_nats"], values["excess_nats"] = floor, values["nll_nats"] - floor
+            metrics["excess_nats"] = average("excess_nats", values["excess_nats"], "lower", protocol=protocol)
+    more = {name: average(name, value, protocol=protocol) for name, value in values.items() if name not in metrics}
+    return metrics | more
+
+
+def unit_images(rows: Any) -> Any:
+    """Rows as float64 [m, D] in [0, 1], in pieces."""
+    for start in range(0, len(rows), 1000):
+        images = rows.take(np.arange(start, min(start + 1000, len(rows))))[0]
+        yield images.reshape(len(images), -1) / 255.0
+
+
+def _in_bits(subject: Subject, nll: Metric, values: dict[str, Any]) -> Metric:
+    dimensions, levels = subject.spec.size, subject.model.support()
+    metric = average("bits_per_dim", values["nll_nats"] / (dimensions * log(2)), "lower", protocol=nll.protocol)
+    if not subject.baselines:
+        return metric
+
+    def whole(split: str) -> Any:
+        return (np.asarray(quantize(jnp.asarray(x), levels)) for x in subject.images(split))
+
+    held_out = np.concatenate(list(whole(subject.split)))
+    histogram = pixels.independent_levels(whole("train"), held_out, levels).mean()
+    packed = 8 * len(lzma.compress(held_out.astype(np.uint8).tobytes(), preset=9)) / held_out.size
+    baselines = {"pixel histograms": pixels.to_bits_per_dim(float(histogram), dimensions), "xz": packed}
+    return metric._replace(baselines=baselines)
+
+
+def _units(subject: Subject) -> tuple[dict[str, Metric], tuple[str, ...]]:
+    """`active_units`, whose posterior's mean depends on the image, and `inactive_fraction`, 1 where the posterior has collapsed
+    onto the prior. For models with codes."""
+    if isinstance(subject.model, Scores) or not isinstance(subject.model, Encodes):
+        return {}, ()
+    n, total, square = len(subject.rows), np.zeros(()), np.zeros(())
+    for batch, _, real in subject.batches():
+        code = np.asarray(jitted.encode(subject.model, subject.state, batch), np.float64)[:real]
+        total, square = total + code.sum(0), square + (code**2).sum(0)
+    active = square / n - (total / n) ** 2 > ACTIVE
+    protocol = {"threshold": ACTIVE, "units": len(active)}
+    metrics = {
+        "active_units": Metric(float(active.sum()), None, n, "units", "higher", {}, protocol),
+        "inactive_fraction": Metric(float((~active).mean()), None, n, "1", "lower", {}, protocol),
+    }
+    if not active.any():
+        return metrics, (f"posterior collapse: none of the {len(active)} units depends on the image",)
+    idle = int((~active).sum())
+    return metrics, (f"{idle} of {len(active)} units are inactive: they carry nothing of the image",) if idle else ()

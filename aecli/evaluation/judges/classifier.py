@@ -1,0 +1,179 @@
+"""A small classifier, whose last hidden layer gives the features that images are compared by.
+
+The weights for Fashion-MNIST and the embedded digits come with the package (`make_weights.py` makes them); for other
+labelled data they are trained by the same recipe when they are first needed. Distances in these features are no Inception
+distances, and are not to be compared with them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from functools import partial
+from importlib import resources
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from flax import nnx
+
+from aecli.core.model import Spec
+from aecli.data.dataset import Dataset
+from aecli.data.rows import Rows
+from aecli.errors import DataError
+
+FEATURES = 64
+CHANNELS = (32, 64, 64, 64, 64)
+EPOCHS, LEAST_STEPS, BATCH, RATE, DROPOUT = 10, 2000, 128, 2e-3, 0.3
+SHIPPED: Mapping[str, tuple[str, str]] = {
+    "bac123b3fceae1680ece9ef0f3d86c348bb0b44a41ca0dfc5a9b7c86efe7ac9d": (
+        "fashion_mnist.npz",
+        "c1b6e6ffd3f160f403ddd95dd40ada9b99b4a1602d0a7748205917e84a29faea",
+    ),
+    "78fc8f278c3c9b80952cf33862d299583f848335cd31e04d56ff0d50129b9931": (
+        "digits.npz",
+        "c4132a66acd43df45e1858c3c57b7d66ed607f7e4d093986960cbf8498d45940",
+    ),
+}
+"""Fingerprint of the data -> the file of its weights, and the file's SHA-256."""
+
+Params = dict[str, Any]
+
+
+class Classifier(NamedTuple):
+    """`hash` names the exact weights; `accuracy` is that on the test split."""
+
+    params: Params
+    hash: str
+    accuracy: float
+
+    def features(self, image: Any) -> Any:
+        """[n, H, W, C] in [0, 1] -> [n, 64] float32."""
+        parts = [image[i : i + 500] for i in range(0, len(image), 500)]
+        return np.concatenate([np.asarray(_features(self.params, jnp.asarray(part, jnp.float32))) for part in parts])
+
+
+def init(key: jax.Array, spec: Spec) -> Params:
+    """3x3 convolutions that halve the image until it is at most 8 pixels wide, and two affine layers."""
+    params: Params = {}
+    height, width, channels = spec.shape
+    layers = 0
+    while max(height, width) > 8 and layers < len(CHANNELS):
+        height, width = -(-height // 2), -(-width // 2)
+        params[f"conv{layers}"] = _affine(jax.random.fold_in(key, layers), 9 * channels, CHANNELS[layers])
+        channels, layers = CHANNELS[layers], layers + 1
+    params["hidden"] = _affine(jax.random.fold_in(key, 10), height * width * channels, FEATURES)
+    params["classes"] = _affine(jax.random.fold_in(key, 11), FEATURES, spec.classes)
+    return params
+
+
+def _affine(key: jax.Array, inputs: int, outputs: int) -> dict[str, jax.Array]:
+    return {"kernel": nnx.initializers.he_normal()(key, (inputs, outputs)), "bias": jnp.zeros(outputs)}
+
+
+def _apply(layer: dict[str, jax.Array], x: jax.Array) -> jax.Array:
+    return x @ layer["kernel"] + jnp.broadcast_to(layer["bias"], (*x.shape[:-1], layer["bias"].size))
+
+
+def _halve(x: jax.Array) -> jax.Array:
+    """The 3x3 neighbourhoods of every second pixel, [B, H, W, C] -> [B, H / 2, W / 2, 9 C]: products of matrices are much faster
+    on a CPU than convolutions."""
+    h, w = -(-x.shape[1] // 2), -(-x.shape[2] // 2)
+    padded = jnp.pad(x, ((0, 0), (1, 2), (1, 2), (0, 0)))
+    return jnp.concatenate([padded[:, i : i + 2 * h : 2, j : j + 2 * w : 2] for i in range(3) for j in range(3)], axis=-1)
+
+
+def _hidden(params: Params, image: jax.Array, key: jax.Array | None = None) -> jax.Array:
+    x = image - 0.5
+    for layer in range(len(CHANNELS)):
+        if f"conv{layer}" in params:
+            x = nnx.relu(_apply(params[f"conv{layer}"], _halve(x)))
+    x = x.reshape(len(x), -1)
+    if key is not None:
+        x = jnp.where(jax.random.bernoulli(key, 1 - DROPOUT, x.shape), x / (1 - DROPOUT), 0.0)
+    return nnx.relu(_apply(params["hidden"], x))
+
+
+_features = jax.jit(_hidden)
+
+
+@jax.jit
+def _logits(params: Params, image: jax.Array) -> jax.Array:
+    return _apply(params["classes"], _hidden(params, image))
+
+
+def train(dataset: Dataset, poll: Any = lambda: None, tell: Any = lambda done, total: None) -> Params:
+    """Adam with a cosine schedule on the gray or colour train images, in an order that is always the same."""
+    rows, spec = dataset.train, dataset.spec
+    size = min(BATCH, len(rows))
+    per_epoch = len(rows) // size
+    epochs = max(EPOCHS, -(-LEAST_STEPS // per_epoch))
+    total = epochs * per_epoch
+    optimizer = optax.adam(optax.cosine_decay_schedule(RATE, total))
+    params = init(jax.random.key(0), spec)
+    moments = optimizer.init(params)
+
+    @partial(jax.jit, donate_argnums=(0, 1))
+    def step(params: Params, moments: Any, image: jax.Array, label: jax.Array, key: jax.Array) -> tuple[Params, Any]:
+        def loss(params: Params) -> jax.Array:
+            logits = _apply(params["classes"], _hidden(params, image / 255.0, key))
+            return optax.softmax_cross_entropy_with_integer_labels(logits, label).mean()
+
+        updates, moments_ = optimizer.update(jax.grad(loss)(params), moments)
+        return optax.apply_updates(params, updates), moments_  # pyright: ignore[reportReturnType]
+
+    rng, done = np.random.Generator(np.random.Philox(0)), 0
+    for _ in range(epochs):
+        order = rng.permutation(len(rows))
+        for start in range(0, len(rows) - size + 1, size):
+            poll()
+            tell(done, total)
+            image, label = rows.take(np.sort(order[start : start + size]))
+            params, moments = step(params, moments, image.astype(np.float32), label, jax.random.key(done))
+            done += 1
+    return jax.tree.map(lambda x: np.asarray(x, np.float16), params)
+
+
+def accuracy(params: Params, rows: Rows) -> float:
+    right = 0
+    for start in range(0, len(rows), 500):
+        image, label = rows.take(np.arange(start, min(start + 500, len(rows))))
+        right += int((np.asarray(_logits(_float32(params), image / np.float32(255))).argmax(1) == label).sum())
+    return right / len(rows)
+
+
+def _float32(params: Params) -> Params:
+    return jax.tree.map(lambda x: jnp.asarray(x, jnp.float32), params)
+
+
+def pack(params: Params, accuracy: float) -> dict[str, Any]:
+    """As arrays of a file, in the half precision that `train` gives."""
+    return {f"{layer}/{name}": x for layer, part in params.items() for name, x in part.items()} | {
+        "accuracy": np.float64(accuracy)
+    }
+
+
+def unpack(arrays: Mapping[str, Any]) -> Classifier:
+    params: Params = {}
+    digest = hashlib.sha256()
+    for path in sorted(name for name in arrays if "/" in name):
+        layer, name = path.split("/")
+        params.setdefault(layer, {})[name] = arrays[path]
+        digest.update(path.encode() + np.ascontiguousarray(arrays[path]).tobytes())
+    return Classifier(_float32(params), digest.hexdigest(), float(arrays["accuracy"]))
+
+
+def shipped(fingerprint: str) -> Classifier | None:
+    """The weights that come with the package for such data. Raises DataError where their file is damaged."""
+    if fingerprint not in SHIPPED:
+        return None
+    name, expected = SHIPPED[fingerprint]
+    file = resources.files("aecli.evaluation.judges") / "weights" / name
+    content = file.read_bytes()
+    if hashlib.sha256(content).hexdigest() != expected:
+        raise DataError(f"the weights {name} of the package are damaged: their checksum is wrong", "install aecli again")
+    with resources.as_file(file) as path, np.load(Path(path), allow_pickle=False) as stored:
+        return unpack(dict(stored))

@@ -1,0 +1,148 @@
+"""What an evaluator is given: a trained model and the images that it is held against."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from aecli.config.schema import Binarize
+from aecli.core.keys import Stream, stream
+from aecli.core.model import Batch, Spec
+from aecli.data.dataset import Dataset
+from aecli.data.eval_batches import batches
+from aecli.data.rows import Rows
+from aecli.evaluation.journal import Journal
+from aecli.evaluation.judges.inception import Inception
+from aecli.measures.baselines import linear
+from aecli.measures.metric import VERSION
+from aecli.system.files import exclusive, write_arrays
+from aecli.system.folders import cache_root
+from aecli.system.placement import Placement
+
+
+def _nothing(*_: Any) -> None:
+    return None
+
+
+@dataclasses.dataclass(frozen=True)
+class Subject:
+    """`split` is what is measured. `samples`: importance samples per image. `draws`: images to draw, compared by `inception` too,
+    where its weights are given. `baselines`: whether plain methods are fitted too, which in the middle of a training would take
+    too long. `poll()` is called before each batch and may raise; `tell(done, total)` says how far an evaluator is."""
+
+    model: Any
+    state: Any
+    dataset: Dataset
+    split: str
+    binarize: Binarize
+    seed: int
+    place: Placement
+    samples: int = 500
+    draws: int = 10_000
+    inception: Inception | None = None
+    baselines: bool = True
+    journal: Journal = dataclasses.field(default_factory=Journal)
+    poll: Callable[[], None] = _nothing
+    tell: Callable[[int, int], None] = _nothing
+
+    @property
+    def spec(self) -> Spec:
+        return self.dataset.spec
+
+    @property
+    def rows(self) -> Rows:
+        return self.dataset.split(self.split)
+
+    @property
+    def root(self) -> jax.Array:
+        return jax.random.key(self.seed)
+
+    def batches(self, split: str | None = None) -> Iterator[tuple[Batch, jax.Array, int]]:
+        """Every image of a split once: the batch, its key, and how many of its images are real. Train images of a binarized data
+        set are drawn once, with keys of their own."""
+        split = split or self.split
+        rows = self.dataset.split(split)
+        root, binarize = self.root, self.binarize
+        if split == "train":
+            # Not by the run's seed: what is fitted to them is shared by runs.
+            root, binarize = stream(jax.random.key(0), Stream.FIT), "none" if binarize == "none" else "dynamic"
+        done = 0
+        for batch, key, real in batches(rows, binarize, root, self.place, self.poll):
+            self.tell(done, len(rows))
+            yield batch, key, real
+            done += real
+        self.tell(len(rows), len(rows))
+
+    def images(self, split: str | None = None) -> Iterator[Any]:
+        """The images of a split in pieces, [m, D] float32 on the host."""
+        for batch, _, real in self.batches(split):
+            yield np.asarray(batch.image)[:real].reshape(real, -1)
+
+    @cached_property
+    def labels(self) -> Any:
+        """Of the split, [n] int32."""
+        return self.rows.take(np.arange(len(self.rows)))[1]
+
+    def pixels(self, split: str) -> Any:
+        """[n, D] float32."""
+        return np.concatenate(list(self.images(split)))
+
+    def shared(self, name: str, make: Callable[[], Mapping[str, Any]]) -> dict[str, Any]:
+        """Arrays that do not depend on the model, made once for all runs on such data."""
+        sizes = {name: len(self.dataset.split(name)) for name in ("train", "validation", "test")}
+        protocol = {
+            "version": VERSION,
+            "fingerprint": self.dataset.fingerprint,
+            "binarize": self.binarize,
+            "split": self.split,
+            **sizes,
+        }
+        if self.binarize != "none":
+            protocol["seed"] = self.seed
+        return _kept(cache_root() / "shared", name, protocol, make)
+
+    @cached_property
+    def code_length(self) -> int:
+        """Numbers in a code of the model, which must encode."""
+        code = jax.eval_shape(self.model.encode, self.state, Batch.abstract(1, self.spec))
+        return int(code.shape[1])
+
+    @cached_property
+    def is_binary(self) -> bool:
+        """Whether all pixels are 0 or 1."""
+        if self.binarize != "none":
+            return True
+        return all(bool(((x == 0) | (x == 1)).all()) for x in self.images())
+
+    @cached_property
+    def pca(self) -> linear.Pca | None:
+        """Fitted to the train split; None where images are too large for it."""
+        return None if self.moments is None else linear.pca(self.moments)
+
+    @cached_property
+    def moments(self) -> linear.Moments | None:
+        """Of the train split; None where images are too large."""
+        if self.spec.size > linear.LARGEST:
+            return None
+        kept = self.shared("moments", lambda: linear.moments(self.images("train"))._asdict())
+        return linear.Moments(kept["mean"], kept["covariance"], int(kept["n"]))
+
+
+def _kept(folder: Path, name: str, protocol: Mapping[str, Any], make: Callable[[], Mapping[str, Any]]) -> dict[str, Any]:
+    """The arrays that `make()` gives for such a protocol, from `folder` where they were made before."""
+    digest = hashlib.sha256(json.dumps(dict(protocol), sort_keys=True).encode()).hexdigest()[:16]
+    path = folder / f"{name}-{digest}.npz"
+    if not path.exists():
+        with exclusive(folder / ".lock"):
+            if not path.exists():
+                write_arrays(path, make())
+    with np.load(path, allow_pickle=False) as stored:
+        return dict(stored)

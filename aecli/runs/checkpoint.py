@@ -1,0 +1,289 @@
+"""Checkpoints that survive kills, power cuts, bit flips and full disks.
+
+Orbax writes the arrays; `<step>.commit.json`, written after everything else is on the disk, makes them a checkpoint. It holds
+the size and SHA-256 of each file, the path, shape, type and SHA-256 of each array, and a checksum of itself, all of which a
+restore verifies.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import hashlib
+import json
+import os
+import re
+import shutil
+from collections.abc import Callable, Generator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from aecli.errors import CheckpointError, StorageError
+from aecli.system.files import fsync_directory, fsync_tree, sha256_file, write_json
+
+SCHEMA = 1
+_STEP = re.compile(r"\A(\d+)\.commit\.json\Z")
+Warn = Callable[[str], None]
+
+
+class Restored(NamedTuple):
+    """`state` has the structure of the template; `extra` is what was saved beside it."""
+
+    step: int
+    state: Any
+    extra: dict[str, Any]
+
+
+class _Damaged(Exception):
+    """Files that do not match their manifest."""
+
+
+def leaves(state: Any) -> dict[str, Any]:
+    """The arrays of a pytree by path, such as `params/encoder/mlp/layers/0/kernel/value`."""
+    flat, _ = jax.tree_util.tree_flatten_with_path(state)
+    return {jax.tree_util.keystr(path, simple=True, separator="/"): leaf for path, leaf in flat}
+
+
+def steps(folder: Path) -> list[int]:
+    """The committed steps, oldest first."""
+    if not folder.is_dir():
+        return []
+    return sorted(int(match[1]) for name in os.listdir(folder) if (match := _STEP.match(name)))
+
+
+def save(folder: Path, step: int, state: Any, extra: Mapping[str, Any]) -> None:
+    """Writes and commits a checkpoint; returns when it would survive a power cut. Raises StorageError without room, OSError
+    as the system does. The state is to be finite: the caller has looked."""
+    arrays = {path: np.asarray(leaf) for path, leaf in jax.device_get(leaves(state)).items()}
+    size = sum(array.nbytes for array in arrays.values())
+    _sweep(folder)
+    _reserve(folder, 2 * size + 2**18, step)
+    target = folder / str(step)
+    _write_arrays(target, arrays)
+    fsync_tree(target)
+    files = {
+        str(path.relative_to(target)): {"size": path.stat().st_size, "sha256": sha256_file(path)}
+        for path in sorted(target.rglob("*"))
+        if path.is_file()
+    }
+    manifest = {
+        "schema": SCHEMA,
+        "step": step,
+        "files": files,
+        "leaves": [
+            {"path": path, "shape": list(array.shape), "dtype": str(array.dtype), "sha256": _digest(array)}
+            for path, array in arrays.items()
+        ],
+        "extra": extra,
+    }
+    write_json(folder / f"{step}.commit.json", _sealed(manifest))
+
+
+def amend(folder: Path, step: int, extra: Mapping[str, Any]) -> None:
+    """Replaces what was saved beside the state of a committed step; its arrays stay as they are."""
+    write_json(folder / f"{step}.commit.json", _sealed({**_manifest(folder, step), "extra": extra}))
+
+
+def retain(folder: Path, newest: int, best: int | None) -> None:
+    """Removes all but the newest checkpoints and the best one, the commit file first. While somebody reads one, all stay
+    until the next time."""
+    with _lock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB) as free:
+        for step in steps(folder)[:-newest] if free else ():
+            if step != best:
+                _remove(folder, step)
+
+
+@contextlib.contextmanager
+def _lock(folder: Path, mode: int) -> Generator[bool]:
+    """Whether the folder of checkpoints could be locked."""
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(handle, mode)
+        yield True
+    except BlockingIOError:
+        yield False
+    finally:
+        os.close(handle)
+
+
+def restore(folder: Path, template: Any, warn: Warn, step: int | None = None, *, writing: bool = False) -> Restored | None:
+    """The newest good checkpoint, or the one of `step` if it is given and good, in the structure and placement of `template`.
+
+    A damaged one is passed over with a warning, and set aside if `writing`; None where there never was one. Raises
+    CheckpointError where all are damaged, or where one is sound and belongs to another model, listing the differences.
+    """
+    if not folder.is_dir():
+        return None
+    with _lock(folder, fcntl.LOCK_SH):
+        return _restore(folder, template, warn, step, writing)
+
+
+def _restore(folder: Path, template: Any, warn: Warn, step: int | None, writing: bool) -> Restored | None:
+    known = steps(folder)
+    if not known:
+        return None
+    order = sorted(known, key=lambda s: (s == step, s), reverse=True)
+    for candidate in order:
+        try:
+            manifest = _manifest(folder, candidate)
+            if problems := _differences(manifest, template):
+                shown = problems[:8] + ([f"and {len(problems) - 8} more"] if len(problems) > 8 else [])
+                raise CheckpointError(
+                    f"checkpoint {candidate} does not fit the model:\n  " + "\n  ".join(shown),
+                    "it was written for another config or another version of aecli",
+                )
+            arrays = _read_arrays(folder, candidate, manifest)
+        except _Damaged as damage:
+            warn(f"checkpoint {candidate} is damaged ({damage})" + ("; set aside" if writing else ""))
+            if writing:
+                _set_aside(folder, candidate)
+            continue
+        flat, structure = jax.tree_util.tree_flatten_with_path(template)
+        paths = [jax.tree_util.keystr(path, simple=True, separator="/") for path, _ in flat]
+        placed = [jax.device_put(arrays[path], leaf.sharding) for path, (_, leaf) in zip(paths, flat, strict=True)]
+        return Restored(candidate, jax.tree.unflatten(structure, placed), dict(manifest["extra"]))
+    raise CheckpointError(f"every checkpoint in {folder} is damaged", "restore the folder from a backup, or train again")
+
+
+def best_step(folder: Path) -> int | None:
+    """The best committed step, as the newest readable commit file tells it; None where no evaluation chose one."""
+    known = steps(folder)
+    for step in reversed(known):
+        with contextlib.suppress(_Damaged, KeyError):
+            best = _manifest(folder, step)["extra"]["progressed"]["best_step"]
+            return best if best in known else None
+    return None
+
+
+def _checkpointer() -> Any:
+    import logging
+
+    import orbax.checkpoint as ocp
+
+    logging.getLogger("absl").setLevel(logging.CRITICAL)
+    return ocp.Checkpointer(ocp.PyTreeCheckpointHandler(use_ocdbt=True, use_zarr3=True))
+
+
+def _reserve(folder: Path, size: int, step: int) -> None:
+    """Raises StorageError where so many bytes cannot be written: no room, a quota, a limit on the size of files, a disk that
+    fails. Orbax would find out half-way, on several threads at once, each with its own traceback."""
+    path = folder / ".room.tmp"
+    try:
+        if not hasattr(os, "posix_fallocate"):  # macOS
+            if shutil.disk_usage(folder).free < size:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            return
+        with path.open("wb") as file:
+            os.posix_fallocate(file.fileno(), 0, size)
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        raise StorageError(f"no room for the checkpoint of step {step} in {folder}: {reason}", "free some space") from None
+    finally:
+        path.unlink(missing_ok=True)
+
+
+def _write_arrays(target: Path, arrays: Mapping[str, Any]) -> None:
+    import orbax.checkpoint as ocp
+
+    if target.exists():  # left by a save that was killed before its commit
+        shutil.rmtree(target)
+    try:
+        with contextlib.closing(_checkpointer()) as checkpointer:
+            checkpointer.save(target.absolute(), args=ocp.args.PyTreeSave(dict(arrays)))
+    except ValueError as error:  # tensorstore reports what the system refused as a ValueError
+        raise StorageError(f"the checkpoint cannot be written: {str(error).splitlines()[0]}", "free some space") from None
+
+
+def _manifest(folder: Path, step: int) -> dict[str, Any]:
+    try:
+        manifest = json.loads((folder / f"{step}.commit.json").read_bytes())
+        if not isinstance(manifest, dict) or manifest != _sealed(manifest) or manifest["step"] != step:
+            raise _Damaged("its commit file is not what was written")
+        if manifest["schema"] != SCHEMA:
+            raise CheckpointError(
+                f"checkpoint {step} has schema {manifest['schema']}, this aecli reads {SCHEMA}", "use the version that wrote it"
+            )
+        return manifest
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise _Damaged(f"commit file: {error!r}") from None
+
+
+def _sealed(manifest: Mapping[str, Any]) -> dict[str, Any]:
+    """The manifest with the SHA-256 of the rest of itself, so that a flipped bit in it is found too."""
+    rest = {key: value for key, value in manifest.items() if key != "seal"}
+    return {**rest, "seal": hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()}
+
+
+def _read_arrays(folder: Path, step: int, manifest: Mapping[str, Any]) -> dict[str, Any]:
+    target = folder / str(step)
+    try:
+        for name, facts in manifest["files"].items():
+            path = target / name
+            if path.stat().st_size != facts["size"]:
+                raise _Damaged(f"{name} has {path.stat().st_size} bytes instead of {facts['size']}")
+            if sha256_file(path) != facts["sha256"]:
+                raise _Damaged(f"the checksum of {name} is wrong")
+    except OSError as error:
+        raise _Damaged(str(error)) from None
+    import orbax.checkpoint as ocp
+
+    arguments = {leaf["path"]: ocp.RestoreArgs(restore_type=np.ndarray) for leaf in manifest["leaves"]}
+    try:
+        with contextlib.closing(_checkpointer()) as checkpointer:
+            arrays = checkpointer.restore(target.absolute(), args=ocp.args.PyTreeRestore(restore_args=arguments))
+    except Exception as error:  # files that are as they were written, and yet cannot be read
+        raise _Damaged(f"orbax: {type(error).__name__}: {error}") from None
+    for leaf in manifest["leaves"]:
+        array = arrays[leaf["path"]]
+        if list(array.shape) != leaf["shape"] or str(array.dtype) != leaf["dtype"] or _digest(array) != leaf["sha256"]:
+            raise _Damaged(f"array {leaf['path']} is not what was saved")
+    return arrays
+
+
+def _differences(manifest: Mapping[str, Any], template: Any) -> list[str]:
+    """What the checkpoint's leaves and the template's have not in common."""
+    saved = {leaf["path"]: (tuple(leaf["shape"]), leaf["dtype"]) for leaf in manifest["leaves"]}
+    wanted = {path: (tuple(leaf.shape), str(leaf.dtype)) for path, leaf in leaves(template).items()}
+    found = [f"{path}: missing from the checkpoint" for path in wanted if path not in saved]
+    found += [f"{path}: not in the model" for path in saved if path not in wanted]
+    found += [
+        f"{path}: {saved[path][1]}{list(saved[path][0])} in the checkpoint, {spec[1]}{list(spec[0])} in the model"
+        for path, spec in wanted.items()
+        if path in saved and saved[path] != spec
+    ]
+    return found
+
+
+def _digest(array: Any) -> str:
+    return hashlib.sha256(np.ascontiguousarray(array).tobytes()).hexdigest()
+
+
+def _sweep(folder: Path) -> None:
+    """Removes what killed saves left: folders without a commit file."""
+    committed = {str(step) for step in steps(folder)}
+    for entry in os.scandir(folder):
+        if entry.is_dir(follow_symlinks=False) and entry.name not in committed and not entry.name.endswith(".damaged"):
+            shutil.rmtree(entry.path, ignore_errors=True)
+        elif entry.name.endswith(".tmp"):
+            os.unlink(entry.path)
+
+
+def _remove(folder: Path, step: int) -> None:
+    with contextlib.suppress(FileNotFoundError):
+        (folder / f"{step}.commit.json").unlink()
+    fsync_directory(folder)
+    shutil.rmtree(folder / str(step), ignore_errors=True)
+
+
+def _set_aside(folder: Path, step: int) -> None:
+    for name in (f"{step}.commit.json", str(step)):
+        source, target = folder / name, folder / f"{name}.damaged"
+        if source.exists():
+            if target.is_dir():
+                shutil.rmtree(target)
+            os.replace(source, target)
+    fsync_directory(folder)

@@ -1,0 +1,44 @@
+"""The form of a run's state, and the state before the first step."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import jax
+
+from aecli.config.schema import Experiment
+from aecli.core.keys import Stream, stream
+from aecli.core.learner import Recipe
+from aecli.core.model import Model, Spec
+from aecli.errors import SettingError
+from aecli.system.placement import Placement, put
+
+
+def state_template(experiment: Experiment, spec: Spec, train_size: int, place: Placement) -> Any:
+    """The form of the state, its arrays as `jax.ShapeDtypeStruct`s placed on every device: what a checkpoint is restored
+    into, without computing anything. Raises SettingError where the model cannot serve the data."""
+    check_model(experiment, spec)
+    shapes = _start.eval_shape(experiment.model, jax.random.key(0), spec, experiment.recipe(train_size))
+    return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=place.replicated), shapes)
+
+
+def init(experiment: Experiment, spec: Spec, train_size: int, place: Placement) -> Any:
+    """The state before the first step, on every device."""
+    root = jax.random.key(experiment.seed)
+    return put(_start(experiment.model, root, spec, experiment.recipe(train_size)), place.replicated)
+
+
+@partial(jax.jit, static_argnames=("model", "spec", "recipe"))
+def _start(model: Model, root: jax.Array, spec: Spec, recipe: Recipe) -> Any:
+    """A model's first state with the types of every later one: a scalar that came of a Python number counts as another type, and
+    the steps would be compiled again after the first call, and again after the second."""
+    return jax.tree.map(
+        lambda leaf: jax.lax.convert_element_type(leaf, leaf.dtype), model.init(stream(root, Stream.INIT), spec, recipe)
+    )
+
+
+def check_model(experiment: Experiment, spec: Spec) -> None:
+    """Raises SettingError where the model cannot serve the data."""
+    for objection in experiment.model.objections(spec):  # the first is enough: the others may follow from it
+        raise SettingError(("model", objection.key), "unsuitable", objection.message, help=objection.help)

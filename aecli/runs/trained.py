@@ -1,0 +1,63 @@
+"""A trained model out of its run directory, for everything that only reads it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+from aecli.config.load import parse
+from aecli.config.schema import Experiment
+from aecli.core.model import Model, Spec
+from aecli.data.eval_batches import BATCH
+from aecli.errors import ConfigError, RunError
+from aecli.runs import checkpoint
+from aecli.runs.directory import Run
+from aecli.runs.state import state_template
+from aecli.system.placement import Placement, placement
+
+
+class Trained(NamedTuple):
+    experiment: Experiment
+    spec: Spec
+    state: Any
+    step: int
+    place: Placement
+
+    @property
+    def model(self) -> Model:
+        return self.experiment.model
+
+
+def stored_experiment(run: Run, sets: Sequence[str] = ()) -> Experiment:
+    """The experiment that a run was started with, changed by `sets`, its images in the tier that they were in then: that
+    `auto` chooses another, because the disk has more room now, must not make the data look different. Raises RunError where
+    the config cannot be read any more, ConfigError for a bad flag."""
+    name = str(run.path / "config.resolved.yaml")
+    try:
+        experiment = parse(run.resolved_config(), name).experiment
+    except ConfigError as error:
+        raise RunError(f"run {run.id} has a config that this aecli does not read:\n{error.render()}") from None
+    if sets:
+        experiment = parse(run.resolved_config(), name, sets).experiment
+    data = experiment.data.model_copy(update={"tier": run.info()["data"]["tier"]})
+    return experiment.model_copy(update={"data": data})
+
+
+def load(run: Run, which: str, warn: Callable[[str], None]) -> Trained:
+    """The `best` or the `last` checkpoint. Raises RunError where there is none yet, CheckpointError where none is good."""
+    experiment = stored_experiment(run)
+    info = run.info()["data"]
+    place = placement(BATCH)
+    spec = Spec(**info["spec"])
+    template = state_template(experiment, spec, info["sizes"]["train"], place)
+    known = checkpoint.steps(run.checkpoints)
+    if not known:
+        raise RunError(f"run {run.id} has no checkpoint yet, it is {run.state()}", "train it for longer")
+    best = checkpoint.best_step(run.checkpoints) if which == "best" else None
+    wanted = known[-1] if best is None else best
+    restored = checkpoint.restore(run.checkpoints, template, warn, wanted)
+    if restored is None:
+        raise RunError(f"run {run.id} has no checkpoint any more")
+    if restored.step != wanted:
+        warn(f"using step {restored.step} instead of {wanted}")
+    return Trained(experiment, spec, restored.state, restored.step, place)

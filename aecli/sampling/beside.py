@@ -1,0 +1,118 @@
+"""Modes that show test images beside what the model makes of them, or of a part of them."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from PIL import Image
+
+from aecli.core.model import Batch
+from aecli.distributions.corruptions import Corruption, corrupt, default_set, label
+from aecli.errors import UsageError
+from aecli.sampling import pictures
+from aecli.sampling.request import COLUMNS, Ask, Shown, above_each_other
+
+REGIONS = ("upper", "left", "block")
+
+
+def reconstruct(ask: Ask) -> Shown:
+    """n test images, what the model is shown of them if it is not all, and their reconstructions."""
+    own = tuple(getattr(ask.model, "corruption", ()))
+    columns = _restored(ask, own)
+    return (
+        above_each_other(["image", "corrupted", "reconstruction"], columns)
+        if own
+        else above_each_other(["image", "reconstruction"], [columns[0], columns[2]])
+    )
+
+
+def denoise(ask: Ask) -> Shown:
+    """n test images, corrupted in each way of the config, or in a default set of ways, and restored."""
+    own = tuple(getattr(ask.model, "corruption", ()))
+    n = min(ask.n, COLUMNS)
+    lines: list[Any] = []
+    names: list[str] = []
+    arrays: dict[str, Any] = {}
+    for corruptions in [own] if own else default_set(ask.trained.spec):
+        image, shown, made = (pictures.to_uint8(part)[:n] for part in _restored(ask, corruptions))
+        if not lines:
+            lines, names, arrays = [image], ["image"], {"image": image}
+        lines += [shown, made]
+        names += [label(corruptions), "restored"]
+        arrays |= {f"{label(corruptions)}": shown, f"restored from {label(corruptions)}": made}
+    return Shown(pictures.grid(lines, names), arrays)
+
+
+def complete(ask: Ask) -> Shown:
+    """n test images, the region of them that is given, and what the model draws in the rest."""
+    known = known_region(ask.region, ask.trained.spec.height, ask.trained.spec.width)
+    parts: list[Any] = []
+    for batch, key, real in ask.some():
+        mask = jnp.broadcast_to(jnp.asarray(known)[None, :, :, None], batch.image.shape)
+        made = _complete(ask.model, ask.state, key, batch, mask, jnp.float32(ask.temperature))
+        given = jnp.where(mask, batch.image, 0.5)
+        parts.append([np.asarray(x)[:real] for x in (batch.image, given, made)])
+    shown = above_each_other(["image", "given", "completion"], _joined(parts))
+    return shown._replace(arrays={**shown.arrays, "known": known})
+
+
+def known_region(region: str, height: int, width: int) -> Any:
+    """Which pixels are given, [H, W] bool: the upper or left half, all but a block in the middle, or the white pixels of a mask
+    file. Raises UsageError for another name, and for a file that is no mask of such images."""
+    known = np.ones((height, width), bool)
+    if region == "upper":
+        known[height // 2 :] = False
+    elif region == "left":
+        known[:, width // 2 :] = False
+    elif region == "block":
+        known[height // 4 : height - height // 4, width // 4 : width - width // 4] = False
+    else:
+        return _mask(Path(region), height, width)
+    return known
+
+
+def _mask(path: Path, height: int, width: int) -> Any:
+    allowed = f"{', '.join(REGIONS)}, or a mask file: white is given, black is drawn"
+    if not path.is_file():
+        raise UsageError(f"--region {path}: there is no such region and no such file", allowed)
+    try:
+        with Image.open(path) as file:
+            mask = np.asarray(file.convert("L")) >= 128
+    except (OSError, ValueError) as error:
+        raise UsageError(f"--region {path}: it is no image ({error})", allowed) from None
+    if mask.shape != (height, width):
+        raise UsageError(f"--region {path}: a mask of {mask.shape[0]}x{mask.shape[1]} pixels for images of {height}x{width}")
+    if mask.all():
+        raise UsageError(f"--region {path}: every pixel is given, none is left to draw", allowed)
+    return mask
+
+
+def _restored(ask: Ask, corruptions: tuple[Corruption, ...]) -> list[Any]:
+    """Images, what is shown of them, and what is made of that."""
+    parts: list[Any] = []
+    for batch, key, real in ask.some():
+        made = _reconstruct(ask.model, ask.state, corruptions, batch, key)
+        parts.append([np.asarray(x)[:real] for x in made])
+    return _joined(parts)
+
+
+def _joined(parts: list[Any]) -> list[Any]:
+    return [np.concatenate(part) for part in zip(*parts, strict=True)]
+
+
+@partial(jax.jit, static_argnames=("model", "corruptions"))
+def _reconstruct(
+    model: Any, state: Any, corruptions: tuple[Corruption, ...], batch: Batch, key: jax.Array
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    shown = corrupt(corruptions, batch.image, key)
+    return batch.image, shown, model.reconstruct(state, batch._replace(image=shown))
+
+
+@partial(jax.jit, static_argnames=("model",))
+def _complete(model: Any, state: Any, key: jax.Array, batch: Batch, known: jax.Array, temperature: jax.Array) -> jax.Array:
+    return model.complete(state, key, batch, known, temperature)

@@ -1,0 +1,59 @@
+"""Arrays of images as labelled PNG grids."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from math import ceil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
+
+from aecli.system.files import write_atomic
+
+CELL = 56
+"""Small images are enlarged by a whole factor to about this many pixels, so that a person sees them."""
+_GAP = 4
+_HEAD = 18
+_PAPER, _INK = 255, 40
+
+
+def to_uint8(images: Any) -> NDArray[np.uint8]:
+    """[0, 1] -> 0 to 255, rounded, not truncated; values outside are clipped."""
+    return np.rint(np.clip(np.asarray(images, np.float32), 0, 1) * 255).astype(np.uint8)
+
+
+def grid(rows: Sequence[Any], labels: Sequence[str] | None = None, heads: Sequence[str] | None = None) -> Image.Image:
+    """One line of the picture per entry of `rows`, each [n, H, W, C] in [0, 1] or uint8, with its label at the left; `heads`
+    stand above the columns."""
+    arrays = [row if row.dtype == np.uint8 else to_uint8(row) for row in map(np.asarray, rows)]
+    height, width, channels = arrays[0].shape[1:]
+    zoom = max(1, round(CELL / max(height, width)))
+    cell_h, cell_w = height * zoom, width * zoom
+    font = ImageFont.load_default(13)
+    margin = _GAP + (max(ceil(font.getlength(label)) for label in labels) + 2 * _GAP if labels else 0)
+    columns = max(len(array) for array in arrays)
+    above = _GAP + (_HEAD if heads else 0)
+    size = (margin + columns * (cell_w + _GAP), above + len(arrays) * (cell_h + _GAP))
+    picture = Image.new("RGB" if channels == 3 else "L", size, (_PAPER,) * 3 if channels == 3 else _PAPER)
+    draw = ImageDraw.Draw(picture)
+    ink = (_INK,) * 3 if channels == 3 else _INK
+    for c, head in enumerate(heads or ()):
+        draw.text((margin + c * (cell_w + _GAP) + cell_w // 2, _GAP + _HEAD // 2), head, fill=ink, font=font, anchor="mm")
+    for r, array in enumerate(arrays):
+        top = above + r * (cell_h + _GAP)
+        if labels:
+            draw.text((2 * _GAP, top + cell_h // 2), labels[r], fill=ink, font=font, anchor="lm")
+        for c, image in enumerate(array):
+            tile = Image.fromarray(image if channels == 3 else image[..., 0])
+            picture.paste(tile.resize((cell_w, cell_h), Image.Resampling.NEAREST), (margin + c * (cell_w + _GAP), top))
+    return picture
+
+
+def save(path: Path, picture: Image.Image) -> None:
+    buffer = io.BytesIO()
+    picture.save(buffer, "PNG")
+    write_atomic(path, buffer.getvalue())

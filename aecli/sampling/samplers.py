@@ -1,0 +1,153 @@
+"""Distributions over codes, fitted after training, so that any model that encodes and decodes can draw images.
+
+Ghosh et al. 2020, "From variational to deterministic autoencoders", section 4 (`gaussian`, `gmm`); Tomczak & Welling 2018, "VAE
+with a VampPrior", equation 8, at images of the train split (`vamp`: the aggregated posterior). A fit is kept with the run,
+under `samplers/`.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple, TypeAlias
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from aecli.config.variants import variants_that
+from aecli.core import jitted
+from aecli.core.abilities import ABILITIES
+from aecli.core.gaussian import Gaussian
+from aecli.core.model import Model
+from aecli.data.eval_batches import batches
+from aecli.data.rows import Rows, choose
+from aecli.errors import UsageError, did_you_mean
+from aecli.runs.trained import Trained
+from aecli.system.files import write_arrays
+
+MOST_CODES = 20_000
+"""Codes that a fit is made from at most, so that its time does not grow with the data."""
+LARGEST_CODE = 512
+"""Covariances are square in it."""
+
+Arrays = dict[str, Any]
+Draw: TypeAlias = Callable[[jax.Array, int, float], jax.Array]
+"""From a key, a number and a temperature, which scales the spread of each component: codes [n, latent]."""
+
+
+class Latent(NamedTuple):
+    """`fit(trained, rows, components, seed)` makes arrays, `draw(arrays, key, n, temperature)` codes [n, latent] of them."""
+
+    abilities: tuple[str, ...]
+    components: int
+    fit: Callable[[Trained, Rows, int, int], Arrays]
+    draw: Callable[[Arrays, jax.Array, int, float], jax.Array]
+
+
+def fit_gaussian(trained: Trained, rows: Rows, components: int, seed: int) -> Arrays:
+    """One Gaussian with full covariance."""
+    codes = _codes(trained, rows, seed)
+    covariance = np.atleast_2d(np.cov(codes, rowvar=False)) + 1e-6 * np.eye(codes.shape[1])
+    return _mixture(np.ones(1), codes.mean(0)[None], covariance[None])
+
+
+def fit_gmm(trained: Trained, rows: Rows, components: int, seed: int) -> Arrays:
+    """Gaussians with full covariances, by expectation maximization."""
+    from sklearn.exceptions import ConvergenceWarning
+    from sklearn.mixture import GaussianMixture
+
+    codes = _codes(trained, rows, seed)
+    if components > len(codes):
+        raise UsageError(f"{components} components for {len(codes)} codes", f"--components {len(codes)} or fewer")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)  # the likelihood still rises a little; the fit is good
+        fitted = GaussianMixture(components, covariance_type="full", random_state=seed, reg_covar=1e-5).fit(codes)
+    return _mixture(fitted.weights_, fitted.means_, fitted.covariances_)
+
+
+def _mixture(weights: Any, means: Any, covariances: Any) -> Arrays:
+    scale = np.linalg.cholesky(np.asarray(covariances, np.float64))
+    return {"weights": weights.astype(np.float32), "means": means.astype(np.float32), "scale": scale.astype(np.float32)}
+
+
+def draw_mixture(arrays: Arrays, key: jax.Array, n: int, temperature: float) -> jax.Array:
+    choosing, drawing = jax.random.split(key)
+    chosen = jax.random.choice(choosing, len(arrays["weights"]), (n,), p=jnp.asarray(arrays["weights"]))
+    noise = jax.random.normal(drawing, (n, arrays["means"].shape[1]))
+    return jnp.asarray(arrays["means"])[chosen] + temperature * jnp.einsum(
+        "nij,nj->ni", jnp.asarray(arrays["scale"])[chosen], noise
+    )
+
+
+def fit_vamp(trained: Trained, rows: Rows, components: int, seed: int) -> Arrays:
+    """The average of the posteriors of some train images."""
+    few = choose(rows, components, seed)
+    parts: list[Gaussian] = []
+    for batch, _, real in batches(few, trained.experiment.data.binarize, jax.random.key(seed), trained.place):
+        posterior = jitted.posterior(trained.model, trained.state, batch)
+        parts.append(Gaussian(posterior.mean[:real], posterior.log_sigma[:real]))
+    mean, log_sigma = (np.concatenate([np.asarray(part[i]) for part in parts]) for i in range(2))
+    return {"mean": mean, "log_sigma": log_sigma}
+
+
+def draw_vamp(arrays: Arrays, key: jax.Array, n: int, temperature: float) -> jax.Array:
+    return Gaussian(jnp.asarray(arrays["mean"]), jnp.asarray(arrays["log_sigma"])).sample_mixture(key, n, temperature)
+
+
+LATENTS: Mapping[str, Latent] = {
+    "gaussian": Latent(("encodes", "decodes"), 1, fit_gaussian, draw_mixture),
+    "gmm": Latent(("encodes", "decodes"), 10, fit_gmm, draw_mixture),
+    "vamp": Latent(("infers", "decodes"), 500, fit_vamp, draw_vamp),
+}
+
+
+def check(model: Model, name: str) -> Latent:
+    """Raises UsageError for a sampler that there is not, or that the model has not the abilities for."""
+    if name not in LATENTS:
+        raise UsageError(f"there is no sampler '{name}'", did_you_mean(name, LATENTS) or "samplers: " + ", ".join(LATENTS))
+    latent = LATENTS[name]
+    for ability in latent.abilities:
+        if not isinstance(model, ABILITIES[ability]):
+            raise UsageError(
+                f"variant '{model.variant}' cannot use --sampler {name}: it has not the ability '{ability}'",
+                f"variants that can: {', '.join(sorted(set.intersection(*(set(variants_that(a)) for a in latent.abilities))))}",
+            )
+    return latent
+
+
+def fits(model: Model) -> tuple[str, ...]:
+    """The samplers that a model can use."""
+    return tuple(name for name, latent in LATENTS.items() if all(isinstance(model, ABILITIES[a]) for a in latent.abilities))
+
+
+def fitted(
+    folder: Path, trained: Trained, name: str, components: int | None, train: Callable[[], Rows], say: Callable[[str], None]
+) -> Draw:
+    """The draws of a sampler, from `folder` where it was fitted before, and fitted and kept there otherwise."""
+    latent = check(trained.model, name)
+    k = components or latent.components
+    path = folder / f"{name}{k}-step{trained.step}.npz"
+    if not path.exists():
+        say(f"fitting {name} with {k} component{'s' if k > 1 else ''} to codes of the train split (once)")
+        arrays = latent.fit(trained, train(), k, trained.experiment.seed)
+        folder.mkdir(exist_ok=True)
+        write_arrays(path, arrays)
+    with np.load(path, allow_pickle=False) as stored:
+        arrays = dict(stored)
+    return partial(latent.draw, arrays)
+
+
+def _codes(trained: Trained, rows: Rows, seed: int) -> Any:
+    """Codes of some train images, [n, latent] float64. Raises UsageError for codes too long for a covariance."""
+    parts: list[Any] = []
+    few = choose(rows, MOST_CODES, seed)
+    for batch, _, real in batches(few, trained.experiment.data.binarize, jax.random.key(seed), trained.place):
+        parts.append(np.asarray(jitted.encode(trained.model, trained.state, batch), np.float64)[:real])
+        if parts[0].shape[1] > LARGEST_CODE:
+            raise UsageError(
+                f"codes of {parts[0].shape[1]} numbers are too long for a covariance", f"a model with {LARGEST_CODE} or fewer"
+            )
+    return np.concatenate(parts)

@@ -1,0 +1,1 @@
+"""What stands between aecli and the machine."""

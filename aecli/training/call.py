@@ -1,0 +1,85 @@
+"""Several training steps in one call of the device, without the host in between."""
+
+from __future__ import annotations
+
+import dataclasses
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from aecli.config.schema import Binarize
+from aecli.core.keys import Stream, stream
+from aecli.core.model import Batch, Model, Spec
+from aecli.data.binarize import draw
+from aecli.data.train_batches import Chunk, to_unit
+
+
+@partial(jax.jit, static_argnames=("model", "spec", "binarize"), donate_argnames=("state",))
+def advance(
+    model: Model, spec: Spec, binarize: Binarize, state: Any, chunk: Chunk, first: jax.Array, count: jax.Array, root: jax.Array
+) -> tuple[Any, dict[str, jax.Array]]:
+    """Does steps `first` to `first + count - 1` on the batches of `chunk`. Gives the state, and of each training value the sum
+    over the examples of every step, float32 [most]; beyond `count` zeros.
+
+    The count is no constant of the compiled program: one program serves calls of every length, so that a run cut at any step
+    goes on with the same bits. Neither are the values summed over the steps here: how many steps a call has depends on the
+    machine's speed at the time, and no number may.
+    """
+
+    def batch(i: jax.Array) -> Batch:
+        image, label = chunk.batch(i, spec)
+        image, intensity = to_unit(image), None
+        if binarize != "none":
+            image, intensity = draw(image, stream(root, Stream.BINARIZE, first + i)), image
+        return Batch(image, label, jnp.ones(label.shape, bool), intensity)
+
+    def step(i: jax.Array, carry: tuple[Any, dict[str, jax.Array]]) -> tuple[Any, dict[str, jax.Array]]:
+        state, sums = carry
+        state, values = train_step(state, batch(i), stream(root, Stream.TRAIN, first + i))
+        return state, {name: sums[name].at[i].set(jnp.sum(value.astype(jnp.float32))) for name, value in values.items()}
+
+    train_step = jax.jit(model.train_step)  # so that it is traced once, for the names of the values and for the loop
+    _, values = jax.eval_shape(lambda: train_step(state, batch(jnp.int32(0)), root))
+    return jax.lax.fori_loop(0, count, step, (state, {name: jnp.zeros(chunk.most) for name in values}))
+
+
+@jax.jit
+def all_finite(state: Any) -> jax.Array:
+    """Whether no floating-point leaf holds a NaN or an infinity."""
+    leaves = [leaf for leaf in jax.tree.leaves(state) if jnp.issubdtype(leaf.dtype, jnp.floating)]
+    return jnp.all(jnp.stack([jnp.all(jnp.isfinite(leaf)) for leaf in leaves])) if leaves else jnp.bool_(True)
+
+
+CALL_SECONDS = (0.25, 1.0)
+"""A call of the device is made longer or shorter until it takes about this long: rarely waiting for the host, and soon done
+when a signal comes."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Call:
+    """What the device was asked for: `count` steps from `first` on, and their `values`, each [count]."""
+
+    first: int
+    count: int
+    values: dict[str, Any]
+
+    def done(self) -> Call:
+        """With the values on the host. Waits for the device."""
+        values = {name: value[: self.count] for name, value in jax.device_get(self.values).items()}
+        return dataclasses.replace(self, values=values)
+
+    def bad(self) -> int | None:
+        """The first step with a value that is not finite."""
+        finite = np.all([np.isfinite(value) for value in self.values.values()], axis=0)
+        return None if finite.all() else self.first + int(np.argmin(finite))
+
+
+def adapt(per_call: int, seconds: float) -> int:
+    """How many steps the next call does, after one of `per_call` took so long."""
+    low, high = CALL_SECONDS
+    if seconds < low:
+        return per_call * 2
+    return max(1, per_call // 2) if seconds > high else per_call

@@ -1,0 +1,296 @@
+"""The training loop: dispatch steps, look at those before, log, evaluate, save, in that order."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Callable
+from math import isfinite
+from typing import Any
+
+import jax
+import numpy as np
+
+from aecli.config.schema import Experiment, epoch_end
+from aecli.core.model import Batch, loss_first
+from aecli.data.dataset import Dataset
+from aecli.data.eval_batches import BATCH
+from aecli.data.train_batches import open_feed
+from aecli.errors import AecliError, DivergedError, InterruptedRun, SettingError, did_you_mean
+from aecli.evaluation.registry import quick
+from aecli.evaluation.subject import Subject
+from aecli.runs import checkpoint
+from aecli.runs.directory import Run
+from aecli.runs.state import init, state_template
+from aecli.system.placement import Placement, placement
+from aecli.system.progress import Progress
+from aecli.system.signals import Signals, Terminated
+from aecli.training.call import Call, adapt, advance, all_finite
+
+
+@dataclasses.dataclass
+class Progressed:
+    """What a run knows beside its state: saved with every checkpoint."""
+
+    step: int = 0
+    best_step: int | None = None
+    best_value: float | None = None
+    stale: int = 0
+    """Evaluations since the best one."""
+    evaluated: int = 0
+    """The last step whose evaluation is done."""
+
+
+@dataclasses.dataclass
+class Interval:
+    """Sums of the training values since the last row."""
+
+    sums: dict[str, float] = dataclasses.field(default_factory=dict[str, float])
+    steps: int = 0
+    since: float = dataclasses.field(default_factory=time.monotonic)
+
+    def add(self, call: Call) -> None:
+        for name, values in call.values.items():
+            for value in values.tolist():  # in order: the sum of a part and a part would have other last bits
+                self.sums[name] = self.sums.get(name, 0.0) + value
+        self.steps += call.count
+
+    def averages(self, batch_size: int) -> dict[str, float]:
+        return {name: self.sums[name] / (self.steps * batch_size) for name in loss_first(self.sums)}
+
+
+class Training:
+    """One run from its newest checkpoint, or from the start, to its end."""
+
+    def __init__(self, experiment: Experiment, run: Run, dataset: Dataset, signals: Signals, warn: Callable[[str], None]) -> None:
+        self._run, self._dataset, self._signals, self._seed = run, dataset, signals, experiment.seed
+        self._model, self._data, self._train = experiment.model, experiment.data, experiment.train
+        self._spec, self._size = dataset.spec, len(dataset.train)
+        self._steps = experiment.steps(self._size)
+        self._root = jax.random.key(experiment.seed)
+        self._place: Placement = placement(self._data.batch_size)
+        template = state_template(experiment, dataset.spec, self._size, self._place)
+        self._check_monitor(template)
+        self._at = Progressed()
+        self._saved: int | None = None
+        restored = checkpoint.restore(run.checkpoints, template, warn, writing=True)
+        if restored is None:
+            self._state = init(experiment, dataset.spec, self._size, self._place)
+        else:
+            self._state, self._saved = restored.state, restored.step
+            self._at = Progressed(**restored.extra["progressed"])
+        run.cut_metrics(0 if restored is None else int(restored.extra["metrics_offset"]))
+        self.resumed_from = self._saved
+
+    def run(self) -> str:
+        """Trains to the end; returns why it ended. Raises DivergedError, and InterruptedRun with the state saved."""
+        feed = open_feed(self._dataset, self._seed, self._data.batch_size, self._place)
+        per_call, pending, compiled = 1, None, False
+        interval, called = Interval(), time.monotonic()
+        with Progress(self._steps, self._at.step) as progress:
+            if self._is_eval(self._at.step) and self._at.evaluated != self._at.step:
+                self._evaluate(progress)  # a signal came while this was going on
+                self._save()
+            while self._at.step < self._steps and not self._out_of_patience():
+                self._stop_if_asked()
+                step = self._at.step
+                count = min(per_call, feed.most, self._next_stop(step) - step)
+                chunk = feed.chunk(step, count)  # while the device works on the call before
+                self._state, values = advance(
+                    self._model, self._spec, self._data.binarize, self._state, chunk, np.int32(step), np.int32(count), self._root
+                )
+                if not compiled:
+                    compiled, interval = True, Interval()
+                    progress.begin(step)
+                if pending is not None:
+                    self._look(pending, interval)
+                now = time.monotonic()
+                per_call, called = adapt(per_call, now - called), now
+                pending = Call(step, count, values)
+                self._at.step = step + count
+                if self._at.step == self._next_stop(step):
+                    self._look(pending, interval)
+                    pending = None
+                    stopped = time.monotonic()
+                    self._at_stop(interval, progress)
+                    called = time.monotonic()
+                    interval.since += called - stopped
+                    if self._is_log(self._at.step):
+                        interval = Interval()
+                elif interval.steps:
+                    values = interval.averages(self._data.batch_size)
+                    progress.update(self._at.step, values, self._rate(interval))
+        if self._saved != self._at.step:
+            self._save()
+        return "stopped early: no better " + self._train.monitor if self._at.step < self._steps else "done"
+
+    @property
+    def at(self) -> Progressed:
+        return self._at
+
+    @property
+    def state(self) -> Any:
+        return self._state
+
+    def _look(self, pending: Call, interval: Interval) -> None:
+        """Waits for a call and reads its values."""
+        call = pending.done()
+        bad = call.bad()
+        if bad is not None:
+            raise self._diverged(bad + 1, "a training value is not finite")
+        interval.add(call)
+
+    def _at_stop(self, interval: Interval, progress: Progress) -> None:
+        """What happens between calls: a row of metrics, an evaluation, a checkpoint."""
+        step, train = self._at.step, self._train
+        values = interval.averages(self._data.batch_size)
+        progress.update(step, values, self._rate(interval))
+        if self._is_log(step):
+            self._row("train", values, steps=interval.steps, images_per_s=round(self._rate(interval), 1))
+        if self._is_eval(step):
+            self._tell(progress, "train     ", values)
+        improved = self._is_eval(step) and self._evaluate(progress)
+        due = step % train.checkpoint_every == 0 if train.checkpoint_every else self._is_eval(step)
+        if improved or due or step == self._steps:
+            self._save()
+
+    def _evaluate(self, progress: Progress) -> bool:
+        """Measures the validation split, where there is one; whether it is the best so far."""
+        at = self._at
+        if not len(self._dataset.validation):
+            return False
+        subject = Subject(
+            model=self._model,
+            state=self._state,
+            dataset=self._dataset,
+            split="validation",
+            binarize=self._data.binarize,
+            seed=self._seed,
+            place=self._place,
+            baselines=False,
+            poll=self._stop_if_asked,
+        )
+        metrics = quick(subject)
+        values = {name: metric.value for name, metric in metrics.items()}
+        if not all(isfinite(value) for value in values.values()):
+            raise self._diverged(at.step, "a validation value is not finite")
+        self._row("validation", values)
+        self._tell(progress, "validation", values)
+        value, at.evaluated = values[self._train.monitor], at.step
+        if at.best_value is None or value < at.best_value:
+            at.best_step, at.best_value, at.stale = at.step, value, 0
+            return True
+        at.stale += 1
+        return False
+
+    def _save(self) -> None:
+        at, run = self._at, self._run
+        if not bool(all_finite(self._state)):
+            raise self._diverged(at.step, "a weight or an optimizer value is not finite")
+        key = self._root
+        extra = {
+            "progressed": dataclasses.asdict(at),
+            "position": {"epoch": at.step * self._data.batch_size // self._size, "step": at.step},
+            "metrics_offset": run.metrics_size(),
+            "key": {"impl": str(jax.random.key_impl(key)), "data": np.asarray(jax.random.key_data(key)).tolist()},
+        }
+        if self._saved == at.step:
+            checkpoint.amend(run.checkpoints, at.step, extra)
+        else:
+            checkpoint.save(run.checkpoints, at.step, self._state, extra)
+        checkpoint.retain(run.checkpoints, self._train.keep, at.best_step)
+        self._saved = at.step
+        run.set_state("running", step=at.step, best_step=at.best_step, best_value=at.best_value)
+
+    def _stop_if_asked(self) -> None:
+        """Ends the run at this step boundary, saved, when a signal has come."""
+        signum = self._signals.received
+        if signum is None:
+            return
+        if self._saved != self._at.step:
+            self._save()
+        raise InterruptedRun(signum, f"stopped at step {self._at.step}, which is saved", f"aecli train --resume {self._run.id}")
+
+    def _row(self, split: str, values: dict[str, float], **facts: Any) -> None:
+        self._run.append_metrics({"split": split, "step": self._at.step, "epoch": round(self._epoch(), 4), **values, **facts})
+
+    def _tell(self, progress: Progress, split: str, values: dict[str, float]) -> None:
+        shown = "  ".join(f"{name} {value:.5g}" for name, value in values.items())
+        progress.line(f"epoch {self._epoch():<5.4g} {split} {shown}")
+
+    def _diverged(self, step: int, what: str) -> DivergedError:
+        kept = (
+            f"the newest checkpoint is of step {self._saved}" if self._saved is not None else "no checkpoint was written before"
+        )
+        return DivergedError(
+            f"{what} at step {step}; {kept}",
+            "lower optimizer.learning_rate, add optimizer.warmup, or set optimizer.clip_norm: 1.0",
+        )
+
+    def _check_monitor(self, template: Any) -> None:
+        """Raises SettingError for a monitor that the model does not report, or that nothing feeds, before anything is trained."""
+        if self._train.patience is not None and not len(self._dataset.validation):
+            message = "patience watches the validation split, and data.validation is 0"
+            raise SettingError(("train", "patience"), "unsuitable", message, help="set data.validation, or leave patience out")
+        batch = Batch.abstract(BATCH, self._spec)
+        names = [*jax.eval_shape(self._model.evaluate, template, batch, self._root)]
+        if self._train.monitor not in names:
+            message = f"'{self._train.monitor}' is no metric of variant '{self._model.variant}'"
+            hint = "metrics: " + ", ".join(names)
+            raise SettingError(("train", "monitor"), "unknown-metric", message, did_you_mean(self._train.monitor, names), hint)
+
+    def _out_of_patience(self) -> bool:
+        return self._train.patience is not None and self._at.stale >= self._train.patience
+
+    def _epoch(self) -> float:
+        return self._at.step * self._data.batch_size / self._size
+
+    def _rate(self, interval: Interval) -> float:
+        return interval.steps * self._data.batch_size / max(1e-9, time.monotonic() - interval.since)
+
+    def _next_stop(self, step: int) -> int:
+        """The first step after `step` at which something besides training happens."""
+        train = self._train
+        stops = [self._steps, (step // train.log_every + 1) * train.log_every, self._eval_step(self._evaluations(step) + 1)]
+        if train.checkpoint_every:
+            stops.append((step // train.checkpoint_every + 1) * train.checkpoint_every)
+        return min(stops)
+
+    def _eval_step(self, evaluation: int) -> int:
+        return epoch_end(evaluation * self._train.eval_every, self._size, self._data.batch_size)
+
+    def _evaluations(self, step: int) -> int:
+        """How many evaluations are due by `step`."""
+        return step * self._data.batch_size // self._size // self._train.eval_every
+
+    def _is_eval(self, step: int) -> bool:
+        return step > 0 and (step == self._steps or step == self._eval_step(self._evaluations(step)))
+
+    def _is_log(self, step: int) -> bool:
+        return step % self._train.log_every == 0 or step == self._steps
+
+
+def train(experiment: Experiment, run: Run, dataset: Dataset, warn: Callable[[str], None]) -> Training:
+    """Trains a run that the caller has locked, and keeps `state.json` true whatever happens."""
+    run.set_state("running")
+    try:
+        with Signals() as signals:
+            training = Training(experiment, run, dataset, signals, warn)
+            if training.resumed_from is not None:
+                warn(f"resuming at step {training.resumed_from}")
+            reason = training.run()
+    except DivergedError as error:
+        run.set_state("diverged", reason=error.message)
+        raise
+    except InterruptedRun:
+        run.set_state("interrupted", reason="signal")
+        raise
+    except (KeyboardInterrupt, Terminated):
+        run.set_state("interrupted", reason="signal")
+        raise
+    except BaseException as error:
+        reason = error.message if isinstance(error, AecliError) else f"{type(error).__name__}: {error}"
+        run.set_state("failed", reason=reason[:500])
+        raise
+    run.set_state("completed", step=training.at.step, reason=reason)
+    return training

@@ -1,0 +1,57 @@
+"""What `aecli check` does: holds a config against its data, and tries it out in a temporary place."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from pathlib import Path
+
+from aecli.config.load import Config
+from aecli.config.schema import dump
+from aecli.data.dataset import open_dataset, subset
+from aecli.data.sources.registry import peek
+from aecli.evaluation.registry import EVALUATORS, fits
+from aecli.runs import directory
+from aecli.runs.state import state_template
+from aecli.runs.trained import load
+from aecli.sampling.modes import MODES, modes_of
+from aecli.sampling.request import Ask
+from aecli.system.placement import placement
+from aecli.system.progress import say
+from aecli.training.loop import train
+from aecli.verbs.evaluate import Request, Watch, evaluate_run
+from aecli.verbs.sample import write
+from aecli.verbs.train import model_and_data, parameter_count, warn
+
+SMOKED = ("prior", "reconstruct", "complete")
+"""The modes that a smoke test tries: one for each way of making an image. All of them would compile for minutes."""
+
+
+def smoke(config: Config) -> str:
+    """Trains two steps on a few images, evaluates and samples, in a temporary place; returns what was done."""
+    begun = time.monotonic()
+    full = config.experiment
+    dataset = subset(open_dataset(full.data, say), 2 * full.data.batch_size, 64)
+    two = {"steps": 2, "epochs": None, "eval_every": 1, "checkpoint_every": None}
+    experiment = full.model_copy(update={"train": full.train.model_copy(update=two)})
+    with tempfile.TemporaryDirectory(prefix="aecli-smoke-") as folder:
+        run = directory.create(Path(folder), "smoke", config.text, dump(experiment), model_and_data(experiment, dataset))
+        with run.locked():
+            train(experiment, run, dataset, warn)
+        trained = load(run, "last", warn)
+        measured = [name for name in fits(trained.model) if EVALUATORS[name].quick or name == "likelihood"]
+        evaluate_run(run, trained, dataset, Request(only=measured, samples=10), Watch())
+        modes = [mode for mode in modes_of(trained.model) if mode in SMOKED]
+        for mode in modes:
+            write(run.path / "samples", mode, MODES[mode].show(Ask(trained, lambda: dataset, 4)))
+    return f"{full.data.name}, 2 steps, eval, {', '.join(modes)} in {time.monotonic() - begun:.1f} s"
+
+
+def hold_against_data(config: Config) -> str:
+    """What can be told, and refused with SettingError, without preparing data or compiling."""
+    experiment = config.experiment
+    spec = peek(experiment.data)
+    if spec is None:
+        return f"{experiment.data.name}, not yet prepared: the model was not held against the images"
+    any_size = 10**6  # the length of a run does not change its weights
+    return f"{experiment.data.name}, {parameter_count(state_template(experiment, spec, any_size, placement(1))):,} parameters"

@@ -1,0 +1,98 @@
+"""Starts a run from a config, goes on with one, and tries a config out: what stands between the command line and the loop."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import prod
+from pathlib import Path
+from typing import Any
+
+from aecli.config.load import Config
+from aecli.config.schema import Experiment, dump
+from aecli.data.dataset import Dataset, open_dataset
+from aecli.errors import DataError, RunError, UsageError
+from aecli.runs import checkpoint, directory, provenance
+from aecli.runs.directory import Run
+from aecli.runs.state import state_template
+from aecli.runs.trained import stored_experiment
+from aecli.system.files import write_atomic
+from aecli.system.placement import local_devices, placement
+from aecli.system.progress import say
+from aecli.training.loop import train
+
+MAY_CHANGE = ("train.steps", "train.epochs")
+"""The only settings that a resumed run may change."""
+
+
+def start(config: Config, sets: Sequence[str], name: str, root: Path) -> Run:
+    """Trains a new run to its end. Raises SettingError where the config does not fit the data; before that, nothing is made."""
+    experiment = config.experiment
+    dataset = open_dataset(experiment.data, say)
+    place = placement(experiment.data.batch_size)
+    weights = parameter_count(state_template(experiment, dataset.spec, len(dataset.train), place))
+    facts = {**provenance.collect(), "overrides": list(sets), "parameters": weights, **model_and_data(experiment, dataset)}
+    run = directory.create(root, name, config.text, config.resolved(), facts)
+    model = f"{experiment.model.variant} with {weights:,} parameters, {len(dataset.train):,} images of {experiment.data.name}"
+    device = f"{place.devices} x {local_devices()[0].device_kind}"
+    say(f"{run.id}: {model}, {experiment.steps(len(dataset.train)):,} steps on {device}")
+    with run.locked():
+        train(experiment, run, dataset, warn)
+    _say_end(run)
+    return run
+
+
+def resume(run: Run, sets: Sequence[str]) -> None:
+    """Goes on with a run from its newest good checkpoint to its end, which `sets` may have moved. Raises UsageError for other
+    settings, RunError for a run that is held or has diverged, DataError where the data is not the same any more."""
+    for flag in sets:
+        if flag.split("=")[0].strip() not in MAY_CHANGE:
+            raise UsageError(f"--set {flag}: a resumed run keeps its settings; only {' and '.join(MAY_CHANGE)} may change")
+    with run.locked():
+        experiment = stored_experiment(run, sets)
+        recorded, about = run.recorded(), run.info()["data"]
+        if recorded["state"] == "diverged":
+            reason = f"run {run.id} diverged and would do so again: {recorded.get('reason')}"
+            raise RunError(reason, "train anew with other settings")
+        if recorded["state"] == "completed" and (not sets or recorded["step"] >= experiment.steps(about["sizes"]["train"])):
+            say(f"{run.id} is complete at step {recorded['step']}; --set train.steps=N makes it longer")
+            return
+        dataset = open_dataset(experiment.data, say)
+        if dataset.fingerprint != about["fingerprint"]:
+            raise DataError(
+                f"the data is not what run {run.id} was trained on: its fingerprint differs", "restore the data, or train anew"
+            )
+        if sets:
+            write_atomic(run.path / "config.resolved.yaml", dump(experiment).encode())
+        if not checkpoint.steps(run.checkpoints):
+            say(f"{run.id} has no checkpoint yet: starting at step 0")
+        train(experiment, run, dataset, warn)
+    _say_end(run)
+
+
+def parameter_count(template: Any) -> int:
+    """The number of weights in a state: the leaves below a `params`, of however many networks."""
+    return sum(prod(leaf.shape) for path, leaf in checkpoint.leaves(template).items() if "params" in path.split("/"))
+
+
+def warn(text: str) -> None:
+    say(text if text.startswith("resuming") else f"warning: {text}")
+
+
+def model_and_data(experiment: Experiment, dataset: Dataset) -> dict[str, Any]:
+    """What `run.json` says about the model and its data."""
+    return {
+        "variant": experiment.model.variant,
+        "data": {
+            "name": experiment.data.name,
+            "spec": dataset.spec._asdict(),
+            "sizes": {split: len(dataset.split(split)) for split in ("train", "validation", "test")},
+            "tier": dataset.tier,
+            "fingerprint": dataset.fingerprint,
+        },
+    }
+
+
+def _say_end(run: Run) -> None:
+    state = run.recorded()
+    best = f", best {state['best_value']:.5g} at step {state['best_step']:,}" if state.get("best_step") else ""
+    say(f"{run.id}: {state['reason']} at step {state['step']:,}{best}")
