@@ -13,6 +13,7 @@ from aecli.core.model import Spec
 from aecli.data.dataset import Dataset
 from aecli.data.eval_batches import BATCH
 from aecli.data.rows import ArrayRows
+from aecli.evaluation.request import EvalRequest
 from aecli.evaluation.subject import Subject
 from aecli.runs import directory
 from aecli.runs.directory import Run
@@ -39,9 +40,10 @@ def dataset(train: int = 48, held_out: int = 16, size: tuple[int, int, int] = (8
 
 
 def subject(model: Any, state: Any, data: Dataset, **more: Any) -> Subject:
-    """What evaluators are given of a model that was trained on such data."""
-    given = {"split": "test", "binarize": "none", "seed": 0, "place": placement(BATCH), **more}
-    return Subject(model=model, state=state, dataset=data, **given)
+    """What evaluators are given of a model that was trained on such data; `more` are fields of it or of its request."""
+    asked = {name: more.pop(name) for name in EvalRequest._fields if name in more and name != "inception"}
+    given = {"binarize": "none", "seed": 0, "place": placement(BATCH), **more}
+    return Subject(model=model, state=state, dataset=data, request=EvalRequest(**asked), **given)
 
 
 def experiment(

@@ -13,8 +13,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import typer
 from PIL import Image
 from process import ENDLESS, TINY, aecli, commits, environment, started, wait_for
+
+from aecli.cli.app import app
+from aecli.evaluation.registry import EVALUATORS
+from aecli.sampling.modes import MODES
+from aecli.sampling.samplers import SAMPLERS
 
 ROOT = Path(__file__).parent.parent
 
@@ -48,10 +54,22 @@ def test_help_imports_nothing_heavy() -> None:
         assert verb in done.stdout
 
 
+def test_help_names_every_mode_sampler_and_evaluator() -> None:
+    """The command starts without jax, so its help cannot read the registries: this test does."""
+    helps = {verb: typer.main.get_command(app).commands[verb] for verb in ("sample", "eval")}  # type: ignore[attr-defined]
+    option = {parameter.name: parameter.help for parameter in helps["sample"].params if hasattr(parameter, "help")}
+    assert option["mode"] == ", ".join(MODES) + "."
+    assert option["sampler"].endswith(": " + ", ".join(SAMPLERS) + ".")
+    assert all(
+        f"{sampler.components} for {name}" in option["components"] for name, sampler in SAMPLERS.items() if name != "gaussian"
+    )
+    assert ", ".join(EVALUATORS) in " ".join(helps["eval"].help.split())
+
+
 def test_runs_and_show_do_not_import_jax(place: Path) -> None:
     for arguments in (["runs"], ["show", "last"]):
         code = (
-            f"import sys; sys.argv = ['aecli', *{arguments}]\nfrom aecli.cli import main\n"
+            f"import sys; sys.argv = ['aecli', *{arguments}]\nfrom aecli.cli.app import main\n"
             "try: main()\nexcept SystemExit as end: assert not end.code\n"
             "sys.exit('jax' in sys.modules)"
         )
@@ -226,6 +244,11 @@ def test_variants_and_data_list(place: Path) -> None:
     assert by_name["vae"]["abilities"] == ["samples", "reconstructs", "encodes", "infers", "decodes", "weighs"]
     assert by_name["bottleneck"]["abilities"] == ["reconstructs", "encodes", "decodes"]
     assert by_name["vae"]["settings"]["latent"] == 20
+    assert "class" in by_name["vae"]["modes"] and "codebook" in by_name["vq"]["evaluators"] and by_name["gan"]["samplers"] == []
+    told = aecli("variants", "sparse", cwd=place).stdout
+    assert "of what the encoder sees" in told and MODES["codes"].help in told and EVALUATORS["sparsity"].help in told
+    assert "vae" not in told
+    assert "did you mean 'sparse'" in aecli("variants", "sparce", cwd=place).stderr
     listed = aecli("data", "list", cwd=place).stdout
     assert "digits" in listed and "prepared" in listed and os.environ["AECLI_DATA_DIR"] in listed
     done = aecli("data", "prepare", "digits", cwd=place)

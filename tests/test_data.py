@@ -175,7 +175,7 @@ def test_the_cache_is_read_without_tensorflow_datasets(fresh: Path) -> None:
 
     open_dataset(Data(name="digits"))
     code = (
-        "import sys; from aecli.config import Data; from aecli.data.dataset import open_dataset;"
+        "import sys; from aecli.config.schema import Data; from aecli.data.dataset import open_dataset;"
         "assert len(open_dataset(Data(name='digits')).test) == 297;"
         "sys.exit('tensorflow_datasets' in sys.modules)"
     )

@@ -23,6 +23,7 @@ from aecli.evaluation import codes, importance
 from aecli.evaluation.evaluators import likelihood, representation
 from aecli.evaluation.journal import Journal
 from aecli.evaluation.registry import EVALUATORS, chosen, evaluate, fits
+from aecli.evaluation.request import EvalRequest
 from aecli.measures import probes
 from aecli.measures.baselines import pixels
 from aecli.measures.disentanglement import dci, mutual_information_gap
@@ -30,7 +31,7 @@ from aecli.measures.metric import Findings, Metric
 from aecli.measures.probes import Labelled
 from aecli.runs.state import init
 from aecli.runs.trained import load
-from aecli.verbs.evaluate import Request, Watch, evaluate_run
+from aecli.verbs.evaluate import evaluate_run
 
 VAE = "variant: vae, hidden: [12], latent: 3"
 
@@ -210,7 +211,7 @@ def test_every_evaluator_is_chosen_by_ability_and_says_why_not() -> None:
     assert fits(e.model) == ("objective", "generation")
     names, notes = chosen(ours, (), ())
     assert names == ("objective",) and "too few" in notes[0]
-    with pytest.raises(UsageError, match="has not the ability encodes"):
+    with pytest.raises(UsageError, match="lacks the ability encodes"):
         chosen(ours, ("representation",), ())
     with pytest.raises(UsageError, match="too few"):
         chosen(ours, ("generation",), ())
@@ -248,11 +249,13 @@ def test_numbers_are_kept_with_the_run_beside_those_of_other_evaluators(tmp_path
     data = dataset(train=120, held_out=30)
     run, _ = fit(tmp_path, experiment("variant: bottleneck, hidden: [12], latent: 3"), data)
     trained = load(run, "last", print)
-    first = evaluate_run(run, trained, data, Request(only=("objective", "reconstruction")), Watch())
-    second = evaluate_run(run, trained, data, Request(only=("reconstruction",)), Watch())
+    first = evaluate_run(run, trained, data, EvalRequest(only=("objective", "reconstruction")))
+    second = evaluate_run(run, trained, data, EvalRequest(only=("reconstruction",)))
     assert second.metrics == first.metrics
     stored = json.loads((run.path / "eval" / "test.json").read_text())
-    assert stored == second.metrics and set(stored["loss"]["protocol"]) >= {"split", "step", "seed", "version", "fingerprint"}
+    assert stored == {name: recorded.as_json() for name, recorded in second.metrics.items()} and set(
+        stored["loss"]["protocol"]
+    ) >= {"split", "step", "seed", "version", "fingerprint"}
     assert stored["mse"]["baselines"].keys() == {"mean image", "PCA 3"}
     with np.load(run.path / "eval" / "test-values.npz") as values:
         assert values["reconstruction/mse"].mean() == pytest.approx(stored["mse"]["value"], rel=1e-5)

@@ -14,9 +14,9 @@ from aecli.data.dataset import Dataset
 from aecli.errors import UsageError
 from aecli.runs.trained import Trained, load
 from aecli.sampling import samplers
-from aecli.sampling.draws import from_latent
+from aecli.sampling.draws import from_sampler
+from aecli.sampling.given import Given
 from aecli.sampling.modes import check_mode
-from aecli.sampling.request import Ask
 
 DATA = dataset(train=120)
 
@@ -56,7 +56,7 @@ def test_a_fit_is_kept_with_the_run_and_used_again(tmp_path: Path, model: str, s
 
     def draw(train: Any) -> Any:
         drawn = samplers.fitted(tmp_path / "samplers", ours, sampler, 4, train, told.append)
-        return from_latent(Ask(ours, lambda: DATA, 6), drawn).arrays["image"]
+        return from_sampler(Given(ours, lambda: DATA, 6), drawn).arrays["image"]
 
     first = draw(lambda: DATA.train)
     assert first.shape == (6, 8, 8, 1) and len(told) == 1 and "4 components" in told[0]
@@ -73,7 +73,7 @@ def test_what_a_model_cannot_do_names_what_would_work(tmp_path: Path) -> None:
     with pytest.raises(UsageError) as caught:
         check_mode(model, "prior")
     assert "--sampler gaussian or gmm" in str(caught.value.render()) and "vae" in caught.value.render()
-    with pytest.raises(UsageError, match="has not the ability 'infers'"):
+    with pytest.raises(UsageError, match="lacks the ability 'infers'"):
         samplers.check(model, "vamp")
     with pytest.raises(UsageError) as caught:
         samplers.check(model, "gmn")

@@ -14,8 +14,8 @@ from aecli.config import variants
 from aecli.errors import UsageError
 from aecli.runs.trained import Trained, load
 from aecli.sampling.beside import known_region
+from aecli.sampling.given import Given
 from aecli.sampling.modes import MODES, check_mode, modes_of
-from aecli.sampling.request import Ask
 from aecli.sampling.walks import _spherical
 
 DATA = dataset(train=60, held_out=30)
@@ -38,8 +38,8 @@ def trained(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
     return load(run, "last", print)
 
 
-def ask(trained: Trained, n: int, **more: Any) -> Ask:
-    return Ask(trained, lambda: DATA, n, **more)
+def ask(trained: Trained, n: int, **more: Any) -> Given:
+    return Given(trained, lambda: DATA, n, **more)
 
 
 def test_every_variant_is_here_and_every_mode_has_a_variant() -> None:

@@ -14,6 +14,8 @@ from typer.core import TyperGroup
 
 from aecli import __version__
 from aecli.errors import InterruptedRun, UsageError, translate
+from aecli.evaluation.request import EvalRequest
+from aecli.sampling.request import SampleRequest
 
 
 class _Group(TyperGroup):
@@ -76,6 +78,7 @@ Json = Annotated[bool, typer.Option("--json", help="JSON instead of a table.")]
 Only = Annotated[list[str], typer.Option(metavar="NAME,...", help="These evaluators alone; may be repeated.")]
 Skip = Annotated[list[str], typer.Option(metavar="NAME,...", help="All but these evaluators; may be repeated.")]
 RUNS = Path("runs")
+SAMPLE, EVAL = SampleRequest(), EvalRequest()
 
 
 def _keep_programs(context: typer.Context) -> None:
@@ -142,66 +145,32 @@ def sample(
     mode: Annotated[
         str,
         typer.Option(help="prior, class, neighbours, reconstruct, denoise, complete, interpolate, traverse, codes."),
-    ] = "prior",
+    ] = SAMPLE.mode,
     sampler: Annotated[
         str | None, typer.Option(help="Draw codes from a distribution fitted to them: gaussian, gmm, vamp.")
-    ] = None,
-    components: Annotated[int | None, typer.Option(min=1, help="Of the sampler: 10 for gmm, 500 for vamp.")] = None,
+    ] = SAMPLE.sampler,
+    components: Annotated[int | None, typer.Option(min=1, help="Of the sampler: 10 for gmm, 500 for vamp.")] = SAMPLE.components,
     n: Annotated[
         int | None, typer.Option("-n", min=1, max=10_000, help="How many images, pairs, latents, units, or images a class.")
-    ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same picture.")] = 0,
-    temperature: Annotated[float, typer.Option(min=0.01, max=100, help="Below 1, draws are more likely and less varied.")] = 1.0,
+    ] = SAMPLE.n,
+    seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same picture.")] = SAMPLE.seed,
+    temperature: Annotated[
+        float, typer.Option(min=0.01, max=100, help="Below 1, draws are more likely and less varied.")
+    ] = SAMPLE.temperature,
     region: Annotated[
         str, typer.Option(metavar="upper|left|block|FILE", help="Of complete: what is given; of a mask file, what is white.")
-    ] = "upper",
-    path: Annotated[str, typer.Option(metavar="linear|spherical", help="Of interpolate.")] = "linear",
+    ] = SAMPLE.region,
+    path: Annotated[str, typer.Option(metavar="linear|spherical", help="Of interpolate.")] = SAMPLE.path,
     checkpoint: Which = "best",
     runs_dir: RunsDir = RUNS,
 ) -> None:
     """Draw pictures from a run. Writes a labelled PNG grid and the arrays as npz, and prints their paths."""
-    from aecli.data.dataset import open_dataset
     from aecli.runs import directory
-    from aecli.runs.trained import load, stored_experiment
-    from aecli.sampling import samplers
-    from aecli.sampling.draws import from_latent
-    from aecli.sampling.modes import MODES, check_mode
-    from aecli.sampling.request import Ask
-    from aecli.system.progress import say
-    from aecli.verbs.sample import write
-    from aecli.verbs.train import warn
+    from aecli.verbs.sample import sample as draw
 
-    if sampler is not None and mode != "prior":
-        raise UsageError("--sampler draws new images: leave --mode out")
-    if components is not None and sampler is None:
-        raise UsageError("--components is for --sampler")
-    if region != "upper" and mode != "complete":
-        raise UsageError("--region is for --mode complete")
-    if path != "linear" and mode != "interpolate":
-        raise UsageError("--path is for --mode interpolate")
-    if temperature != 1 and mode not in ("prior", "class", "neighbours", "complete"):
-        raise UsageError(f"--temperature is for modes that draw, which {mode} does not")
     run = directory.find(runs_dir, run_name)
     _keep_programs(context)
-    model = stored_experiment(run).model
-    if sampler is not None:
-        samplers.check(model, sampler)
-    else:
-        check_mode(model, mode)
-    trained = load(run, _which(checkpoint), warn)
-    data, chosen = trained.experiment.data, MODES[mode]
-    count = n or chosen.n
-    ask = Ask(trained, lambda: open_dataset(data, say), count, seed, temperature, region, path)
-    words = [mode]
-    if sampler is not None:
-        draw = samplers.fitted(run.path / "samplers", trained, sampler, components, lambda: ask.dataset.train, say)
-        shown = from_latent(ask, draw)
-        words.append(f"{sampler}{components or ''}")
-    else:
-        shown = chosen.show(ask)
-    words += [f"t{temperature:g}"] * (temperature != 1) + [Path(region).stem] * (mode == "complete" and region != "upper")
-    words += [path] * (path != "linear")
-    for file in write(run.path / "samples", "-".join([*words, f"step{trained.step}", f"seed{seed}", f"n{count}"]), shown):
+    for file in draw(run, SampleRequest(mode, sampler, components, n, seed, temperature, region, path), checkpoint):
         print(file)
 
 
@@ -209,17 +178,19 @@ def sample(
 def eval(
     context: typer.Context,
     run_name: RunName,
-    split: Annotated[str, typer.Option(metavar="test|validation", help="Which held-out images.")] = "test",
+    split: Annotated[str, typer.Option(metavar="test|validation", help="Which held-out images.")] = EVAL.split,
     only: Only = [],  # noqa: B006 (typer reads the default, nothing changes it)
     skip: Skip = [],  # noqa: B006
     samples: Annotated[
         int,
         typer.Option(min=1, max=100_000, help="Importance samples per image; the published protocols take 5000."),
-    ] = 500,
-    draws: Annotated[int, typer.Option(min=1, max=100_000, help="Images to draw, at most as many as the split has.")] = 10_000,
+    ] = EVAL.samples,
+    draws: Annotated[
+        int, typer.Option(min=1, max=100_000, help="Images to draw, at most as many as the split has.")
+    ] = EVAL.draws,
     inception: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Weights (npz) of the Inception network, for its Frechet distance.")
-    ] = None,
+    ] = EVAL.inception,
     checkpoint: Which = "best",
     as_json: Json = False,
     runs_dir: RunsDir = RUNS,
@@ -229,31 +200,19 @@ def eval(
     Evaluators: objective, reconstruction, likelihood, sparsity, codebook, representation, clustering, denoising,
     classification, generation. What Ctrl-C interrupts goes on where it stopped."""
     from aecli.cli.tables import cost, show_metrics
-    from aecli.data.dataset import open_dataset
     from aecli.runs import directory
-    from aecli.runs.trained import load
     from aecli.system.progress import Meter, say
-    from aecli.verbs.evaluate import Request, Watch, evaluate_run
-    from aecli.verbs.train import warn
+    from aecli.verbs.evaluate import Watch, evaluate
 
-    if split not in ("test", "validation"):
-        raise UsageError(f"--split {split}: there are test and validation")
     run = directory.find(runs_dir, run_name)
     _keep_programs(context)
-    trained = load(run, _which(checkpoint), warn)
-    judge = None
-    if inception is not None:
-        from aecli.evaluation.judges.inception import load as load_inception
-
-        judge = load_inception(inception)
-    request = Request(split, _names(only), _names(skip), samples, draws, judge)
+    request = EvalRequest(split, _names(only), _names(skip), samples, draws, inception)
     with Meter() as meter:
-        dataset = open_dataset(trained.experiment.data, say)
-        measured = evaluate_run(run, trained, dataset, request, Watch(meter.begin, meter.tell))
+        measured = evaluate(run, request, checkpoint, Watch(meter.begin, meter.tell))
     for note in measured.notes:
         say(f"note: {note}")
     if as_json:
-        print(json.dumps(measured.metrics, indent=2, allow_nan=False, ensure_ascii=False))
+        print(json.dumps({name: found.as_json() for name, found in measured.metrics.items()}, indent=2, ensure_ascii=False))
     else:
         show_metrics(run.id, measured.metrics)
     say(f"{run.path / 'eval' / f'{split}.json'}: {cost(meter.seconds)}")
@@ -369,25 +328,16 @@ def bench(
 
 
 @app.command()
-def variants(as_json: Json = False) -> None:
-    """List model families with abilities and settings."""
+def variants(
+    name: Annotated[str | None, typer.Argument(metavar="NAME", help="This one alone.")] = None, as_json: Json = False
+) -> None:
+    """List model families with abilities, settings, modes and evaluators."""
     from aecli.cli.tables import show_variants
-    from aecli.config.variants import load
-    from aecli.config.variants import variants as names
-    from aecli.core.abilities import abilities
+    from aecli.verbs.variants import variants as describe
 
-    facts = [
-        {
-            "variant": name,
-            "abilities": list(abilities(cls)),
-            "summary": (sys.modules[cls.__module__].__doc__ or "").strip().splitlines()[0],
-            "settings": {key: _plain(field.default) for key, field in cls.model_fields.items()},
-        }
-        for name in names()
-        for cls in [load(name)]
-    ]
+    facts = describe(name)
     if as_json:
-        print(json.dumps(facts, indent=2, ensure_ascii=False))
+        print(json.dumps([fact.as_json() for fact in facts], indent=2, ensure_ascii=False))
     else:
         show_variants(facts)
 
@@ -396,8 +346,9 @@ def variants(as_json: Json = False) -> None:
 def data_list(every: Annotated[bool, typer.Option("--all", help="Also every name that TFDS knows.")] = False) -> None:
     """List data sets that are here, and where they are kept."""
     from aecli.cli.tables import show_data
+    from aecli.verbs.data import data_sets
 
-    show_data(every)
+    show_data(data_sets(every))
 
 
 @data_app.command("prepare")
@@ -406,35 +357,9 @@ def data_prepare(
     manual_dir: Annotated[str | None, typer.Option(help="A folder with the original files, instead of a download.")] = None,
 ) -> None:
     """Prepare and decode a data set now, for training without a network later. Prints where it is."""
-    from aecli.config.schema import Data
-    from aecli.data.dataset import open_dataset
-    from aecli.errors import SettingError
-    from aecli.system.folders import cache_root
-    from aecli.system.progress import say
+    from aecli.verbs.data import prepare
 
-    if name in ("folder", "npz"):
-        raise UsageError(f"{name} needs no preparing: name it in a config with data.path")
-    try:
-        dataset = open_dataset(Data(name=name, manual_dir=manual_dir, batch_size=1), say)
-    except SettingError as error:
-        raise UsageError(error.text + (f": {error.label}" if error.label else ""), error.help) from None
-    sizes = f"{len(dataset.train) + len(dataset.validation):,} train and {len(dataset.test):,} test images"
-    say(f"{name}: {sizes} of {'x'.join(map(str, dataset.spec.shape))}, fingerprint {dataset.fingerprint[:12]}")
-    print(cache_root())
-
-
-def _which(value: str) -> str:
-    if value not in ("best", "last"):
-        raise UsageError(f"--checkpoint {value}: there are best and last")
-    return value
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, (list, tuple)):
-        return [_plain(item) for item in value]
-    if hasattr(value, "model_dump"):
-        return value.model_dump()
-    return value if isinstance(value, (int, float, str, bool, type(None))) else str(value)
+    print(prepare(name, manual_dir))
 
 
 def main() -> None:

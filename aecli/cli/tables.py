@@ -5,18 +5,20 @@ from __future__ import annotations
 import datetime
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from aecli.measures.metric import Metric
+from aecli.measures.metric import Metric, Recorded
 from aecli.runs.directory import Run, run_facts
 from aecli.system.progress import peak_bytes, say
 
 if TYPE_CHECKING:  # which needs jax, and a table does not
     from aecli.verbs.bench import Speed
+    from aecli.verbs.data import DataSets
+    from aecli.verbs.variants import Variant
 
 
 class _Console(Console):
@@ -94,28 +96,28 @@ def show_run(run: Run) -> None:
     console.print(run.resolved_config().rstrip(), soft_wrap=True)
 
 
-def show_metrics(run_id: str, metrics: Mapping[str, Mapping[str, Any]]) -> None:
+def show_metrics(run_id: str, metrics: Mapping[str, Recorded]) -> None:
     """A line a number: its value and standard error, the best baseline beside it, and which of the two is better."""
-    protocol = next(iter(metrics.values()))["protocol"]
+    protocol = next(iter(metrics.values())).protocol
     console = _console()
-    n = max(metric["n"] for metric in metrics.values())
+    n = max(recorded.metric.n for recorded in metrics.values())
     console.print(f"{run_id}  step {protocol['step']:,}  {n:,} {protocol['split']} images, binarize {protocol['binarize']}")
     columns = ("", "metric", "value", "+-", "unit", "baseline", "", "better")
     table = Table(box=SIMPLE_HEAD, pad_edge=False)
     for number, column in enumerate(columns):
         table.add_column(column, justify="right" if number in (2, 3, 5) else "left", overflow="fold")
     last = None
-    for name, metric in metrics.items():
-        evaluator, error = metric["evaluator"], metric["standard_error"]
+    for name, (metric, evaluator) in metrics.items():
+        error = metric.standard_error
         if last not in (None, evaluator):
             table.add_section()
         baseline, verdict = _beside(metric)
         table.add_row(
             evaluator if evaluator != last else "",
             name,
-            number_text(metric["value"]),
+            number_text(metric.value),
             "" if error is None else f"{error:.2g}",
-            "" if metric["unit"] == "1" else metric["unit"],
+            "" if metric.unit == "1" else metric.unit,
             *baseline,
             verdict,
         )
@@ -123,15 +125,15 @@ def show_metrics(run_id: str, metrics: Mapping[str, Mapping[str, Any]]) -> None:
     console.print(table)
 
 
-def _beside(metric: Mapping[str, Any]) -> tuple[tuple[str, str], str]:
+def _beside(metric: Metric) -> tuple[tuple[str, str], str]:
     """The value and the name of the best baseline, and who is better: by more than two standard errors, or a thousandth
     where there is none."""
-    best = Metric(**{key: metric[key] for key in Metric._fields}).best_baseline()
+    best = metric.best_baseline()
     if best is None:
         return ("", ""), ""
     name, value = best
-    gain = (metric["value"] - value) * (1 if metric["better"] == "higher" else -1)
-    margin = 1e-3 * abs(value) if metric["standard_error"] is None else 2 * metric["standard_error"]
+    gain = (metric.value - value) * (1 if metric.better == "higher" else -1)
+    margin = 1e-3 * abs(value) if metric.standard_error is None else 2 * metric.standard_error
     verdict = "model" if gain > margin else "baseline" if gain < -margin else "even"
     return (number_text(value), name), verdict
 
@@ -164,43 +166,41 @@ def show_speed(name: str, speed: Speed) -> None:
         console.print(f"{label:14s}  {text}", soft_wrap=True)
 
 
-def show_variants(facts: Sequence[Mapping[str, Any]]) -> None:
+def show_variants(variants: Sequence[Variant]) -> None:
+    """A table of all, and of each its settings; what modes and evaluators do is told once, below."""
     table = _table("variant", "abilities", "what it is")
-    for f in facts:
-        table.add_row(f["variant"], ", ".join(f["abilities"]), f["summary"])
+    for variant in variants:
+        table.add_row(variant.name, ", ".join(variant.abilities), variant.summary)
     console = _console()
     console.print(table)
-    for f in facts:
-        settings = ", ".join(f"{key}: {_value(value)}" for key, value in f["settings"].items())
-        console.print(f"{f['variant']} settings  {settings}", soft_wrap=True)
+    for variant in variants:
+        table = _table(f"{variant.name} settings", "default", "")
+        for key, setting in variant.settings.items():
+            table.add_row(key, _value(setting.default), setting.description)
+        console.print(table)
+        console.print(f"{variant.name} --mode {', '.join(variant.modes)}", soft_wrap=True)
+        if variant.samplers:
+            console.print(f"{variant.name} --sampler {', '.join(variant.samplers)}", soft_wrap=True)
+        console.print(f"{variant.name} --only {', '.join(variant.evaluators)}", soft_wrap=True)
+        console.print()
+    for title, of in (("aecli sample --mode", "modes"), ("aecli eval --only", "evaluators")):
+        helps: dict[str, str] = {}
+        for variant in variants:
+            helps |= getattr(variant, of)
+        table = _table(title, "what it shows" if of == "modes" else "what it measures")
+        for name, text in helps.items():
+            table.add_row(name, text)
+        console.print(table)
 
 
-def show_data(every: bool) -> None:
-    from aecli.data.sources import fashion
-    from aecli.data.sources.tfds import names
-    from aecli.system.folders import cache_root
-
-    root = cache_root()
-    prepared = {path.name: path for path in (root / "tfds").glob("*") if path.is_dir() and not path.name.startswith(".")}
+def show_data(data: DataSets) -> None:
     table = _table("name", "state", "what it is")
-    about = {
-        "digits": "8x8 gray, 1,500 train and 297 test, 10 classes; embedded",
-        "shapes": "32x32 gray, 6,912 train and 768 test, 3 classes; drawn on the spot, known factors",
-        "fashion_mnist": "28x28 gray, 60,000 train and 10,000 test, 10 classes"
-        + ("; files of Debian's package found" if fashion.has_files(fashion.DEBIAN) else ""),
-        "folder": "your PNG or JPEG files: data.path, labels from sub-folders",
-        "npz": "your NumPy file: data.path, arrays image and label",
-    }
-    listed = [*about, *(name for name in sorted(prepared) if name not in about)]
-    if every:
-        listed += [name for name in names() if name not in listed]
-    for name in listed:
-        state = "prepared" if name in prepared else "yours" if name in ("folder", "npz") else "not prepared"
-        table.add_row(name, state, about.get(name, "from TFDS"))
+    for row in data.sets:
+        table.add_row(*row)
     console = _console()
     console.print(table)
     console.print(
-        f"kept in {root} (set AECLI_DATA_DIR to change); {len(names())} TFDS names in all, --all lists them", soft_wrap=True
+        f"kept in {data.root} (set AECLI_DATA_DIR to change); {data.names} TFDS names in all, --all lists them", soft_wrap=True
     )
 
 
@@ -218,4 +218,7 @@ def age(created: Any) -> str:
 
 
 def _value(value: Any) -> str:
+    """As YAML writes it."""
+    if isinstance(value, list):
+        return f"[{', '.join(map(_value, cast('list[Any]', value)))}]"
     return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)

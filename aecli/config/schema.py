@@ -21,6 +21,11 @@ from aecli.core.model import Model
 from aecli.core.optimizer import Optimizer
 
 Binarize = Literal["none", "dynamic", "fixed"]
+OWN_FILES = {
+    "folder": "your PNG or JPEG files: data.path, labels from sub-folders",
+    "npz": "your NumPy file: data.path, arrays image and label",
+}
+"""Values of `data.name` that read files of the user's from `data.path`, and what they read."""
 Tier = Literal["auto", "device", "memmap", "stream"]
 
 
@@ -31,7 +36,7 @@ class Data(Frozen):
     training and evaluates on one frozen draw, the published protocol (NumPy seed 777, validation before test).
     """
 
-    name: str = Field(description="digits, shapes, fashion_mnist, any TFDS name, or folder and npz with a path")
+    name: str = Field(description=f"digits, shapes, fashion_mnist, any TFDS name, or {' and '.join(OWN_FILES)} with a path")
     path: str | None = Field(default=None, description="the folder, or the .npz file")
     batch_size: PositiveInt = 128
     validation: Annotated[int, Field(ge=0)] | Annotated[float, Field(ge=0, lt=1)] = Field(
@@ -46,10 +51,10 @@ class Data(Frozen):
 
     @model_validator(mode="after")
     def _path_where_needed(self) -> Data:
-        if self.name in ("folder", "npz") and self.path is None:
+        if self.name in OWN_FILES and self.path is None:
             raise ValueError(f"name: {self.name} needs a path")
-        if self.name not in ("folder", "npz") and self.path is not None:
-            raise ValueError("path is for name: folder and name: npz")
+        if self.name not in OWN_FILES and self.path is not None:
+            raise ValueError("path is for " + " and ".join(f"name: {name}" for name in OWN_FILES))
         return self
 
 

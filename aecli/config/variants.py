@@ -5,12 +5,13 @@ from __future__ import annotations
 import importlib
 import inspect
 import pkgutil
+from collections.abc import Iterable
 from typing import Any, cast
 
 from pydantic_core import PydanticCustomError
 
 from aecli import models
-from aecli.core.abilities import ABILITIES
+from aecli.core.abilities import lacking
 from aecli.core.model import Model
 from aecli.errors import did_you_mean
 
@@ -60,6 +61,6 @@ def parse_model(value: Any) -> Any:
     return cls.model_validate(block)
 
 
-def variants_that(ability: str) -> tuple[str, ...]:
-    """The names of the variants that have an ability of `aecli.core.abilities.ABILITIES`."""
-    return tuple(name for name in variants() if issubclass(load(name), ABILITIES[ability]))
+def variants_that(needed: Iterable[str]) -> tuple[str, ...]:
+    """The names of the variants that have all the needed abilities."""
+    return tuple(name for name in variants() if not lacking(load(name), needed))

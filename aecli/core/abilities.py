@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Protocol, runtime_checkable
 
 import jax
@@ -70,6 +70,10 @@ class Activates(Protocol):
 class Quantizes(Protocol):
     """Has codes from a finite set, numbered from 0."""
 
+    def code_count(self) -> int:
+        """The size of the set."""
+        ...
+
     def codes_of(self, state: Any, batch: Batch) -> jax.Array:
         """The codes of each image, [B, n] int32."""
         ...
@@ -130,3 +134,9 @@ def abilities(model: Model | type[Model]) -> tuple[str, ...]:
     if isinstance(model, type):
         return tuple(name for name, protocol in ABILITIES.items() if issubclass(model, protocol))
     return tuple(name for name, protocol in ABILITIES.items() if isinstance(model, protocol))
+
+
+def lacking(model: Model | type[Model], needed: Iterable[str]) -> tuple[str, ...]:
+    """Those of the needed abilities that a model, or a class of models, lacks."""
+    able = abilities(model)
+    return tuple(name for name in needed if name not in able)

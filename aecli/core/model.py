@@ -94,6 +94,21 @@ class Model(Frozen):
         """The name in `model.variant`: the file's."""
         return type(self).__module__.rpartition(".")[2]
 
+    @property
+    def is_conditional(self) -> bool:
+        """Whether the model is one of images given their label: its setting `conditional`, if it has one."""
+        return bool(getattr(self, "conditional", False))
+
+    @property
+    def corruptions(self) -> tuple[Any, ...]:
+        """What is done to the images that the model is shown: its setting `corruption`, if it has one."""
+        return tuple(getattr(self, "corruption", ()))
+
+    @property
+    def target(self) -> float | None:
+        """The mean activation that the objective aims at; None if it aims at none."""
+        return None
+
     def objections(self, spec: Spec) -> Iterable[Objection]:
         """Why this model cannot serve such data, found before anything is compiled; none by default."""
         return ()

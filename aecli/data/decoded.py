@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from aecli.config.schema import Data
+from aecli.config.schema import OWN_FILES, Data
 from aecli.core.model import Spec
 from aecli.data.rows import ArrayRows
 from aecli.data.sources.base import Say, Source
@@ -33,8 +33,7 @@ def open_decoded(data: Data, say: Say) -> tuple[Spec, ArrayRows, ArrayRows, str]
 
     A TFDS name is looked up before tensorflow_datasets is imported, which takes longer than reading the cache.
     """
-    own_files = data.name in ("folder", "npz")
-    source = open_source(data, say) if own_files else None
+    source = open_source(data, say) if data.name in OWN_FILES else None
     request = {
         "format": _FORMAT,
         "name": data.name,

@@ -10,14 +10,14 @@ from aecli.core import jitted
 from aecli.data.rows import Rows
 from aecli.evaluation.subject import Subject
 
-LARGEST_CODE = 4096
+LARGEST_PROBED = 4096
 
 
 def cannot(subject: Subject) -> str | None:
     """Why codes cannot be held against labels."""
     if subject.spec.classes < 2:
         return "the data has no labels"
-    if subject.code_length > LARGEST_CODE:
+    if subject.code_length > LARGEST_PROBED:
         return f"a code of {subject.code_length:,} numbers is too long"
     return None
 

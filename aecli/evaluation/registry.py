@@ -8,7 +8,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from aecli.core.abilities import ABILITIES
+from aecli.core.abilities import lacking
+from aecli.core.model import Model
 from aecli.errors import UsageError, did_you_mean
 from aecli.evaluation import codes
 from aecli.evaluation.evaluators import (
@@ -62,18 +63,18 @@ EVALUATORS: Mapping[str, Evaluator] = {
 }
 
 
-def fits(model: Any) -> tuple[str, ...]:
-    """The evaluators that a model has the abilities for."""
-    return tuple(name for name, evaluator in EVALUATORS.items() if _is_able(model, evaluator))
-
-
-def _is_able(model: Any, evaluator: Evaluator) -> bool:
-    return not evaluator.abilities or any(isinstance(model, ABILITIES[ability]) for ability in evaluator.abilities)
+def fits(model: Model | type[Model]) -> tuple[str, ...]:
+    """The evaluators that a model, or every model of a class, has one of the abilities for."""
+    return tuple(
+        name
+        for name, evaluator in EVALUATORS.items()
+        if not evaluator.abilities or len(lacking(model, evaluator.abilities)) < len(evaluator.abilities)
+    )
 
 
 def chosen(subject: Subject, only: Sequence[str], skip: Sequence[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """The names of the evaluators to run, and notes on those that would fit but for the data. Raises UsageError for a name that
-    there is not, and for one asked for by `only` that does not fit."""
+    """The names of the evaluators to run, and notes on those that would fit but for the data. Raises UsageError if a
+    name is unknown, or one asked for by `only` does not fit."""
     for name in (*only, *skip):
         if name not in EVALUATORS:
             raise UsageError(
@@ -84,7 +85,7 @@ def chosen(subject: Subject, only: Sequence[str], skip: Sequence[str]) -> tuple[
         if name not in able:
             needed = " or ".join(EVALUATORS[name].abilities)
             raise UsageError(
-                f"variant '{subject.model.variant}' cannot be measured by '{name}': it has not the ability {needed}",
+                f"variant '{subject.model.variant}' cannot be measured by '{name}': it lacks the ability {needed}",
                 "it has: " + ", ".join(able),
             )
     names: list[str] = []

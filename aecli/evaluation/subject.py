@@ -21,6 +21,7 @@ from aecli.data.eval_batches import batches
 from aecli.data.rows import Rows
 from aecli.evaluation.journal import Journal
 from aecli.evaluation.judges.inception import Inception
+from aecli.evaluation.request import EvalRequest
 from aecli.measures.baselines import linear
 from aecli.measures.metric import VERSION
 from aecli.system.files import exclusive, write_arrays
@@ -34,24 +35,27 @@ def _nothing(*_: Any) -> None:
 
 @dataclasses.dataclass(frozen=True)
 class Subject:
-    """`split` is what is measured. `samples`: importance samples per image. `draws`: images to draw, compared by `inception` too,
-    where its weights are given. `baselines`: whether plain methods are fitted too, which in the middle of a training would take
-    too long. `poll()` is called before each batch and may raise; `tell(done, total)` says how far an evaluator is."""
+    """`request` says what is measured. `inception`: the network whose features draws are compared by too, if its weights were
+    given. `baselines`: whether plain methods are fitted too, which in the middle of a training would take too long. `poll()` is
+    called before each batch and may raise; `tell(done, total)` says how far an evaluator is."""
 
     model: Any
     state: Any
     dataset: Dataset
-    split: str
+    request: EvalRequest
     binarize: Binarize
     seed: int
     place: Placement
-    samples: int = 500
-    draws: int = 10_000
     inception: Inception | None = None
     baselines: bool = True
     journal: Journal = dataclasses.field(default_factory=Journal)
     poll: Callable[[], None] = _nothing
     tell: Callable[[int, int], None] = _nothing
+
+    @property
+    def split(self) -> str:
+        """The split that is measured."""
+        return self.request.split
 
     @property
     def spec(self) -> Spec:

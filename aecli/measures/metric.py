@@ -40,6 +40,25 @@ class Metric(NamedTuple):
         return choose(self.baselines.items(), key=lambda item: item[1])
 
 
+class Recorded(NamedTuple):
+    """A metric as it is kept with a run: the evaluator that measured it, and a `protocol` that says all that it depends on."""
+
+    metric: Metric
+    evaluator: str
+
+    @property
+    def protocol(self) -> Mapping[str, Any]:
+        return self.metric.protocol
+
+    def as_json(self) -> dict[str, Any]:
+        return {**self.metric.as_json(), "evaluator": self.evaluator}
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> Recorded:
+        """Raises KeyError if a part is missing."""
+        return cls(Metric(**{field: value[field] for field in Metric._fields}), value["evaluator"])
+
+
 class Findings(NamedTuple):
     """What an evaluator found: numbers by name, per-image values [n] by name, so that two runs can be compared image by image,
     and what a person should be told."""

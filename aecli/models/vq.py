@@ -33,7 +33,7 @@ LARGEST_CODEBOOK = 2**16
 class VqNet(nnx.Module):
     def __init__(self, model: VQ, spec: Spec, *, rngs: nnx.Rngs) -> None:
         size, classes = model.size, spec.classes if model.conditional else 0
-        layout = Layout(*bottom(spec.shape, len(model.hidden)), 1, size, model.code_count, classes)
+        layout = Layout(*bottom(spec.shape, len(model.hidden)), 1, size, model.code_count(), classes)
         self.layout = layout
         self.encoder = GridEncoder(spec.channels, model.hidden, size, rngs=rngs)
         self.decoder = GridDecoder(spec.shape, model.hidden, size, rngs=rngs)
@@ -104,7 +104,6 @@ class VQ(Model):
         """Numbers in a code's vector."""
         return self.dimension if self.quantizer == "vq" else len(self.levels)
 
-    @property
     def code_count(self) -> int:
         return self.codes if self.quantizer == "vq" else prod(self.levels)
 

@@ -9,7 +9,7 @@ from aecli.config.load import parse
 from aecli.config.schema import Experiment
 from aecli.core.model import Model, Spec
 from aecli.data.eval_batches import BATCH
-from aecli.errors import ConfigError, RunError
+from aecli.errors import ConfigError, RunError, UsageError
 from aecli.runs import checkpoint
 from aecli.runs.directory import Run
 from aecli.runs.state import state_template
@@ -44,7 +44,10 @@ def stored_experiment(run: Run, sets: Sequence[str] = ()) -> Experiment:
 
 
 def load(run: Run, which: str, warn: Callable[[str], None]) -> Trained:
-    """The `best` or the `last` checkpoint. Raises RunError where there is none yet, CheckpointError where none is good."""
+    """The `best` or the `last` checkpoint. Raises UsageError if `which` is neither, RunError if there is none yet,
+    CheckpointError if none is good."""
+    if which not in ("best", "last"):
+        raise UsageError(f"--checkpoint {which}: there are best and last")
     experiment = stored_experiment(run)
     info = run.info()["data"]
     place = placement(BATCH)

@@ -15,15 +15,15 @@ from aecli.core.model import Batch
 from aecli.distributions.corruptions import Corruption, corrupt, default_set, label
 from aecli.errors import UsageError
 from aecli.sampling import pictures
-from aecli.sampling.request import COLUMNS, Ask, Shown, above_each_other
+from aecli.sampling.given import COLUMNS, Drawn, Given, above_each_other
 
 REGIONS = ("upper", "left", "block")
 
 
-def reconstruct(ask: Ask) -> Shown:
+def reconstruct(given: Given) -> Drawn:
     """n test images, what the model is shown of them if it is not all, and their reconstructions."""
-    own = tuple(getattr(ask.model, "corruption", ()))
-    columns = _restored(ask, own)
+    own = given.model.corruptions
+    columns = _restored(given, own)
     return (
         above_each_other(["image", "corrupted", "reconstruction"], columns)
         if own
@@ -31,32 +31,32 @@ def reconstruct(ask: Ask) -> Shown:
     )
 
 
-def denoise(ask: Ask) -> Shown:
+def denoise(given: Given) -> Drawn:
     """n test images, corrupted in each way of the config, or in a default set of ways, and restored."""
-    own = tuple(getattr(ask.model, "corruption", ()))
-    n = min(ask.n, COLUMNS)
+    own = given.model.corruptions
+    n = min(given.n, COLUMNS)
     lines: list[Any] = []
     names: list[str] = []
     arrays: dict[str, Any] = {}
-    for corruptions in [own] if own else default_set(ask.trained.spec):
-        image, shown, made = (pictures.to_uint8(part)[:n] for part in _restored(ask, corruptions))
+    for corruptions in [own] if own else default_set(given.trained.spec):
+        image, shown, made = (pictures.to_uint8(part)[:n] for part in _restored(given, corruptions))
         if not lines:
             lines, names, arrays = [image], ["image"], {"image": image}
         lines += [shown, made]
         names += [label(corruptions), "restored"]
         arrays |= {f"{label(corruptions)}": shown, f"restored from {label(corruptions)}": made}
-    return Shown(pictures.grid(lines, names), arrays)
+    return Drawn(pictures.grid(lines, names), arrays)
 
 
-def complete(ask: Ask) -> Shown:
+def complete(given: Given) -> Drawn:
     """n test images, the region of them that is given, and what the model draws in the rest."""
-    known = known_region(ask.region, ask.trained.spec.height, ask.trained.spec.width)
+    known = known_region(given.region, given.trained.spec.height, given.trained.spec.width)
     parts: list[Any] = []
-    for batch, key, real in ask.some():
+    for batch, key, real in given.some():
         mask = jnp.broadcast_to(jnp.asarray(known)[None, :, :, None], batch.image.shape)
-        made = _complete(ask.model, ask.state, key, batch, mask, jnp.float32(ask.temperature))
-        given = jnp.where(mask, batch.image, 0.5)
-        parts.append([np.asarray(x)[:real] for x in (batch.image, given, made)])
+        made = _complete(given.model, given.state, key, batch, mask, jnp.float32(given.temperature))
+        seen = jnp.where(mask, batch.image, 0.5)
+        parts.append([np.asarray(x)[:real] for x in (batch.image, seen, made)])
     shown = above_each_other(["image", "given", "completion"], _joined(parts))
     return shown._replace(arrays={**shown.arrays, "known": known})
 
@@ -92,11 +92,11 @@ def _mask(path: Path, height: int, width: int) -> Any:
     return mask
 
 
-def _restored(ask: Ask, corruptions: tuple[Corruption, ...]) -> list[Any]:
+def _restored(given: Given, corruptions: tuple[Corruption, ...]) -> list[Any]:
     """Images, what is shown of them, and what is made of that."""
     parts: list[Any] = []
-    for batch, key, real in ask.some():
-        made = _reconstruct(ask.model, ask.state, corruptions, batch, key)
+    for batch, key, real in given.some():
+        made = _reconstruct(given.model, given.state, corruptions, batch, key)
         parts.append([np.asarray(x)[:real] for x in made])
     return _joined(parts)
 

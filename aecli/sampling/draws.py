@@ -11,48 +11,48 @@ import numpy as np
 
 from aecli.core import jitted
 from aecli.sampling import pictures
-from aecli.sampling.request import COLUMNS, Ask, Shown, in_lines
+from aecli.sampling.given import COLUMNS, Drawn, Given, in_lines
 from aecli.sampling.samplers import Draw
 
 NEAREST = 3
 """Training images below each draw."""
 
 
-def prior(ask: Ask) -> Shown:
+def prior(given: Given) -> Drawn:
     """n draws; of a conditional model a column a class, as far as the picture goes."""
-    label = jnp.arange(ask.n) % max(1, ask.classes)
-    return _shown(ask, label, _draw(ask, label))
+    label = jnp.arange(given.n) % max(1, given.classes)
+    return _shown(given, label, _draw(given, label))
 
 
-def from_latent(ask: Ask, draw: Draw) -> Shown:
+def from_sampler(given: Given, draw: Draw) -> Drawn:
     """n codes of a fitted sampler, decoded."""
-    label = jnp.arange(ask.n) % max(1, ask.classes)
-    code = draw(ask.key, ask.n, ask.temperature)
-    return _shown(ask, label, pictures.to_uint8(jitted.decode(ask.model, ask.state, code, label)))
+    label = jnp.arange(given.n) % max(1, given.classes)
+    code = draw(given.key, given.n, given.temperature)
+    return _shown(given, label, pictures.to_uint8(jitted.decode(given.model, given.state, code, label)))
 
 
-def _shown(ask: Ask, label: jax.Array, drawn: Any) -> Shown:
-    arrays = {"image": drawn, **({"label": np.asarray(label)} if ask.classes else {})}
-    return Shown(in_lines(drawn, min(ask.n, ask.classes) or None), arrays)
+def _shown(given: Given, label: jax.Array, drawn: Any) -> Drawn:
+    arrays = {"image": drawn, **({"label": np.asarray(label)} if given.classes else {})}
+    return Drawn(in_lines(drawn, min(given.n, given.classes) or None), arrays)
 
 
-def by_class(ask: Ask) -> Shown:
+def by_class(given: Given) -> Drawn:
     """n draws of each class, a line a class."""
-    label = jnp.repeat(jnp.arange(ask.classes), ask.n)
-    drawn = _draw(ask, label)
-    lines = [drawn[i : i + ask.n] for i in range(0, len(drawn), ask.n)]
-    picture = pictures.grid(lines, [f"class {number}" for number in range(ask.classes)])
-    return Shown(picture, {"image": drawn, "label": np.asarray(label)})
+    label = jnp.repeat(jnp.arange(given.classes), given.n)
+    drawn = _draw(given, label)
+    lines = [drawn[i : i + given.n] for i in range(0, len(drawn), given.n)]
+    picture = pictures.grid(lines, [f"class {number}" for number in range(given.classes)])
+    return Drawn(picture, {"image": drawn, "label": np.asarray(label)})
 
 
-def neighbours(ask: Ask) -> Shown:
+def neighbours(given: Given) -> Drawn:
     """n draws, and below each the train images nearest to it by squared distance: copies would show."""
-    label = jnp.arange(ask.n) % max(1, ask.classes)
-    drawn = _draw(ask, label)
-    train = ask.dataset.train
-    near: Any = np.empty((ask.n, 0))
-    index: Any = np.empty((ask.n, 0), np.int64)
-    flat = drawn.reshape(ask.n, -1).astype(np.float32) / 255
+    label = jnp.arange(given.n) % max(1, given.classes)
+    drawn = _draw(given, label)
+    train = given.dataset.train
+    near: Any = np.empty((given.n, 0))
+    index: Any = np.empty((given.n, 0), np.int64)
+    flat = drawn.reshape(given.n, -1).astype(np.float32) / 255
     k = min(NEAREST, len(train))
     for start in range(0, len(train), 4096):
         rows = np.arange(start, min(start + 4096, len(train)))
@@ -65,16 +65,16 @@ def neighbours(ask: Ask) -> Shown:
     closest = [train.take(index[:, rank])[0] for rank in range(k)]
     lines: list[Any] = []
     names: list[str] = []
-    for start in range(0, ask.n, COLUMNS):
+    for start in range(0, given.n, COLUMNS):
         part = slice(start, start + COLUMNS)
         lines += [drawn[part], *(images_[part] for images_ in closest)]
         names += ["draw", *(f"nearest {rank + 1}" for rank in range(k))]
     arrays = {"image": drawn, "nearest": np.stack(closest, axis=1), "index": index, "distance": distance}
-    return Shown(pictures.grid(lines, names), arrays)
+    return Drawn(pictures.grid(lines, names), arrays)
 
 
-def _draw(ask: Ask, label: jax.Array) -> Any:
-    return pictures.to_uint8(_sample(ask.model, ask.state, ask.key, label, jnp.float32(ask.temperature)))
+def _draw(given: Given, label: jax.Array) -> Any:
+    return pictures.to_uint8(_sample(given.model, given.state, given.key, label, jnp.float32(given.temperature)))
 
 
 @partial(jax.jit, static_argnames=("model",))

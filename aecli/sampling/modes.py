@@ -6,31 +6,47 @@ from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 from aecli.config.variants import variants_that
-from aecli.core.abilities import abilities
+from aecli.core.abilities import lacking
 from aecli.core.model import Model
 from aecli.errors import UsageError, did_you_mean
 from aecli.sampling import beside, draws, samplers, walks
-from aecli.sampling.request import Ask, Shown
+from aecli.sampling.given import Drawn, Given
 
 
 class Mode(NamedTuple):
-    """`n` is how many of what the mode counts are shown where nothing is asked for. `conditional`: for conditional models."""
+    """`n` is how many of what the mode counts are shown unless a number is asked for. `options` names the fields of a
+    `SampleRequest` that the mode heeds beside `n` and `seed`. `conditional`: for conditional models. `smoke`: whether a smoke
+    test tries it; one for each way of making an image is enough, and all of them would compile for minutes."""
 
     abilities: tuple[str, ...]
-    show: Callable[[Ask], Shown]
+    show: Callable[[Given], Drawn]
     help: str
     n: int = 64
+    options: frozenset[str] = frozenset()
     conditional: bool = False
+    smoke: bool = False
+
+
+DRAWS = frozenset({"temperature"})
 
 
 MODES: Mapping[str, Mode] = {
-    "prior": Mode(("samples",), draws.prior, "draws from the model's distribution"),
-    "class": Mode(("samples",), draws.by_class, "draws of each class, a line a class", 10, conditional=True),
-    "neighbours": Mode(("samples",), draws.neighbours, "draws above the train images nearest to them", 12),
-    "reconstruct": Mode(("reconstructs",), beside.reconstruct, "test images and what is left of them after the code"),
+    "prior": Mode(("samples",), draws.prior, "draws from the model's distribution", options=DRAWS, smoke=True),
+    "class": Mode(("samples",), draws.by_class, "draws of each class, a line a class", 10, DRAWS, conditional=True),
+    "neighbours": Mode(("samples",), draws.neighbours, "draws above the train images nearest to them", 12, DRAWS),
+    "reconstruct": Mode(("reconstructs",), beside.reconstruct, "test images and what is left of them after the code", smoke=True),
     "denoise": Mode(("reconstructs",), beside.denoise, "test images, corrupted and restored", 12),
-    "complete": Mode(("completes",), beside.complete, "a part of test images, and what the model draws in the rest", 24),
-    "interpolate": Mode(("encodes", "decodes"), walks.interpolate, "the way from one test image to another", 8),
+    "complete": Mode(
+        ("completes",),
+        beside.complete,
+        "a part of test images, and what the model draws in the rest",
+        24,
+        DRAWS | {"region"},
+        smoke=True,
+    ),
+    "interpolate": Mode(
+        ("encodes", "decodes"), walks.interpolate, "the way from one test image to another", 8, frozenset({"path"})
+    ),
     "traverse": Mode(("encodes", "decodes"), walks.traverse, "one latent after another set to quantiles of its values", 10),
     "codes": Mode(("activates", "decodes"), walks.codes, "what each sparse unit draws, and the images it is active on", 12),
 }
@@ -42,30 +58,28 @@ def modes_of(model: Model) -> tuple[str, ...]:
 
 
 def _missing(model: Model, name: str) -> str | None:
-    """What a model lacks for a mode."""
-    mode, able = MODES[name], abilities(model)
-    for ability in mode.abilities:
-        if ability not in able:
-            return f"it has not the ability '{ability}'"
-    if mode.conditional and not getattr(model, "conditional", False):
+    """What a model lacks for a mode; None if it lacks nothing."""
+    mode = MODES[name]
+    for ability in lacking(model, mode.abilities):
+        return f"it lacks the ability '{ability}'"
+    if mode.conditional and not model.is_conditional:
         return "it is not conditional on the label (conditional: true)"
     return None
 
 
 def check_mode(model: Model, name: str) -> Mode:
-    """Raises UsageError for a mode that there is not, or that the model cannot serve, naming what would work."""
+    """Raises UsageError if the mode is unknown or the model cannot serve it, naming what would work."""
     if name not in MODES:
         raise UsageError(f"there is no mode '{name}'", did_you_mean(name, MODES) or "modes: " + ", ".join(MODES))
     mode, missing = MODES[name], _missing(model, name)
     if missing is not None:
-        can, latent = modes_of(model), samplers.fits(model)
-        variants = set.intersection(*(set(variants_that(ability)) for ability in mode.abilities))
+        can, usable, variants = modes_of(model), samplers.fits(model), variants_that(mode.abilities)
         raise UsageError(
             f"variant '{model.variant}' cannot do --mode {name}: {missing}",
             "; ".join(
                 [f"it can do --mode {', '.join(can)}"] * bool(can)
-                + [f"its codes can be drawn with --sampler {' or '.join(latent)}"] * (name == "prior" and bool(latent))
-                + [f"variants that can: {', '.join(sorted(variants))}"] * (model.variant not in variants)
+                + [f"its codes can be drawn with --sampler {' or '.join(usable)}"] * (name == "prior" and bool(usable))
+                + [f"variants that can: {', '.join(variants)}"] * (model.variant not in variants)
             ),
         )
     return mode

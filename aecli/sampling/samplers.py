@@ -19,7 +19,7 @@ import numpy as np
 
 from aecli.config.variants import variants_that
 from aecli.core import jitted
-from aecli.core.abilities import ABILITIES
+from aecli.core.abilities import lacking
 from aecli.core.gaussian import Gaussian
 from aecli.core.model import Model
 from aecli.data.eval_batches import batches
@@ -28,9 +28,9 @@ from aecli.errors import UsageError, did_you_mean
 from aecli.runs.trained import Trained
 from aecli.system.files import write_arrays
 
-MOST_CODES = 20_000
+MOST_FITTED = 20_000
 """Codes that a fit is made from at most, so that its time does not grow with the data."""
-LARGEST_CODE = 512
+LARGEST_COVARIANCE = 512
 """Covariances are square in it."""
 
 Arrays = dict[str, Any]
@@ -38,7 +38,7 @@ Draw: TypeAlias = Callable[[jax.Array, int, float], jax.Array]
 """From a key, a number and a temperature, which scales the spread of each component: codes [n, latent]."""
 
 
-class Latent(NamedTuple):
+class Sampler(NamedTuple):
     """`fit(trained, rows, components, seed)` makes arrays, `draw(arrays, key, n, temperature)` codes [n, latent] of them."""
 
     abilities: tuple[str, ...]
@@ -97,57 +97,57 @@ def draw_vamp(arrays: Arrays, key: jax.Array, n: int, temperature: float) -> jax
     return Gaussian(jnp.asarray(arrays["mean"]), jnp.asarray(arrays["log_sigma"])).sample_mixture(key, n, temperature)
 
 
-LATENTS: Mapping[str, Latent] = {
-    "gaussian": Latent(("encodes", "decodes"), 1, fit_gaussian, draw_mixture),
-    "gmm": Latent(("encodes", "decodes"), 10, fit_gmm, draw_mixture),
-    "vamp": Latent(("infers", "decodes"), 500, fit_vamp, draw_vamp),
+SAMPLERS: Mapping[str, Sampler] = {
+    "gaussian": Sampler(("encodes", "decodes"), 1, fit_gaussian, draw_mixture),
+    "gmm": Sampler(("encodes", "decodes"), 10, fit_gmm, draw_mixture),
+    "vamp": Sampler(("infers", "decodes"), 500, fit_vamp, draw_vamp),
 }
 
 
-def check(model: Model, name: str) -> Latent:
-    """Raises UsageError for a sampler that there is not, or that the model has not the abilities for."""
-    if name not in LATENTS:
-        raise UsageError(f"there is no sampler '{name}'", did_you_mean(name, LATENTS) or "samplers: " + ", ".join(LATENTS))
-    latent = LATENTS[name]
-    for ability in latent.abilities:
-        if not isinstance(model, ABILITIES[ability]):
-            raise UsageError(
-                f"variant '{model.variant}' cannot use --sampler {name}: it has not the ability '{ability}'",
-                f"variants that can: {', '.join(sorted(set.intersection(*(set(variants_that(a)) for a in latent.abilities))))}",
-            )
-    return latent
+def check(model: Model, name: str) -> Sampler:
+    """Raises UsageError if the sampler is unknown or the model lacks its abilities."""
+    if name not in SAMPLERS:
+        raise UsageError(f"there is no sampler '{name}'", did_you_mean(name, SAMPLERS) or "samplers: " + ", ".join(SAMPLERS))
+    sampler = SAMPLERS[name]
+    for ability in lacking(model, sampler.abilities):
+        raise UsageError(
+            f"variant '{model.variant}' cannot use --sampler {name}: it lacks the ability '{ability}'",
+            f"variants that can: {', '.join(variants_that(sampler.abilities))}",
+        )
+    return sampler
 
 
-def fits(model: Model) -> tuple[str, ...]:
-    """The samplers that a model can use."""
-    return tuple(name for name, latent in LATENTS.items() if all(isinstance(model, ABILITIES[a]) for a in latent.abilities))
+def fits(model: Model | type[Model]) -> tuple[str, ...]:
+    """The samplers that a model, or every model of a class, can use."""
+    return tuple(name for name, sampler in SAMPLERS.items() if not lacking(model, sampler.abilities))
 
 
 def fitted(
     folder: Path, trained: Trained, name: str, components: int | None, train: Callable[[], Rows], say: Callable[[str], None]
 ) -> Draw:
     """The draws of a sampler, from `folder` where it was fitted before, and fitted and kept there otherwise."""
-    latent = check(trained.model, name)
-    k = components or latent.components
+    sampler = check(trained.model, name)
+    k = components or sampler.components
     path = folder / f"{name}{k}-step{trained.step}.npz"
     if not path.exists():
         say(f"fitting {name} with {k} component{'s' if k > 1 else ''} to codes of the train split (once)")
-        arrays = latent.fit(trained, train(), k, trained.experiment.seed)
+        arrays = sampler.fit(trained, train(), k, trained.experiment.seed)
         folder.mkdir(exist_ok=True)
         write_arrays(path, arrays)
     with np.load(path, allow_pickle=False) as stored:
         arrays = dict(stored)
-    return partial(latent.draw, arrays)
+    return partial(sampler.draw, arrays)
 
 
 def _codes(trained: Trained, rows: Rows, seed: int) -> Any:
     """Codes of some train images, [n, latent] float64. Raises UsageError for codes too long for a covariance."""
     parts: list[Any] = []
-    few = choose(rows, MOST_CODES, seed)
+    few = choose(rows, MOST_FITTED, seed)
     for batch, _, real in batches(few, trained.experiment.data.binarize, jax.random.key(seed), trained.place):
         parts.append(np.asarray(jitted.encode(trained.model, trained.state, batch), np.float64)[:real])
-        if parts[0].shape[1] > LARGEST_CODE:
+        if parts[0].shape[1] > LARGEST_COVARIANCE:
             raise UsageError(
-                f"codes of {parts[0].shape[1]} numbers are too long for a covariance", f"a model with {LARGEST_CODE} or fewer"
+                f"codes of {parts[0].shape[1]} numbers are too long for a covariance",
+                f"a model with {LARGEST_COVARIANCE} or fewer",
             )
     return np.concatenate(parts)

@@ -12,35 +12,37 @@ from aecli.core import jitted
 from aecli.data.rows import choose
 from aecli.errors import UsageError
 from aecli.sampling import pictures
-from aecli.sampling.request import Ask, Shown
+from aecli.sampling.given import Drawn, Given
 
 STEPS = 10
 QUANTILES = (0.01, 0.05, 0.15, 0.3, 0.5, 0.7, 0.85, 0.95, 0.99)
-MOST_CODES = 10_000
+MOST_SHOWN = 10_000
 """Train images whose codes stand for the aggregate posterior."""
 TOP = 9
 PATHS = ("linear", "spherical")
 
 
-def interpolate(ask: Ask) -> Shown:
+def interpolate(given: Given) -> Drawn:
     """n pairs of test images, and between them the images of codes on the line, or on the great circle, from one code to the
     other (Shoemake 1985; its radius changes evenly too)."""
-    if ask.path not in PATHS:
-        raise UsageError(f"--path {ask.path}: there are {' and '.join(PATHS)}")
-    image, code, label = _encoded(ask, 2 * ask.n)
+    if given.path not in PATHS:
+        raise UsageError(f"--path {given.path}: there are {' and '.join(PATHS)}")
+    image, code, label = _encoded(given, 2 * given.n)
     n = len(image) // 2
     if n == 0:
         raise UsageError("a walk needs two test images, and there is one")
     first, second = code[:n], code[n : 2 * n]
     t = np.linspace(0, 1, STEPS)[:, None, None]
-    walk = _linear(first, second, t) if ask.path == "linear" else _spherical(first, second, t)
-    made = [pictures.to_uint8(jitted.decode(ask.model, ask.state, jnp.asarray(step, jnp.float32), label[:n])) for step in walk]
+    walk = _linear(first, second, t) if given.path == "linear" else _spherical(first, second, t)
+    made = [
+        pictures.to_uint8(jitted.decode(given.model, given.state, jnp.asarray(step, jnp.float32), label[:n])) for step in walk
+    ]
     made = np.stack(made, axis=1)
     ends = pictures.to_uint8(image)
     lines = [np.concatenate([ends[i : i + 1], made[i], ends[n + i : n + i + 1]]) for i in range(n)]
     heads = ["image", *(f"{t:.2f}" for t in np.linspace(0, 1, STEPS)), "image"]
     picture = pictures.grid(lines, heads=heads)
-    return Shown(picture, {"first": ends[:n], "second": ends[n : 2 * n], "image": made, "code": walk.astype(np.float32)})
+    return Drawn(picture, {"first": ends[:n], "second": ends[n : 2 * n], "image": made, "code": walk.astype(np.float32)})
 
 
 def _linear(first: Any, second: Any, t: Any) -> Any:
@@ -58,48 +60,48 @@ def _spherical(first: Any, second: Any, t: Any) -> Any:
     return np.where(near[None], _linear(first, second, t), _linear(a, b, t) * on_sphere)
 
 
-def traverse(ask: Ask) -> Shown:
+def traverse(given: Given) -> Drawn:
     """One test image, and of its code each of the n latents that vary most set to quantiles of the aggregate posterior."""
-    image, code, label = _encoded(ask, 1)
+    image, code, label = _encoded(given, 1)
     parts = [
-        np.asarray(jitted.encode(ask.model, ask.state, batch))[:real]
-        for batch, _, real in ask.batches(choose(ask.dataset.train, MOST_CODES, ask.seed))
+        np.asarray(jitted.encode(given.model, given.state, batch))[:real]
+        for batch, _, real in given.batches(choose(given.dataset.train, MOST_SHOWN, given.seed))
     ]
     every = np.concatenate(parts).astype(np.float64)
-    order = np.argsort(-every.var(0), kind="stable")[: ask.n]
+    order = np.argsort(-every.var(0), kind="stable")[: given.n]
     values = np.quantile(every[:, order], QUANTILES, axis=0)  # [Q, n]
     walk = np.repeat(np.repeat(code[None], len(order), 0), len(QUANTILES), 1).astype(np.float32)  # [n, Q, d]
     for row, latent in enumerate(order):
         walk[row, :, latent] = values[:, row]
     flat = jnp.asarray(walk.reshape(-1, walk.shape[-1]))
-    made = pictures.to_uint8(jitted.decode(ask.model, ask.state, flat, jnp.repeat(label[:1], len(flat))))
+    made = pictures.to_uint8(jitted.decode(given.model, given.state, flat, jnp.repeat(label[:1], len(flat))))
     made = made.reshape(len(order), len(QUANTILES), *made.shape[1:])
     original = pictures.to_uint8(image)
     lines = [np.concatenate([original, row]) for row in made]
     heads = ["image", *(f"{q:.0%}" for q in QUANTILES)]
     picture = pictures.grid(lines, [f"z{latent}, sd {every[:, latent].std():.2f}" for latent in order], heads)
-    return Shown(picture, {"image": made, "original": original, "latent": order, "value": values.T})
+    return Drawn(picture, {"image": made, "original": original, "latent": order, "value": values.T})
 
 
-def codes(ask: Ask) -> Shown:
+def codes(given: Given) -> Drawn:
     """What each of the n units that are most often active draws: what it adds to the image of an empty code (gray is nothing),
     and the test images that it is most active on."""
     activations: list[Any] = []
     pixels: list[Any] = []
     active: list[Any] = []
-    for batch, _, real in ask.batches(choose(ask.dataset.test, MOST_CODES, ask.seed)):
-        activations.append(np.asarray(jitted.encode(ask.model, ask.state, batch))[:real])
-        active.append(np.asarray(jitted.active(ask.model, ask.state, batch))[:real])
+    for batch, _, real in given.batches(choose(given.dataset.test, MOST_SHOWN, given.seed)):
+        activations.append(np.asarray(jitted.encode(given.model, given.state, batch))[:real])
+        active.append(np.asarray(jitted.active(given.model, given.state, batch))[:real])
         pixels.append(pictures.to_uint8(np.asarray(batch.image)[:real]))
     code, image, fired = np.concatenate(activations), np.concatenate(pixels), np.concatenate(active)
     density = fired.mean(0)
-    order = np.argsort(-density, kind="stable")[: ask.n]
+    order = np.argsort(-density, kind="stable")[: given.n]
     height = np.where(fired, np.abs(code), 0.0).max(0)[order]
     empty = np.zeros((1, code.shape[1]), np.float32)
     one = np.zeros((len(order), code.shape[1]), np.float32)
     one[np.arange(len(order)), order] = height
     label = jnp.full(len(order) + 1, -1)
-    decoded = np.asarray(jitted.decode(ask.model, ask.state, jnp.asarray(np.concatenate([empty, one])), label))
+    decoded = np.asarray(jitted.decode(given.model, given.state, jnp.asarray(np.concatenate([empty, one])), label))
     added = decoded[1:] - decoded[:1]
     strongest = np.abs(added).reshape(len(order), -1).max(1).clip(1e-6)[:, None, None, None]
     drawn = pictures.to_uint8(0.5 + 0.5 * added / strongest)
@@ -114,14 +116,14 @@ def codes(ask: Ask) -> Shown:
         "top": image[top],
         "activation": code[top, order[:, None]],
     }
-    return Shown(picture, arrays)
+    return Drawn(picture, arrays)
 
 
-def _encoded(ask: Ask, n: int) -> tuple[Any, Any, jax.Array]:
+def _encoded(given: Given, n: int) -> tuple[Any, Any, jax.Array]:
     """Test images [n, H, W, C], their codes [n, d] float64 and their labels."""
     parts = [
-        [np.asarray(x)[:real] for x in (batch.image, jitted.encode(ask.model, ask.state, batch), batch.label)]
-        for batch, _, real in ask.some(n)
+        [np.asarray(x)[:real] for x in (batch.image, jitted.encode(given.model, given.state, batch), batch.label)]
+        for batch, _, real in given.some(n)
     ]
     image, code, label = (np.concatenate(part) for part in zip(*parts, strict=True))
     return image, code.astype(np.float64), jnp.asarray(label)

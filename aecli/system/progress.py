@@ -18,6 +18,10 @@ def say(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
 
 
+def warn(text: str) -> None:
+    say(f"warning: {text}")
+
+
 def peak_bytes() -> int:
     """The most memory that this process has had."""
     import resource

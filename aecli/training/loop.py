@@ -18,12 +18,13 @@ from aecli.data.eval_batches import BATCH
 from aecli.data.train_batches import open_feed
 from aecli.errors import AecliError, DivergedError, InterruptedRun, SettingError, did_you_mean
 from aecli.evaluation.registry import quick
+from aecli.evaluation.request import EvalRequest
 from aecli.evaluation.subject import Subject
 from aecli.runs import checkpoint
 from aecli.runs.directory import Run
 from aecli.runs.state import init, state_template
 from aecli.system.placement import Placement, placement
-from aecli.system.progress import Progress
+from aecli.system.progress import Progress, say
 from aecli.system.signals import Signals, Terminated
 from aecli.training.call import Call, adapt, advance, all_finite
 
@@ -163,7 +164,7 @@ class Training:
             model=self._model,
             state=self._state,
             dataset=self._dataset,
-            split="validation",
+            request=EvalRequest("validation"),
             binarize=self._data.binarize,
             seed=self._seed,
             place=self._place,
@@ -277,7 +278,7 @@ def train(experiment: Experiment, run: Run, dataset: Dataset, warn: Callable[[st
         with Signals() as signals:
             training = Training(experiment, run, dataset, signals, warn)
             if training.resumed_from is not None:
-                warn(f"resuming at step {training.resumed_from}")
+                say(f"resuming at step {training.resumed_from}")
             reason = training.run()
     except DivergedError as error:
         run.set_state("diverged", reason=error.message)

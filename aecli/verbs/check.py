@@ -11,20 +11,18 @@ from aecli.config.schema import dump
 from aecli.data.dataset import open_dataset, subset
 from aecli.data.sources.registry import peek
 from aecli.evaluation.registry import EVALUATORS, fits
+from aecli.evaluation.request import EvalRequest
 from aecli.runs import directory
 from aecli.runs.state import state_template
 from aecli.runs.trained import load
 from aecli.sampling.modes import MODES, modes_of
-from aecli.sampling.request import Ask
+from aecli.sampling.request import SampleRequest
 from aecli.system.placement import placement
-from aecli.system.progress import say
+from aecli.system.progress import say, warn
 from aecli.training.loop import train
-from aecli.verbs.evaluate import Request, Watch, evaluate_run
-from aecli.verbs.sample import write
-from aecli.verbs.train import model_and_data, parameter_count, warn
-
-SMOKED = ("prior", "reconstruct", "complete")
-"""The modes that a smoke test tries: one for each way of making an image. All of them would compile for minutes."""
+from aecli.verbs.evaluate import evaluate_run
+from aecli.verbs.sample import sample_run
+from aecli.verbs.train import model_and_data, parameter_count
 
 
 def smoke(config: Config) -> str:
@@ -40,10 +38,10 @@ def smoke(config: Config) -> str:
             train(experiment, run, dataset, warn)
         trained = load(run, "last", warn)
         measured = [name for name in fits(trained.model) if EVALUATORS[name].quick or name == "likelihood"]
-        evaluate_run(run, trained, dataset, Request(only=measured, samples=10), Watch())
-        modes = [mode for mode in modes_of(trained.model) if mode in SMOKED]
+        evaluate_run(run, trained, dataset, EvalRequest(only=measured, samples=10))
+        modes = [mode for mode in modes_of(trained.model) if MODES[mode].smoke]
         for mode in modes:
-            write(run.path / "samples", mode, MODES[mode].show(Ask(trained, lambda: dataset, 4)))
+            sample_run(run, trained, lambda: dataset, SampleRequest(mode, n=4))
     return f"{full.data.name}, 2 steps, eval, {', '.join(modes)} in {time.monotonic() - begun:.1f} s"
 
 

@@ -9,29 +9,22 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from aecli.data.dataset import Dataset
+from aecli.data.dataset import Dataset, open_dataset
 from aecli.data.eval_batches import BATCH
 from aecli.errors import DataError, UsageError
+from aecli.evaluation import registry
 from aecli.evaluation.journal import Journal
 from aecli.evaluation.judges.inception import Inception
-from aecli.evaluation.registry import chosen, evaluate
+from aecli.evaluation.judges.inception import load as load_inception
+from aecli.evaluation.request import EvalRequest
 from aecli.evaluation.subject import Subject
-from aecli.measures.metric import VERSION
+from aecli.measures.metric import VERSION, Recorded
 from aecli.runs.directory import Run
-from aecli.runs.trained import Trained
+from aecli.runs.trained import Trained, load
 from aecli.system.files import exclusive, read_json, write_arrays, write_json
+from aecli.system.progress import say, warn
 
-
-class Request(NamedTuple):
-    """`only` and `skip` name evaluators; without `only`, all that fit. `samples`: importance samples per image. `draws`:
-    images to draw. `inception`: the features of published Frechet distances."""
-
-    split: str = "test"
-    only: Sequence[str] = ()
-    skip: Sequence[str] = ()
-    samples: int = 500
-    draws: int = 10_000
-    inception: Inception | None = None
+HELD_OUT = ("test", "validation")
 
 
 class Watch(NamedTuple):
@@ -42,19 +35,32 @@ class Watch(NamedTuple):
 
 
 class Measured(NamedTuple):
-    """`metrics`: name -> all of a `Metric`, `evaluator` and `protocol`."""
-
-    metrics: dict[str, Any]
+    metrics: dict[str, Recorded]
     notes: tuple[str, ...]
 
 
-def evaluate_run(run: Run, trained: Trained, dataset: Dataset, request: Request, watch: Watch) -> Measured:
+NOBODY = Watch()
+
+
+def evaluate(run: Run, request: EvalRequest, checkpoint: str = "best", watch: Watch = NOBODY) -> Measured:
+    """Measures the `best` or the `last` checkpoint of a run on the run's data; see `evaluate_run`. Raises UsageError if the split
+    is unknown or the Inception weights cannot be used, and what `load` and `open_dataset` raise."""
+    if request.split not in HELD_OUT:
+        raise UsageError(f"--split {request.split}: there are {' and '.join(HELD_OUT)}")
+    trained = load(run, checkpoint, warn)
+    judge = None if request.inception is None else load_inception(request.inception)
+    return evaluate_run(run, trained, open_dataset(trained.experiment.data, say), request, watch, judge)
+
+
+def evaluate_run(
+    run: Run, trained: Trained, dataset: Dataset, request: EvalRequest, watch: Watch = NOBODY, judge: Inception | None = None
+) -> Measured:
     """Measures a trained model on a split. Writes `eval/<split>.json`, which is returned, and the per-image values to
     `eval/<split>-values.npz`; numbers of other evaluators of the same checkpoint stay in them. What an interrupted evaluation
-    has done is found again.
+    has done is found again. `judge`: the network of the request's Inception weights.
 
-    Raises DataError where the data is not what the run was trained on, UsageError for an empty split or evaluators that do not
-    fit."""
+    Raises DataError if the data is not what the run was trained on, UsageError if the split is empty or an evaluator that was
+    asked for does not fit."""
     experiment, split = trained.experiment, request.split
     if dataset.fingerprint != run.info()["data"]["fingerprint"]:
         raise DataError(f"the data is not what run {run.id} was trained on: its fingerprint differs", "restore the data")
@@ -71,57 +77,56 @@ def evaluate_run(run: Run, trained: Trained, dataset: Dataset, request: Request,
     }
     folder = run.path / "eval"
     with exclusive(folder / ".lock"):
-        journal = Journal(folder / f".{split}.unfinished", _stamp(protocol, request))
+        journal = Journal(folder / f".{split}.unfinished", _stamp(protocol, request, judge))
         subject = Subject(
             model=trained.model,
             state=trained.state,
             dataset=dataset,
-            split=split,
+            request=request,
             binarize=experiment.data.binarize,
             seed=experiment.seed,
             place=trained.place,
-            samples=request.samples,
-            draws=request.draws,
-            inception=request.inception,
+            inception=judge,
             journal=journal,
             tell=watch.tell,
         )
-        names, notes = chosen(subject, request.only, request.skip)
-        found = evaluate(subject, names, watch.begin)
+        names, notes = registry.chosen(subject, request.only, request.skip)
+        found = registry.evaluate(subject, names, watch.begin)
         metrics = _kept(folder / f"{split}.json", protocol, names)
         values = _kept_values(folder / f"{split}-values.npz", metrics)
         for name, findings in found.items():
             for key, metric in findings.metrics.items():
                 metrics.pop(key, None)  # a name that the objective has too stands where the later evaluator is
-                metrics[key] = {**metric.as_json(), "evaluator": name, "protocol": {**protocol, **metric.protocol}}
+                metrics[key] = Recorded(metric._replace(protocol={**protocol, **metric.protocol}), name)
             values |= {f"{name}/{key}": np.asarray(value, np.float32) for key, value in findings.values.items()}
             notes += findings.notes
         write_arrays(folder / f"{split}-values.npz", values)
-        write_json(folder / f"{split}.json", metrics)
+        write_json(folder / f"{split}.json", {name: recorded.as_json() for name, recorded in metrics.items()})
         journal.close()
     return Measured(metrics, notes)
 
 
-def _stamp(protocol: dict[str, Any], request: Request) -> dict[str, Any]:
+def _stamp(protocol: dict[str, Any], request: EvalRequest, judge: Inception | None) -> dict[str, Any]:
     """What unfinished work must agree with to be gone on with."""
-    judge = None if request.inception is None else request.inception.hash
-    return {**protocol, "samples": request.samples, "draws": request.draws, "inception": judge, "jax": jax.__version__}
+    weights = None if judge is None else judge.hash
+    return {**protocol, "samples": request.samples, "draws": request.draws, "inception": weights, "jax": jax.__version__}
 
 
-def _kept(path: Path, protocol: dict[str, Any], replaced: Sequence[str]) -> dict[str, Any]:
+def _kept(path: Path, protocol: dict[str, Any], replaced: Sequence[str]) -> dict[str, Recorded]:
     """What earlier evaluations of the same checkpoint on the same images found, but for the evaluators that have run again."""
     old = read_json(path)
     if not isinstance(old, dict):
         return {}
+    kept = {name: Recorded.from_json(metric) for name, metric in old.items()}
     return {
-        name: metric
-        for name, metric in old.items()
-        if metric.get("evaluator") not in replaced and protocol.items() <= metric.get("protocol", {}).items()
+        name: recorded
+        for name, recorded in kept.items()
+        if recorded.evaluator not in replaced and protocol.items() <= recorded.protocol.items()
     }
 
 
-def _kept_values(path: Path, metrics: dict[str, Any]) -> dict[str, Any]:
-    kept = {metric["evaluator"] for metric in metrics.values()}
+def _kept_values(path: Path, metrics: dict[str, Recorded]) -> dict[str, Any]:
+    kept = {recorded.evaluator for recorded in metrics.values()}
     try:
         with np.load(path, allow_pickle=False) as stored:
             return {name: stored[name] for name in stored.files if name.split("/")[0] in kept}

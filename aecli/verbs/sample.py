@@ -1,18 +1,96 @@
-"""Writes what a mode shows into a run."""
+"""`aecli sample`: draws from a trained model, or shows test images beside what it makes of them."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from aecli.sampling import pictures
-from aecli.sampling.request import Shown
+from aecli.core.model import Model
+from aecli.data.dataset import Dataset, open_dataset
+from aecli.errors import UsageError
+from aecli.runs.directory import Run
+from aecli.runs.trained import Trained, load, stored_experiment
+from aecli.sampling import pictures, samplers
+from aecli.sampling.draws import from_sampler
+from aecli.sampling.given import Drawn, Given
+from aecli.sampling.modes import MODES, check_mode
+from aecli.sampling.request import SampleRequest
 from aecli.system.files import write_arrays
+from aecli.system.progress import say, warn
+
+DEFAULT = SampleRequest()
+_OPTIONS = ("temperature", "region", "path")
+"""The fields of a request that only some modes heed."""
 
 
-def write(folder: Path, stem: str, shown: Shown) -> tuple[Path, Path]:
-    """Writes `stem`.png and `stem`.npz; returns their paths."""
+def sample(run: Run, request: SampleRequest = DEFAULT, checkpoint: str = "best") -> tuple[Path, Path]:
+    """Draws from the `best` or the `last` checkpoint of a run; see `sample_run`. What the model cannot do is refused before
+    anything is loaded."""
+    check_request(request)
+    check_ability(stored_experiment(run).model, request)
+    trained = load(run, checkpoint, warn)
+    return sample_run(run, trained, lambda: open_dataset(trained.experiment.data, say), request)
+
+
+def sample_run(
+    run: Run, trained: Trained, open_data: Callable[[], Dataset], request: SampleRequest = DEFAULT
+) -> tuple[Path, Path]:
+    """Writes a labelled PNG grid and the arrays as npz into the run's `samples/`, and returns their paths. `open_data` is called
+    if images are needed. Raises UsageError if the request contradicts itself or asks for what the model cannot do."""
+    check_request(request)
+    check_ability(trained.model, request)
+    mode = MODES[request.mode]
+    n = request.n or mode.n
+    given = Given(trained, open_data, n, request.seed, request.temperature, request.region, request.path)
+    if request.sampler is None:
+        drawn = mode.show(given)
+    else:
+        folder = run.path / "samplers"
+        draw = samplers.fitted(folder, trained, request.sampler, request.components, lambda: given.dataset.train, say)
+        drawn = from_sampler(given, draw)
+    return _write(
+        run.path / "samples", "-".join([*_words(request), f"step{trained.step}", f"seed{request.seed}", f"n{n}"]), drawn
+    )
+
+
+def check_request(request: SampleRequest) -> None:
+    """Raises UsageError if an option is given that the mode does not heed."""
+    if request.sampler is not None and request.mode != DEFAULT.mode:
+        raise UsageError("--sampler draws new images: leave --mode out")
+    if request.components is not None and request.sampler is None:
+        raise UsageError("--components is for --sampler")
+    heeded = MODES[request.mode].options if request.mode in MODES else _OPTIONS  # an unknown mode has an error of its own
+    for option in _given(request):
+        if option not in heeded:
+            users = [name for name, mode in MODES.items() if option in mode.options]
+            raise UsageError(f"--{option} is for --mode {' or '.join(users)}")
+
+
+def check_ability(model: Model, request: SampleRequest) -> None:
+    """Raises UsageError if the model cannot serve the request."""
+    if request.sampler is not None:
+        samplers.check(model, request.sampler)
+    else:
+        check_mode(model, request.mode)
+
+
+def _given(request: SampleRequest) -> Iterator[str]:
+    """The options of modes that differ from their defaults."""
+    return (option for option in _OPTIONS if getattr(request, option) != getattr(DEFAULT, option))
+
+
+def _words(request: SampleRequest) -> list[str]:
+    """What the files' name says of the request, beside step, seed and number."""
+    words = [request.mode]
+    if request.sampler is not None:
+        words.append(f"{request.sampler}{request.components or ''}")
+    texts = {"temperature": f"t{request.temperature:g}", "region": Path(request.region).stem, "path": request.path}
+    return words + [texts[option] for option in _given(request)]
+
+
+def _write(folder: Path, stem: str, drawn: Drawn) -> tuple[Path, Path]:
     folder.mkdir(exist_ok=True)
     picture, arrays = folder / f"{stem}.png", folder / f"{stem}.npz"
-    pictures.save(picture, shown.picture)
-    write_arrays(arrays, shown.arrays)
+    pictures.save(picture, drawn.picture)
+    write_arrays(arrays, drawn.arrays)
     return picture, arrays

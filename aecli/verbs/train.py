@@ -17,7 +17,7 @@ from aecli.runs.state import state_template
 from aecli.runs.trained import stored_experiment
 from aecli.system.files import write_atomic
 from aecli.system.placement import local_devices, placement
-from aecli.system.progress import say
+from aecli.system.progress import say, warn
 from aecli.training.loop import train
 
 MAY_CHANGE = ("train.steps", "train.epochs")
@@ -72,10 +72,6 @@ def resume(run: Run, sets: Sequence[str]) -> None:
 def parameter_count(template: Any) -> int:
     """The number of weights in a state: the leaves below a `params`, of however many networks."""
     return sum(prod(leaf.shape) for path, leaf in checkpoint.leaves(template).items() if "params" in path.split("/"))
-
-
-def warn(text: str) -> None:
-    say(text if text.startswith("resuming") else f"warning: {text}")
 
 
 def model_and_data(experiment: Experiment, dataset: Dataset) -> dict[str, Any]:

@@ -1,22 +1,25 @@
-"""Which sources of images there are, and which of them serves a name."""
+"""Which sources of images there are, and which of them serves a name: the one place that knows all of them."""
 
 from __future__ import annotations
 
-from aecli.config.schema import Data
+from collections.abc import Callable, Mapping
+
+from aecli.config.schema import OWN_FILES, Data
 from aecli.core.model import Spec
+from aecli.data.sources import fashion
 from aecli.data.sources.base import Say, Source
+from aecli.data.sources.folder import FolderSource
+from aecli.data.sources.npz import NpzSource
 from aecli.system.folders import cache_root
+
+OPENERS: Mapping[str, Callable[[Data], Source]] = {"folder": FolderSource, "npz": NpzSource}
+"""What opens the user's own files, by name; every other name is asked of tensorflow_datasets, which takes seconds to import."""
 
 
 def open_source(data: Data, say: Say) -> Source:
-    if data.name == "folder":
-        from aecli.data.sources.folder import FolderSource
-
-        return FolderSource(data)
-    if data.name == "npz":
-        from aecli.data.sources.npz import NpzSource
-
-        return NpzSource(data)
+    """Raises SettingError if the name is unknown, DataError if the data cannot be had or read."""
+    if data.name in OPENERS:
+        return OPENERS[data.name](data)
     from aecli.data.sources.tfds import TfdsSource
 
     root = cache_root() / "tfds"
@@ -25,18 +28,18 @@ def open_source(data: Data, say: Say) -> Source:
 
 
 def check_name(name: str) -> None:
-    """Raises SettingError for the name of a data set that there is not."""
-    if name not in ("folder", "npz"):
+    """Raises SettingError if there is no data set of this name."""
+    if name not in OPENERS:
         from aecli.data.sources import tfds
 
         tfds.check_name(name)
 
 
 def peek(data: Data) -> Spec | None:
-    """What the images look like, as far as that is known without preparing anything. Raises SettingError for a name that
-    does not exist, DataError for own files that cannot be read."""
-    if data.name in ("folder", "npz"):
-        source = open_source(data, lambda line: None)
+    """What the images look like, as far as that is known without preparing anything; None if it is not. Raises SettingError if
+    the name is unknown, DataError if own files cannot be read."""
+    if data.name in OPENERS:
+        source = OPENERS[data.name](data)
         return Spec(*source.origin.shape, source.origin.classes)
     from aecli.data.sources.tfds import declared
 
@@ -44,3 +47,14 @@ def peek(data: Data) -> Spec | None:
     height, width = data.size or shape[:2]
     channels = data.channels or shape[2]
     return None if None in (height, width, channels) else Spec(height, width, channels, classes)
+
+
+def listing() -> dict[str, str]:
+    """The names that need no network or no preparing, and what each holds."""
+    found = "; files of Debian's package found" if fashion.has_files(fashion.DEBIAN) else ""
+    return {
+        "digits": "8x8 gray, 1,500 train and 297 test, 10 classes; embedded",
+        "shapes": "32x32 gray, 6,912 train and 768 test, 3 classes; drawn on the spot, known factors",
+        "fashion_mnist": "28x28 gray, 60,000 train and 10,000 test, 10 classes" + found,
+        **OWN_FILES,
+    }

@@ -22,7 +22,7 @@ from tensorflow_datasets.core.download.download_manager import NonMatchingChecks
 from tensorflow_datasets.core.download.util import DownloadError
 from tensorflow_datasets.core.registered import DatasetNotFoundError
 
-from aecli.config.schema import Data
+from aecli.config.schema import OWN_FILES, Data
 from aecli.data.sources import fashion
 from aecli.data.sources.base import Images, Labels, Layout, Origin, Say, stack
 from aecli.data.sources.digits import Digits
@@ -117,8 +117,8 @@ def check_name(name: str) -> None:
             ("data", "name"),
             "unknown-data",
             f"there is no data set '{name}'",
-            did_you_mean(base, (*known, "folder", "npz")),
-            "`aecli data list` shows what there is; folder and npz read your own files",
+            did_you_mean(base, (*known, *OWN_FILES)),
+            f"`aecli data list` shows what there is; {' and '.join(OWN_FILES)} read your own files",
         )
 
 

@@ -18,7 +18,7 @@ from aecli.system.unfused import unfused
 
 
 def cannot(subject: Subject) -> str | None:
-    if not getattr(subject.model, "conditional", False):
+    if not subject.model.is_conditional:
         return "the model is not conditional on the label (conditional: true)"
     return None
 
@@ -31,7 +31,7 @@ def measure(subject: Subject) -> Findings:
     model, spec = subject.model, subject.spec
     counts = np.bincount(labels(subject.dataset.train), minlength=spec.classes)
     log_prior = np.log((counts + 0.5) / (counts + 0.5).sum())
-    samples = max(1, subject.samples // 10)
+    samples = max(1, subject.request.samples // 10)
     parts: list[Any] = []
     for number, (batch, key, real) in enumerate(subject.batches()):
 

@@ -35,4 +35,4 @@ def _counts(model: Any, state: Any, batch: Batch) -> jax.Array:
     """How often each code occurs, [codes]."""
     codes = model.codes_of(state, batch)
     real = jnp.broadcast_to(batch.mask[:, None], codes.shape)
-    return jnp.zeros(model.code_count, jnp.int32).at[codes.reshape(-1)].add(real.reshape(-1).astype(jnp.int32))
+    return jnp.zeros(model.code_count(), jnp.int32).at[codes.reshape(-1)].add(real.reshape(-1).astype(jnp.int32))

@@ -24,7 +24,7 @@ def measure(subject: Subject) -> Findings:
     squared error, clipped, which is the Wiener filter where the corruption is Gaussian noise; a median filter, bicubic
     interpolation or the mean image in the holes, whichever the corruption is usually met with. `hidden_psnr_db` is of the hidden
     pixels alone. Corruptions are functions of the seed and the image's place."""
-    own = tuple(getattr(subject.model, "corruption", ()))
+    own = subject.model.corruptions
     metrics: dict[str, Metric] = {}
     values: dict[str, Any] = {}
     for corruptions in [own] if own else default_set(subject.spec):

@@ -27,8 +27,8 @@ RESAMPLES = 20
 def cannot(subject: Subject) -> str | None:
     if subject.spec.classes < 2:
         return "the data has no labels to train a classifier's features on"
-    if min(subject.draws, len(subject.rows)) < LEAST:
-        n = min(subject.draws, len(subject.rows))
+    if min(subject.request.draws, len(subject.rows)) < LEAST:
+        n = min(subject.request.draws, len(subject.rows))
         return f"{n} images are too few for covariances of {FEATURES} features, which need {LEAST}"
     return None
 
@@ -41,7 +41,7 @@ def measure(subject: Subject) -> Findings:
     Classes of a conditional model are drawn as often as they occur."""
     judge = judge_of(subject)
     real = judge.features(_images(subject.pixels(subject.split), subject))
-    n = min(subject.draws, len(real))
+    n = min(subject.request.draws, len(real))
     images = _drawn(subject, n)
     drawn = judge.features(images)
     train = judge.features(_images(subject.pixels("train"), subject))

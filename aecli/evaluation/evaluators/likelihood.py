@@ -48,8 +48,8 @@ def measure(subject: Subject) -> Findings:
         units, notes = _units(subject)
         return Findings(units, {}, (why + "; set data.binarize for a likelihood", *notes))
     else:
-        values, protocol = _weighed(subject), {"samples": subject.samples, "bound": "importance-weighted"}
-    if getattr(model, "conditional", False):
+        values, protocol = _weighed(subject), {"samples": subject.request.samples, "bound": "importance-weighted"}
+    if subject.model.is_conditional:
         protocol["given"] = "label"
     if model.support() is not None:
         protocol["levels"] = model.support()
@@ -57,8 +57,8 @@ def measure(subject: Subject) -> Findings:
     if model.support() not in (2, None):
         metrics["bits_per_dim"] = _in_bits(subject, metrics["nll_nats"], values)
     units, notes = _units(subject)
-    if "effective_samples" in metrics and subject.samples > 1 and metrics["effective_samples"].value < FEW_SAMPLES:
-        worth = f"{metrics['effective_samples'].value:.1f} of {subject.samples:,}"
+    if "effective_samples" in metrics and subject.request.samples > 1 and metrics["effective_samples"].value < FEW_SAMPLES:
+        worth = f"{metrics['effective_samples'].value:.1f} of {subject.request.samples:,}"
         notes += (f"the weights of an image rest on {worth} codes: nll_nats is a loose bound, and more --samples would lower it",)
     return Findings(metrics | units, values, notes)
 
@@ -78,7 +78,7 @@ def _weighed(subject: Subject) -> dict[str, Any]:
     for number, (batch, key, real) in enumerate(subject.batches()):
 
         def make(batch: Batch = batch, key: jax.Array = key) -> dict[str, Any]:
-            bounds = importance_sampled(subject.model, subject.state, batch, key, jnp.int32(subject.samples))
+            bounds = importance_sampled(subject.model, subject.state, batch, key, jnp.int32(subject.request.samples))
             return {name: np.asarray(value) for name, value in bounds.items()}
 
         kept = subject.journal.kept(f"likelihood-{number}", make)

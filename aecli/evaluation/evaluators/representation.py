@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from aecli.evaluation.codes import LARGEST_CODE, codes_of_split, labels
+from aecli.evaluation.codes import LARGEST_PROBED, codes_of_split, labels
 from aecli.evaluation.subject import Subject
 from aecli.measures import probes
 from aecli.measures.metric import Findings, average
@@ -36,7 +36,7 @@ def measure(subject: Subject) -> Findings:
 
     found = _read(*parts(lambda split: codes_of_split(subject, split)))
     beside: dict[str, dict[str, Any]] = {}
-    if subject.spec.size <= LARGEST_CODE:
+    if subject.spec.size <= LARGEST_PROBED:
         beside["raw pixels"] = subject.shared("probes-pixels", lambda: _read(*parts(subject.pixels)))
     size, pca = subject.code_length, subject.pca
     if pca is not None and size < subject.spec.size:

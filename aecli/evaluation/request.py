@@ -1,0 +1,25 @@
+"""What an evaluation is asked for. Imports no jax, so that the command line can tell the defaults before anything is loaded."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+SAMPLES = 500
+"""Importance samples per image; the published protocols take 5,000."""
+DRAWS = 10_000
+"""Images to draw, at most as many as the split has."""
+
+
+class EvalRequest(NamedTuple):
+    """`split` is what is measured. `only` and `skip` name evaluators; without `only`, all that fit. `samples`: importance samples
+    per image. `draws`: images to draw. `inception`: the file of weights by whose features published Frechet distances are
+    measured."""
+
+    split: str = "test"
+    only: Sequence[str] = ()
+    skip: Sequence[str] = ()
+    samples: int = SAMPLES
+    draws: int = DRAWS
+    inception: Path | None = None

@@ -1,0 +1,92 @@
+"""What a mode is given, and what it gives back."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator, Sequence
+from functools import cached_property
+from math import ceil, sqrt
+from typing import Any, NamedTuple
+
+import jax
+from PIL import Image
+
+from aecli.core.keys import Stream, stream
+from aecli.core.model import Batch
+from aecli.data.dataset import Dataset
+from aecli.data.eval_batches import batches
+from aecli.data.rows import Rows, choose
+from aecli.runs.trained import Trained
+from aecli.sampling import pictures
+
+COLUMNS = 12
+"""Images in a line at most."""
+
+
+class Drawn(NamedTuple):
+    """`arrays` go into the npz as they are; images among them are uint8, rounded."""
+
+    picture: Image.Image
+    arrays: dict[str, Any]
+
+
+@dataclasses.dataclass(frozen=True)
+class Given:
+    """What a mode is given. `n` images, pairs, latents or units, by the mode; `open_data` is called if the mode needs images. The
+    others are those of the `SampleRequest`."""
+
+    trained: Trained
+    open_data: Callable[[], Dataset]
+    n: int
+    seed: int = 0
+    temperature: float = 1.0
+    region: str = "upper"
+    path: str = "linear"
+
+    @property
+    def model(self) -> Any:
+        return self.trained.model
+
+    @property
+    def state(self) -> Any:
+        return self.trained.state
+
+    @property
+    def key(self) -> jax.Array:
+        return stream(jax.random.key(self.seed), Stream.SAMPLE)
+
+    @cached_property
+    def dataset(self) -> Dataset:
+        return self.open_data()
+
+    @property
+    def classes(self) -> int:
+        """Of a conditional model; else 0."""
+        return self.trained.spec.classes if self.model.is_conditional else 0
+
+    def some(self, n: int | None = None) -> Iterator[tuple[Batch, jax.Array, int]]:
+        """Batches of n test images chosen by the seed: the batch, its key, and how many of it are real."""
+        return self.batches(choose(self.dataset.test, n or self.n, self.seed))
+
+    def batches(self, rows: Rows) -> Iterator[tuple[Batch, jax.Array, int]]:
+        return batches(rows, self.trained.experiment.data.binarize, jax.random.key(self.seed), self.trained.place)
+
+
+def in_lines(drawn: Any, columns: int | None = None) -> Image.Image:
+    """[n, H, W, C] as a grid without gaps where n has a fitting divisor, a square one otherwise."""
+    n = len(drawn)
+    if columns is None:
+        side = ceil(sqrt(n))
+        columns = next((columns for columns in range(side, 2 * side) if n % columns == 0), side)
+    return pictures.grid([drawn[i : i + columns] for i in range(0, n, columns)])
+
+
+def above_each_other(names: Sequence[str], arrays: Sequence[Any]) -> Drawn:
+    """Images of each name, [n, H, W, C] each, in lines of at most 12."""
+    arrays = [pictures.to_uint8(array) for array in arrays]
+    lines: list[Any] = []
+    columns = min(len(arrays[0]), COLUMNS)
+    for i in range(0, len(arrays[0]), columns):
+        lines += [array[i : i + columns] for array in arrays]
+    picture = pictures.grid(lines, list(names) * (len(lines) // len(names)))
+    return Drawn(picture, dict(zip(names, arrays, strict=True)))

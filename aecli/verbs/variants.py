@@ -1,0 +1,85 @@
+"""`aecli variants`: what each model family is, can do, and can be set to."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from typing import Any, Literal, NamedTuple, get_args, get_origin
+
+from aecli.config import variants as catalog
+from aecli.core.abilities import abilities, lacking
+from aecli.errors import UsageError, did_you_mean
+from aecli.evaluation.registry import EVALUATORS, fits
+from aecli.sampling import samplers
+from aecli.sampling.modes import MODES
+
+
+class Setting(NamedTuple):
+    default: Any
+    description: str
+
+
+class Variant(NamedTuple):
+    """`modes`, `samplers` and `evaluators` are those that the family's abilities allow, with their help; some need a setting,
+    such as `conditional`, or labelled data too."""
+
+    name: str
+    summary: str
+    abilities: tuple[str, ...]
+    modes: Mapping[str, str]
+    samplers: tuple[str, ...]
+    evaluators: Mapping[str, str]
+    settings: Mapping[str, Setting]
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "variant": self.name,
+            "abilities": list(self.abilities),
+            "summary": self.summary,
+            "settings": {key: setting.default for key, setting in self.settings.items()},
+            "descriptions": {key: setting.description for key, setting in self.settings.items() if setting.description},
+            "modes": list(self.modes),
+            "samplers": list(self.samplers),
+            "evaluators": list(self.evaluators),
+        }
+
+
+def variants(name: str | None = None) -> list[Variant]:
+    """Every variant, or the one of this name. Raises UsageError if there is none of this name."""
+    known = catalog.variants()
+    if name is not None and name not in known:
+        raise UsageError(f"there is no variant '{name}'", did_you_mean(name, known) or "variants: " + ", ".join(known))
+    return [_describe(each) for each in known if name in (None, each)]
+
+
+def _describe(name: str) -> Variant:
+    cls = catalog.load(name)
+    return Variant(
+        name,
+        (sys.modules[cls.__module__].__doc__ or "").strip().splitlines()[0],
+        abilities(cls),
+        {
+            name: mode.help
+            for name, mode in MODES.items()
+            if not lacking(cls, mode.abilities) and ("conditional" in cls.model_fields or not mode.conditional)
+        },
+        samplers.fits(cls),
+        {evaluator: EVALUATORS[evaluator].help for evaluator in fits(cls)},
+        {
+            key: Setting(_json(field.default), field.description or _choices(field.annotation))
+            for key, field in cls.model_fields.items()
+        },
+    )
+
+
+def _choices(annotation: Any) -> str:
+    """The words that a setting may be, if it is a choice of words."""
+    return " | ".join(get_args(annotation)) if get_origin(annotation) is Literal else ""
+
+
+def _json(value: Any) -> Any:
+    if isinstance(value, (list, tuple)):
+        return [_json(item) for item in value]
+    if hasattr(value, "model_dump"):
+        return value.model_dump()
+    return value if isinstance(value, (int, float, str, bool, type(None))) else str(value)
