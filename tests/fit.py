@@ -17,6 +17,7 @@ from aecli.evaluation.request import EvalRequest
 from aecli.evaluation.subject import Subject
 from aecli.runs import directory
 from aecli.runs.directory import Run
+from aecli.runs.state import state_template
 from aecli.system.placement import placement
 from aecli.training.loop import Training, train
 
@@ -67,4 +68,5 @@ def fit(folder: Path, e: Experiment, data: Dataset) -> tuple[Run, Training]:
 
 def go_on(run: Run, e: Experiment, data: Dataset, warn: Any = lambda line: None) -> Training:
     with run.locked():
-        return train(e, run, data, warn)
+        place = placement(e.data.batch_size)
+        return train(e, run, data, state_template(e, data.spec, len(data.train), place), place, warn)

@@ -50,7 +50,7 @@ def test_what_is_restored_is_what_was_saved(folder: Path) -> None:
     assert equal(restored.state, state(3))
     older = checkpoint.restore(folder, state(), no_warning, 2)
     assert older is not None and older.step == 2 and equal(older.state, state(2))
-    assert checkpoint.best_step(folder) == 2
+    assert checkpoint.newest_extra(folder)["progressed"]["best_step"] == 2
 
 
 def test_an_empty_folder_has_no_checkpoint(tmp_path: Path) -> None:
@@ -212,7 +212,7 @@ def test_a_commit_file_of_any_content_is_damage_and_no_crash(folder: Path, conte
     (folder / "3.commit.json").write_bytes(content.encode("latin1"))
     restored = checkpoint.restore(folder, state(), lambda text: None)
     assert restored is not None and restored.step == 2
-    assert checkpoint.best_step(folder) == 2
+    assert checkpoint.newest_extra(folder)["progressed"]["best_step"] == 2
 
 
 def test_an_atomic_write_is_whole_or_not_there(tmp_path: Path) -> None:

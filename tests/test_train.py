@@ -13,6 +13,7 @@ from fit import dataset, experiment, fit, go_on, new_run
 from aecli.errors import CheckpointError, DivergedError, InterruptedRun, SettingError
 from aecli.runs import checkpoint
 from aecli.runs.state import state_template
+from aecli.runs.trained import best_step
 from aecli.system.placement import placement
 from aecli.system.signals import Signals
 from aecli.training.call import advance, all_finite
@@ -58,7 +59,7 @@ def test_the_best_checkpoint_stays_and_patience_ends_the_run(tmp_path: Path) -> 
     assert training.at.step == best + 3 * 3 < 400 and "stopped early" in recorded["reason"]
     kept = checkpoint.steps(run.checkpoints)
     assert best in kept and kept[-1] == training.at.step and len(kept) == 3
-    assert checkpoint.best_step(run.checkpoints) == best
+    assert best_step(run) == best
 
 
 def test_a_loss_that_is_not_finite_ends_the_run_and_names_the_step(tmp_path: Path) -> None:
@@ -92,7 +93,7 @@ def test_without_a_validation_split_the_last_checkpoint_is_the_one(tmp_path: Pat
     data = dataclasses.replace(data, validation=data.validation.part(0, 0))
     run, _ = fit(tmp_path, experiment(VAE, "epochs: 2, log_every: 100"), data)
     assert [row["split"] for row in run.rows()] == ["train"]
-    assert checkpoint.best_step(run.checkpoints) is None and checkpoint.steps(run.checkpoints) == [3, 6]
+    assert best_step(run) is None and checkpoint.steps(run.checkpoints) == [3, 6]
 
 
 @pytest.mark.parametrize("batch", [5, 6, 16])
@@ -178,10 +179,10 @@ def test_the_last_evaluation_counts_even_if_a_signal_cut_it(tmp_path: Path, monk
     monkeypatch.setattr(Training, "_stop_if_asked", asked)
     with pytest.raises(InterruptedRun):
         go_on(run, e, DATA)
-    assert checkpoint.best_step(run.checkpoints) is None
+    assert best_step(run) is None
     monkeypatch.setattr(Training, "_stop_if_asked", stop)
     go_on(run, e, DATA)
-    assert checkpoint.best_step(run.checkpoints) == 3 == run.recorded()["best_step"]
+    assert best_step(run) == 3 == run.recorded()["best_step"]
     assert run.recorded()["best_value"] == whole.recorded()["best_value"]
     assert digests(run.checkpoints, 3) == digests(whole.checkpoints, 3)
 

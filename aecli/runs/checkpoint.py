@@ -30,7 +30,7 @@ _STEP = re.compile(r"\A(\d+)\.commit\.json\Z")
 Warn = Callable[[str], None]
 
 
-class Restored(NamedTuple):
+class Loaded(NamedTuple):
     """`state` has the structure of the template; `extra` is what was saved beside it."""
 
     step: int
@@ -110,7 +110,7 @@ def _lock(folder: Path, mode: int) -> Generator[bool]:
         os.close(handle)
 
 
-def restore(folder: Path, template: Any, warn: Warn, step: int | None = None, *, writing: bool = False) -> Restored | None:
+def restore(folder: Path, template: Any, warn: Warn, step: int | None = None, *, writing: bool = False) -> Loaded | None:
     """The newest good checkpoint, or the one of `step` if it is given and good, in the structure and placement of `template`.
 
     A damaged one is passed over with a warning, and set aside if `writing`; None where there never was one. Raises
@@ -122,7 +122,7 @@ def restore(folder: Path, template: Any, warn: Warn, step: int | None = None, *,
         return _restore(folder, template, warn, step, writing)
 
 
-def _restore(folder: Path, template: Any, warn: Warn, step: int | None, writing: bool) -> Restored | None:
+def _restore(folder: Path, template: Any, warn: Warn, step: int | None, writing: bool) -> Loaded | None:
     known = steps(folder)
     if not known:
         return None
@@ -145,18 +145,16 @@ def _restore(folder: Path, template: Any, warn: Warn, step: int | None, writing:
         flat, structure = jax.tree_util.tree_flatten_with_path(template)
         paths = [jax.tree_util.keystr(path, simple=True, separator="/") for path, _ in flat]
         placed = [jax.device_put(arrays[path], leaf.sharding) for path, (_, leaf) in zip(paths, flat, strict=True)]
-        return Restored(candidate, jax.tree.unflatten(structure, placed), dict(manifest["extra"]))
+        return Loaded(candidate, jax.tree.unflatten(structure, placed), dict(manifest["extra"]))
     raise CheckpointError(f"every checkpoint in {folder} is damaged", "restore the folder from a backup, or train again")
 
 
-def best_step(folder: Path) -> int | None:
-    """The best committed step, as the newest readable commit file tells it; None where no evaluation chose one."""
-    known = steps(folder)
-    for step in reversed(known):
-        with contextlib.suppress(_Damaged, KeyError):
-            best = _manifest(folder, step)["extra"]["progressed"]["best_step"]
-            return best if best in known else None
-    return None
+def newest_extra(folder: Path) -> Mapping[str, Any]:
+    """What was saved beside the state of the newest step whose commit file can be read; nothing if none can."""
+    for step in reversed(steps(folder)):
+        with contextlib.suppress(_Damaged):
+            return dict(_manifest(folder, step)["extra"])
+    return {}
 
 
 def _checkpointer() -> Any:

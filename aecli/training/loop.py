@@ -11,7 +11,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from aecli.config.schema import Experiment, epoch_end
+from aecli.config.schema import Experiment
 from aecli.core.model import Batch, loss_first
 from aecli.data.dataset import Dataset
 from aecli.data.eval_batches import BATCH
@@ -22,15 +22,16 @@ from aecli.evaluation.request import EvalRequest
 from aecli.evaluation.subject import Subject
 from aecli.runs import checkpoint
 from aecli.runs.directory import Run
-from aecli.runs.state import init, state_template
-from aecli.system.placement import Placement, placement
+from aecli.runs.state import init
+from aecli.system.placement import Placement
 from aecli.system.progress import Progress, say
 from aecli.system.signals import Signals, Terminated
 from aecli.training.call import Call, adapt, advance, all_finite
+from aecli.training.schedule import Schedule
 
 
 @dataclasses.dataclass
-class Progressed:
+class LoopState:
     """What a run knows beside its state: saved with every checkpoint."""
 
     step: int = 0
@@ -63,23 +64,32 @@ class Interval:
 class Training:
     """One run from its newest checkpoint, or from the start, to its end."""
 
-    def __init__(self, experiment: Experiment, run: Run, dataset: Dataset, signals: Signals, warn: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        experiment: Experiment,
+        run: Run,
+        dataset: Dataset,
+        template: Any,
+        place: Placement,
+        signals: Signals,
+        warn: Callable[[str], None],
+    ) -> None:
         self._run, self._dataset, self._signals, self._seed = run, dataset, signals, experiment.seed
         self._model, self._data, self._train = experiment.model, experiment.data, experiment.train
         self._spec, self._size = dataset.spec, len(dataset.train)
         self._steps = experiment.steps(self._size)
+        self._schedule = Schedule(experiment.train, self._steps, self._size, self._data.batch_size)
         self._root = jax.random.key(experiment.seed)
-        self._place: Placement = placement(self._data.batch_size)
-        template = state_template(experiment, dataset.spec, self._size, self._place)
+        self._place = place
         self._check_monitor(template)
-        self._at = Progressed()
+        self._at = LoopState()
         self._saved: int | None = None
         restored = checkpoint.restore(run.checkpoints, template, warn, writing=True)
         if restored is None:
             self._state = init(experiment, dataset.spec, self._size, self._place)
         else:
             self._state, self._saved = restored.state, restored.step
-            self._at = Progressed(**restored.extra["progressed"])
+            self._at = LoopState(**restored.extra["progressed"])
         run.cut_metrics(0 if restored is None else int(restored.extra["metrics_offset"]))
         self.resumed_from = self._saved
 
@@ -89,13 +99,13 @@ class Training:
         per_call, pending, compiled = 1, None, False
         interval, called = Interval(), time.monotonic()
         with Progress(self._steps, self._at.step) as progress:
-            if self._is_eval(self._at.step) and self._at.evaluated != self._at.step:
+            if self._schedule.is_eval(self._at.step) and self._at.evaluated != self._at.step:
                 self._evaluate(progress)  # a signal came while this was going on
                 self._save()
             while self._at.step < self._steps and not self._out_of_patience():
                 self._stop_if_asked()
                 step = self._at.step
-                count = min(per_call, feed.most, self._next_stop(step) - step)
+                count = min(per_call, feed.most, self._schedule.next_stop(step) - step)
                 chunk = feed.chunk(step, count)  # while the device works on the call before
                 self._state, values = advance(
                     self._model, self._spec, self._data.binarize, self._state, chunk, np.int32(step), np.int32(count), self._root
@@ -109,14 +119,14 @@ class Training:
                 per_call, called = adapt(per_call, now - called), now
                 pending = Call(step, count, values)
                 self._at.step = step + count
-                if self._at.step == self._next_stop(step):
+                if self._at.step == self._schedule.next_stop(step):
                     self._look(pending, interval)
                     pending = None
                     stopped = time.monotonic()
                     self._at_stop(interval, progress)
                     called = time.monotonic()
                     interval.since += called - stopped
-                    if self._is_log(self._at.step):
+                    if self._schedule.is_log(self._at.step):
                         interval = Interval()
                 elif interval.steps:
                     values = interval.averages(self._data.batch_size)
@@ -126,7 +136,7 @@ class Training:
         return "stopped early: no better " + self._train.monitor if self._at.step < self._steps else "done"
 
     @property
-    def at(self) -> Progressed:
+    def at(self) -> LoopState:
         return self._at
 
     @property
@@ -143,16 +153,15 @@ class Training:
 
     def _at_stop(self, interval: Interval, progress: Progress) -> None:
         """What happens between calls: a row of metrics, an evaluation, a checkpoint."""
-        step, train = self._at.step, self._train
+        step = self._at.step
         values = interval.averages(self._data.batch_size)
         progress.update(step, values, self._rate(interval))
-        if self._is_log(step):
+        if self._schedule.is_log(step):
             self._row("train", values, steps=interval.steps, images_per_s=round(self._rate(interval), 1))
-        if self._is_eval(step):
+        if self._schedule.is_eval(step):
             self._tell(progress, "train     ", values)
-        improved = self._is_eval(step) and self._evaluate(progress)
-        due = step % train.checkpoint_every == 0 if train.checkpoint_every else self._is_eval(step)
-        if improved or due or step == self._steps:
+        improved = self._schedule.is_eval(step) and self._evaluate(progress)
+        if improved or self._schedule.is_save(step):
             self._save()
 
     def _evaluate(self, progress: Progress) -> bool:
@@ -213,11 +222,13 @@ class Training:
         raise InterruptedRun(signum, f"stopped at step {self._at.step}, which is saved", f"aecli train --resume {self._run.id}")
 
     def _row(self, split: str, values: dict[str, float], **facts: Any) -> None:
-        self._run.append_metrics({"split": split, "step": self._at.step, "epoch": round(self._epoch(), 4), **values, **facts})
+        self._run.append_metrics(
+            {"split": split, "step": self._at.step, "epoch": round(self._schedule.epoch(self._at.step), 4), **values, **facts}
+        )
 
     def _tell(self, progress: Progress, split: str, values: dict[str, float]) -> None:
         shown = "  ".join(f"{name} {value:.5g}" for name, value in values.items())
-        progress.line(f"epoch {self._epoch():<5.4g} {split} {shown}")
+        progress.line(f"epoch {self._schedule.epoch(self._at.step):<5.4g} {split} {shown}")
 
     def _diverged(self, step: int, what: str) -> DivergedError:
         kept = (
@@ -243,40 +254,19 @@ class Training:
     def _out_of_patience(self) -> bool:
         return self._train.patience is not None and self._at.stale >= self._train.patience
 
-    def _epoch(self) -> float:
-        return self._at.step * self._data.batch_size / self._size
-
     def _rate(self, interval: Interval) -> float:
         return interval.steps * self._data.batch_size / max(1e-9, time.monotonic() - interval.since)
 
-    def _next_stop(self, step: int) -> int:
-        """The first step after `step` at which something besides training happens."""
-        train = self._train
-        stops = [self._steps, (step // train.log_every + 1) * train.log_every, self._eval_step(self._evaluations(step) + 1)]
-        if train.checkpoint_every:
-            stops.append((step // train.checkpoint_every + 1) * train.checkpoint_every)
-        return min(stops)
 
-    def _eval_step(self, evaluation: int) -> int:
-        return epoch_end(evaluation * self._train.eval_every, self._size, self._data.batch_size)
-
-    def _evaluations(self, step: int) -> int:
-        """How many evaluations are due by `step`."""
-        return step * self._data.batch_size // self._size // self._train.eval_every
-
-    def _is_eval(self, step: int) -> bool:
-        return step > 0 and (step == self._steps or step == self._eval_step(self._evaluations(step)))
-
-    def _is_log(self, step: int) -> bool:
-        return step % self._train.log_every == 0 or step == self._steps
-
-
-def train(experiment: Experiment, run: Run, dataset: Dataset, warn: Callable[[str], None]) -> Training:
-    """Trains a run that the caller has locked, and keeps `state.json` true whatever happens."""
+def train(
+    experiment: Experiment, run: Run, dataset: Dataset, template: Any, place: Placement, warn: Callable[[str], None]
+) -> Training:
+    """Trains a run that the caller has locked, and keeps `state.json` true whatever happens. `template` is the form of its state
+    (`state_template`), spread over `place`."""
     run.set_state("running")
     try:
         with Signals() as signals:
-            training = Training(experiment, run, dataset, signals, warn)
+            training = Training(experiment, run, dataset, template, place, signals, warn)
             if training.resumed_from is not None:
                 say(f"resuming at step {training.resumed_from}")
             reason = training.run()

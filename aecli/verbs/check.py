@@ -35,7 +35,8 @@ def smoke(config: Config) -> str:
     with tempfile.TemporaryDirectory(prefix="aecli-smoke-") as folder:
         run = directory.create(Path(folder), "smoke", config.text, dump(experiment), model_and_data(experiment, dataset))
         with run.locked():
-            train(experiment, run, dataset, warn)
+            place = placement(experiment.data.batch_size)
+            train(experiment, run, dataset, state_template(experiment, dataset.spec, len(dataset.train), place), place, warn)
         trained = load(run, "last", warn)
         measured = [name for name in fits(trained.model) if EVALUATORS[name].quick or name == "likelihood"]
         evaluate_run(run, trained, dataset, EvalRequest(only=measured, samples=10))

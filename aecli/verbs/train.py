@@ -29,14 +29,15 @@ def start(config: Config, sets: Sequence[str], name: str, root: Path) -> Run:
     experiment = config.experiment
     dataset = open_dataset(experiment.data, say)
     place = placement(experiment.data.batch_size)
-    weights = parameter_count(state_template(experiment, dataset.spec, len(dataset.train), place))
+    template = state_template(experiment, dataset.spec, len(dataset.train), place)
+    weights = parameter_count(template)
     facts = {**provenance.collect(), "overrides": list(sets), "parameters": weights, **model_and_data(experiment, dataset)}
     run = directory.create(root, name, config.text, config.resolved(), facts)
     model = f"{experiment.model.variant} with {weights:,} parameters, {len(dataset.train):,} images of {experiment.data.name}"
     device = f"{place.devices} x {local_devices()[0].device_kind}"
     say(f"{run.id}: {model}, {experiment.steps(len(dataset.train)):,} steps on {device}")
     with run.locked():
-        train(experiment, run, dataset, warn)
+        train(experiment, run, dataset, template, place, warn)
     _say_end(run)
     return run
 
@@ -65,7 +66,9 @@ def resume(run: Run, sets: Sequence[str]) -> None:
             write_atomic(run.path / "config.resolved.yaml", dump(experiment).encode())
         if not checkpoint.steps(run.checkpoints):
             say(f"{run.id} has no checkpoint yet: starting at step 0")
-        train(experiment, run, dataset, warn)
+        place = placement(experiment.data.batch_size)
+        template = state_template(experiment, dataset.spec, len(dataset.train), place)
+        train(experiment, run, dataset, template, place, warn)
     _say_end(run)
 
 
