@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -199,3 +200,37 @@ def test_one_corruption_needs_no_list() -> None:
         ).experiment.model
 
     assert model("{name: masking, p: 0.2}") == model("[{name: masking, p: 0.2}]")
+
+
+@pytest.mark.parametrize(
+    ("model", "widths"),
+    [
+        ("variant: vae", (400,)),
+        ("variant: vae, hidden: null", (400,)),
+        ("variant: bottleneck, net: linear", ()),
+        ("variant: sparse, net: conv", (32, 64, 128, 128)),
+        ("variant: denoising", (32, 64)),
+        ("variant: vae, hidden: [7]", (7,)),
+    ],
+)
+def test_widths_that_are_left_out_are_written_out(model: str, widths: tuple[int, ...]) -> None:
+    text = f"data: {{name: digits}}\nmodel: {{{model}}}\ntrain: {{steps: 1}}\n"
+    config = parse(text, "x.yaml")
+    assert config.experiment.model.hidden == widths  # type: ignore[attr-defined]
+    assert f"hidden: {list(widths)}" in config.resolved() and parse(config.resolved(), "y").experiment == config.experiment
+
+
+def test_a_wrong_net_is_told_without_what_follows_from_it() -> None:
+    with pytest.raises(ConfigError) as caught:
+        parse("data: {name: digits}\nmodel: {variant: vae, net: [1]}\ntrain: {steps: 1}\n", "x.yaml")
+    assert [diagnostic.message for diagnostic in caught.value.diagnostics] == [
+        "'model.net' must be 'linear', 'mlp', 'gated', 'conv' or 'resnet'"
+    ]
+
+
+def test_a_setting_is_changed_if_it_differs_from_its_default_however_it_was_given() -> None:
+    def model(more: str) -> Any:
+        return parse(f"data: {{name: digits}}\nmodel: {{variant: vae{more}}}\ntrain: {{steps: 1}}\n", "x.yaml").experiment.model
+
+    assert not model("").changed("beta", "samples") and not model(", beta: 1.0").changed("beta")
+    assert model(", beta: 2.0").changed("samples", "beta")

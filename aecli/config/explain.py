@@ -66,6 +66,8 @@ def explain(error: ValidationError, data: Any, document: Document, overrides: Se
         kind = item["type"]
         label = help = ""
         at_key = False
+        if kind == "default_factory_not_called":
+            continue  # a default that depends on a setting whose own error is told
         if kind == "extra_forbidden":
             *parents, last = path
             owner = _class_at(parents, data)

@@ -10,3 +10,7 @@ class Frozen(BaseModel):
     infinity are errors. Sequences are tuples."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False, validate_default=True)
+
+    def changed(self, *names: str) -> bool:
+        """Whether any of these settings differs from its default."""
+        return any(getattr(self, name) != type(self).model_fields[name].get_default(call_default_factory=True) for name in names)

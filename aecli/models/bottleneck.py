@@ -18,7 +18,7 @@ from aecli.core.learner import Learner
 from aecli.core.model import Batch, Objection, SingleLoss, Spec, Values
 from aecli.distributions.corruptions import Corruptions, corrupt, corruption_objections
 from aecli.distributions.observations import bernoulli_nll, mse, squared_error
-from aecli.nets.pairs import PAIRS, Net, resolve_hidden
+from aecli.nets.pairs import PAIRS, Hidden, Net, check_hidden, hidden_of_net
 
 
 class Autoencoder(nnx.Module):
@@ -34,14 +34,14 @@ class Bottleneck(SingleLoss):
     """
 
     net: Net = "mlp"
-    hidden: tuple[PositiveInt, ...] | None = None
+    hidden: Hidden = Field(default_factory=hidden_of_net, description="by default those of the net")
     latent: PositiveInt = 16
     likelihood: Literal["mse", "bernoulli"] = "mse"
     corruption: Corruptions = Field(default=(), description="of what the encoder sees")
 
     @model_validator(mode="after")
     def _hidden_fits_net(self) -> Bottleneck:
-        resolve_hidden(self.net, self.hidden)
+        check_hidden(self.net, self.hidden)
         return self
 
     def objections(self, spec: Spec) -> Iterable[Objection]:
@@ -55,7 +55,7 @@ class Bottleneck(SingleLoss):
         return corrupt(self.corruption, image, key)
 
     def build(self, spec: Spec, rngs: nnx.Rngs) -> Autoencoder:
-        return Autoencoder(spec, self.net, resolve_hidden(self.net, self.hidden), self.latent, rngs=rngs)
+        return Autoencoder(spec, self.net, self.hidden, self.latent, rngs=rngs)
 
     def loss(self, net: Autoencoder, batch: Batch, key: jax.Array, step: jax.Array | None) -> Values:
         output = net.decoder(net.encoder(self.corrupt(batch.image, key)))

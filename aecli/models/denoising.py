@@ -17,7 +17,7 @@ from aecli.core.learner import Learner
 from aecli.core.model import Batch, Objection, SingleLoss, Spec, Values, latent_too_large
 from aecli.distributions.corruptions import Corruptions, GaussianNoise, corrupt, corruption_objections
 from aecli.distributions.observations import mse, squared_error
-from aecli.nets.pairs import PAIRS, resolve_hidden
+from aecli.nets.pairs import PAIRS, Hidden, check_hidden, hidden_of_net
 from aecli.nets.unet import UNet
 
 
@@ -39,15 +39,15 @@ class Denoising(SingleLoss):
     """
 
     net: Literal["mlp", "conv", "unet"] = "unet"
-    hidden: tuple[PositiveInt, ...] | None = None
+    hidden: Hidden = Field(default_factory=hidden_of_net, description="by default those of the net")
     latent: PositiveInt | None = Field(default=None, description="the code of an mlp or conv net; 64 if left out")
     corruption: Corruptions = (GaussianNoise(name="gaussian", sigma=0.25),)
 
     @model_validator(mode="after")
     def _settings_fit(self) -> Denoising:
         if self.net != "unet":
-            resolve_hidden(self.net, self.hidden)
-        elif self.hidden == ():
+            check_hidden(self.net, self.hidden)
+        elif not self.hidden:
             raise ValueError("net: unet needs at least one resolution, such as [32, 64]")
         if self.net == "unet" and self.latent is not None:
             raise ValueError("net: unet has no code: leave latent out, or set net: mlp or net: conv")
@@ -65,8 +65,8 @@ class Denoising(SingleLoss):
 
     def build(self, spec: Spec, rngs: nnx.Rngs) -> Any:
         if self.net == "unet":
-            return UNet(spec.channels, self.hidden or (32, 64), rngs=rngs)
-        hidden, latent = resolve_hidden(self.net, self.hidden), self.latent or min(64, spec.size)
+            return UNet(spec.channels, self.hidden, rngs=rngs)
+        hidden, latent = self.hidden, self.latent or min(64, spec.size)
         pair = PAIRS[self.net]
         encoder = pair.encoder(spec.shape, hidden, latent, rngs=rngs)
         return Through(encoder, pair.decoder(spec.shape, hidden, latent, rngs=rngs))

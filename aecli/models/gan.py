@@ -67,7 +67,7 @@ class GAN(Model):
     def _settings_fit(self) -> GAN:
         if not self.hidden:
             raise ValueError("hidden needs at least one convolution, such as [64, 128]")
-        if self.objective != "wgan_gp" and "gradient_penalty" in self.model_fields_set and self.gradient_penalty != 10:
+        if self.objective != "wgan_gp" and self.changed("gradient_penalty"):
             raise ValueError("gradient_penalty is for objective: wgan_gp; the others have r1")
         return self
 

@@ -81,7 +81,7 @@ class HVAE(SingleLoss):
     def _settings_fit(self) -> HVAE:
         if self.samples > 1 and self.kl_warmup:
             raise ValueError("samples above 1 makes one bound of rate and distortion: leave out kl_warmup")
-        if self.prior == "standard" and "pseudo_inputs" in self.model_fields_set and self.pseudo_inputs != 500:
+        if self.prior == "standard" and self.changed("pseudo_inputs"):
             raise ValueError("pseudo_inputs is for prior: vamp")
         return self
 

@@ -22,7 +22,7 @@ from aecli.core.model import Batch, Model, Objection, Spec, Values
 from aecli.distributions.corruptions import Corruptions, corrupt, corruption_objections
 from aecli.distributions.observations import mse, squared_error
 from aecli.nets.dictionary import Dictionary
-from aecli.nets.pairs import PAIRS, resolve_hidden
+from aecli.nets.pairs import PAIRS, Hidden, check_hidden, hidden_of_net
 
 THRESHOLD_DECAY = 0.99
 """Of the running threshold of batch_topk and the running mean activations."""
@@ -32,7 +32,7 @@ class EncoderDecoder(nnx.Module):
     """An mlp or conv net with the code between."""
 
     def __init__(self, model: Sparse, spec: Spec, *, rngs: nnx.Rngs) -> None:
-        pair, hidden = PAIRS[model.net], resolve_hidden(model.net, model.hidden)
+        pair, hidden = PAIRS[model.net], model.hidden
         self.encoder = pair.encoder(spec.shape, hidden, model.units, rngs=rngs)
         self.decoder = pair.decoder(spec.shape, hidden, model.units, rngs=rngs)
 
@@ -77,7 +77,7 @@ class Sparse(Model):
     """
 
     net: Literal["linear", "mlp", "conv"] = "linear"
-    hidden: tuple[PositiveInt, ...] | None = None
+    hidden: Hidden = Field(default_factory=hidden_of_net, description="by default those of the net")
     units: PositiveInt = 256
     penalty: Literal["l1", "kl", "square", "topk", "batch_topk"] = "topk"
     weight: NonNegativeFloat = 0.1
@@ -89,17 +89,16 @@ class Sparse(Model):
 
     @model_validator(mode="after")
     def _settings_fit(self) -> Sparse:
-        resolve_hidden(self.net, self.hidden)
+        check_hidden(self.net, self.hidden)
         if self._counts and self.k > self.units:
             raise ValueError(f"k: {self.k} active units of {self.units}: set units higher or k lower")
-        given, penalised = self.model_fields_set, self.penalty in ("kl", "square")
-        if "rho" in given and self.rho != 0.05 and not penalised:
+        if self.changed("rho") and self.penalty not in ("kl", "square"):
             raise ValueError("rho is for penalty: kl and penalty: square")
-        if "weight" in given and self.weight != 0.1 and self._counts:
+        if self.changed("weight") and self._counts:
             raise ValueError("weight is for penalty: l1, kl and square; topk and batch_topk have k")
-        if {"auxk", "dead_after"} & given and (self.auxk, self.dead_after) != (1 / 32, 200) and not self._revives:
+        if self.changed("auxk", "dead_after") and not self._revives:
             raise ValueError("auxk and dead_after are for net: linear with penalty: topk or batch_topk")
-        if "k" in given and self.k != 16 and not self._counts:
+        if self.changed("k") and not self._counts:
             raise ValueError("k is for penalty: topk and penalty: batch_topk")
         return self
 

@@ -24,7 +24,7 @@ from aecli.core.model import Batch, Objection, SingleLoss, Spec, Temperature, Va
 from aecli.distributions.corruptions import Corruptions, corrupt, corruption_objections
 from aecli.distributions.discrete import Categorical, LogisticMixture
 from aecli.distributions.observations import Bernoulli, Discretized, GaussianPixels, Observation, gray_only
-from aecli.nets.pairs import PAIRS, Net, resolve_hidden
+from aecli.nets.pairs import PAIRS, Hidden, Net, check_hidden, hidden_of_net
 
 SIGMA_AT_START = 0.25
 """A learned sigma starts near the spread of pixels in [0, 1]. From 1 the errors would weigh so little at first that the
@@ -38,7 +38,7 @@ class VaeNet(nnx.Module):
 
     def __init__(self, model: VAE, spec: Spec, *, rngs: nnx.Rngs) -> None:
         self.spec, self.classes, self.outputs = spec, spec.classes if model.conditional else 0, model.outputs
-        pair, hidden = PAIRS[model.net], resolve_hidden(model.net, model.hidden)
+        pair, hidden = PAIRS[model.net], model.hidden
         seen = (spec.height, spec.width, spec.channels + (1 if self.classes else 0))
         self.encoder = pair.encoder(seen, hidden, 2 * model.latent, rngs=rngs)
         made = (spec.height, spec.width, spec.channels * self.outputs)
@@ -80,7 +80,7 @@ class VAE(SingleLoss):
     """
 
     net: Net = "mlp"
-    hidden: tuple[PositiveInt, ...] | None = None
+    hidden: Hidden = Field(default_factory=hidden_of_net, description="by default those of the net")
     latent: PositiveInt = 20
     likelihood: Literal["bernoulli", "gaussian", "discretized_logistic", "categorical"] = "bernoulli"
     sigma: PositiveFloat | Literal["learned", "predicted"] = "learned"
@@ -95,14 +95,14 @@ class VAE(SingleLoss):
 
     @model_validator(mode="after")
     def _settings_fit(self) -> VAE:
-        resolve_hidden(self.net, self.hidden)
-        if self.likelihood != "gaussian" and "sigma" in self.model_fields_set and self.sigma != "learned":
+        check_hidden(self.net, self.hidden)
+        if self.likelihood != "gaussian" and self.changed("sigma"):
             raise ValueError("sigma is for likelihood: gaussian")
-        if self.samples > 1 and (self.beta != 1 or self.free_bits or self.kl_warmup):
+        if self.samples > 1 and self.changed("beta", "free_bits", "kl_warmup"):
             raise ValueError("samples above 1 makes one bound of rate and distortion: leave out beta, free_bits and kl_warmup")
         if self.free_bits and self.prior == "vamp":
             raise ValueError("free_bits needs a rate per latent dimension, which prior: vamp has not")
-        if self.prior == "standard" and "pseudo_inputs" in self.model_fields_set and self.pseudo_inputs != 500:
+        if self.prior == "standard" and self.changed("pseudo_inputs"):
             raise ValueError("pseudo_inputs is for prior: vamp")
         return self
 

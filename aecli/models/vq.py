@@ -80,14 +80,13 @@ class VQ(Model):
 
     @model_validator(mode="after")
     def _settings_fit(self) -> VQ:
-        given = self.model_fields_set
         if not self.hidden:
             raise ValueError("hidden needs at least one convolution, such as [32, 64]")
         if self.quantizer == "fsq" and not 2 <= prod(self.levels) <= LARGEST_CODEBOOK:
             raise ValueError(f"levels: their product is {prod(self.levels)} codes; 2 to {LARGEST_CODEBOOK} can be predicted")
-        if self.quantizer == "vq" and "levels" in given and self.levels != (8, 6, 5):
+        if self.quantizer == "vq" and self.changed("levels"):
             raise ValueError("levels is for quantizer: fsq; vq has codes and dimension")
-        if self.quantizer == "fsq" and {"codes", "dimension"} & given and (self.codes, self.dimension) != (256, 16):
+        if self.quantizer == "fsq" and self.changed("codes", "dimension"):
             raise ValueError("codes and dimension are for quantizer: vq; fsq has levels")
         return self
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, NamedTuple
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, NamedTuple, TypeAlias
+
+from pydantic import BeforeValidator, PositiveInt, ValidationInfo
 
 from aecli.nets.conv import ConvDecoder, ConvEncoder
 from aecli.nets.mlp import GatedDecoder, GatedEncoder, MlpDecoder, MlpEncoder
@@ -29,12 +32,27 @@ PAIRS: dict[Net, Pair] = {
 }
 
 
-def resolve_hidden(net: Net, hidden: tuple[int, ...] | None) -> tuple[int, ...]:
-    """The widths that a block's `hidden` stands for. Raises ValueError where they contradict `net`."""
-    if hidden is None:
-        return PAIRS[net].hidden
+HIDDEN: Mapping[str, tuple[int, ...]] = {**{net: pair.hidden for net, pair in PAIRS.items()}, "unet": (32, 64)}
+"""The widths of a net whose config gives none."""
+
+
+def hidden_of_net(given: Mapping[str, Any]) -> tuple[int, ...]:
+    """The widths that a block without `hidden` gets, by its `net`; none if that is not valid itself."""
+    return HIDDEN.get(given.get("net", ""), ())
+
+
+def _if_left_out(value: Any, info: ValidationInfo) -> Any:
+    return hidden_of_net(info.data) if value is None else value
+
+
+Hidden: TypeAlias = Annotated[tuple[PositiveInt, ...], BeforeValidator(_if_left_out)]
+"""The `hidden` of a block that has a `net` before it, with `default_factory=hidden_of_net`. Left out or null, it becomes the
+widths of that net, so that what is trained stands in the resolved config."""
+
+
+def check_hidden(net: Net, hidden: tuple[int, ...]) -> None:
+    """Raises ValueError if the widths contradict `net`."""
     if net == "linear" and hidden:
         raise ValueError("net: linear has no hidden layers: leave hidden out, or set net: mlp")
     if net != "linear" and not hidden:
         raise ValueError(f"net: {net} needs at least one hidden layer, such as {list(PAIRS[net].hidden)}")
-    return hidden

@@ -6,6 +6,8 @@ import sys
 from collections.abc import Mapping
 from typing import Any, Literal, NamedTuple, get_args, get_origin
 
+from pydantic_core import PydanticUndefined
+
 from aecli.config import variants as catalog
 from aecli.core.abilities import abilities, lacking
 from aecli.errors import UsageError, did_you_mean
@@ -78,6 +80,8 @@ def _choices(annotation: Any) -> str:
 
 
 def _json(value: Any) -> Any:
+    if value is PydanticUndefined:  # a default that depends on other settings
+        return None
     if isinstance(value, (list, tuple)):
         return [_json(item) for item in value]
     if hasattr(value, "model_dump"):
