@@ -26,7 +26,7 @@ def draw_fixed(splits: Sequence[Rows]) -> list[ArrayRows]:
     generator = np.random.RandomState(FIXED_SEED)
     drawn: list[ArrayRows] = []
     for rows in splits:
-        images, labels = rows.take(np.arange(len(rows)))
+        images, labels = rows.all()
         flat = images.reshape(len(images), prod(images.shape[1:]))
         bits = generator.binomial(1, flat / 255.0).astype(np.uint8)
         drawn.append(ArrayRows((bits * np.uint8(255)).reshape(images.shape), labels))

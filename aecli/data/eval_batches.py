@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from typing import Any
 
@@ -44,8 +44,15 @@ def _batch(images: jax.Array, labels: jax.Array, real: Any, binarize: Binarize, 
     return Batch(image, labels, jnp.arange(len(labels)) < real)
 
 
+def per_image(parts: Iterable[tuple[Batch, jax.Array, int]], function: Callable[[Batch, jax.Array], Any]) -> Any:
+    """What `function(batch, key)` gives for each image of `batches`: of a pytree of arrays [B, ...] the same pytree of [n, ...]
+    on the host, without the padding."""
+    found = [jax.tree.map(lambda x, real=real: np.asarray(x)[:real], function(batch, key)) for batch, key, real in parts]
+    return jax.tree.map(lambda *arrays: np.concatenate(arrays), *found)
+
+
 def collect(parts: list[tuple[dict[str, jax.Array], int]]) -> dict[str, Any]:
-    """Per-example values of all batches, without the padding: name -> [n] float64."""
+    """Per-example values of all batches, without the padding: name -> [n]."""
     fetched = jax.device_get([values for values, _ in parts])
     names = loss_first(fetched[0]) if fetched else ()
     return {

@@ -18,6 +18,10 @@ class Rows(Protocol):
         """uint8 [n, H, W, C] and int32 [n] at `index`."""
         ...
 
+    def all(self) -> tuple[Images, Labels]:
+        """Every row."""
+        ...
+
     def part(self, start: int, stop: int) -> Rows:
         """The rows from `start` to before `stop`."""
         ...
@@ -35,6 +39,9 @@ class ArrayRows:
 
     def take(self, index: NDArray[np.int64]) -> tuple[Images, Labels]:
         return self.images[index], self.labels[index]
+
+    def all(self) -> tuple[Images, Labels]:
+        return self.images, self.labels
 
     def part(self, start: int, stop: int) -> ArrayRows:
         return ArrayRows(self.images[start:stop], self.labels[start:stop])
@@ -54,6 +61,9 @@ class StreamRows:
 
     def take(self, index: NDArray[np.int64]) -> tuple[Images, Labels]:
         return self.source.read(self.split, index + self.start)
+
+    def all(self) -> tuple[Images, Labels]:
+        return self.take(np.arange(len(self)))
 
     def part(self, start: int, stop: int) -> StreamRows:
         return dataclasses.replace(self, start=self.start + start, stop=self.start + stop)

@@ -82,7 +82,7 @@ class HostChunk:
 
 class ResidentFeed:
     def __init__(self, rows: Rows, seed: int, batch_size: int, place: Placement) -> None:
-        images, labels = rows.take(np.arange(len(rows)))
+        images, labels = rows.all()
         self._seed, self._batch, self._n, self._place = seed, batch_size, len(rows), place
         self._images = put(images.reshape(len(images), -1), place.replicated)
         self._labels = put(labels, place.replicated)

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from aecli.core import jitted
+from aecli.data.eval_batches import per_image
 from aecli.data.rows import Rows
 from aecli.evaluation.subject import Subject
 
@@ -26,14 +27,12 @@ def codes_of_split(subject: Subject, split: str | None = None) -> Any:
     """Of a split, by default the one that is measured, [n, latent] float32."""
 
     def make() -> dict[str, Any]:
-        parts = [
-            np.asarray(jitted.encode(subject.model, subject.state, batch))[:real] for batch, _, real in subject.batches(split)
-        ]
-        return {"code": np.concatenate(parts).astype(np.float32)}
+        code = per_image(subject.batches(split), lambda batch, _: jitted.encode(subject.model, subject.state, batch))
+        return {"code": code.astype(np.float32)}
 
     return subject.journal.kept(f"codes-{split or subject.split}", make)["code"]
 
 
 def labels(rows: Rows) -> Any:
     """[n] int32."""
-    return rows.take(np.arange(len(rows)))[1]
+    return rows.all()[1]

@@ -8,9 +8,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from aecli.system.files import read_json, to_json, write_arrays, write_atomic
+from aecli.system.files import kept_arrays, read_json, to_json, write_atomic
 
 
 class Journal:
@@ -30,11 +28,7 @@ class Journal:
         """What `make()` gave before, or gives now: arrays by name."""
         if self._folder is None:
             return dict(make())
-        path = self._folder / f"{name}.npz"
-        if not path.exists():
-            write_arrays(path, make())
-        with np.load(path, allow_pickle=False) as stored:
-            return dict(stored)
+        return kept_arrays(self._folder / f"{name}.npz", make)
 
     def close(self) -> None:
         """The evaluation is done: nothing of this is needed any more."""

@@ -7,7 +7,6 @@ import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -24,7 +23,7 @@ from aecli.evaluation.judges.inception import Inception
 from aecli.evaluation.request import EvalRequest
 from aecli.measures.baselines import linear
 from aecli.measures.metric import VERSION
-from aecli.system.files import exclusive, write_arrays
+from aecli.system.files import kept_arrays
 from aecli.system.folders import cache_root
 from aecli.system.placement import Placement
 
@@ -93,7 +92,7 @@ class Subject:
     @cached_property
     def labels(self) -> Any:
         """Of the split, [n] int32."""
-        return self.rows.take(np.arange(len(self.rows)))[1]
+        return self.rows.all()[1]
 
     def pixels(self, split: str) -> Any:
         """[n, D] float32."""
@@ -111,7 +110,9 @@ class Subject:
         }
         if self.binarize != "none":
             protocol["seed"] = self.seed
-        return _kept(cache_root() / "shared", name, protocol, make)
+        digest = hashlib.sha256(json.dumps(protocol, sort_keys=True).encode()).hexdigest()[:16]
+        folder = cache_root() / "shared"
+        return kept_arrays(folder / f"{name}-{digest}.npz", make, folder / ".lock")
 
     @cached_property
     def code_length(self) -> int:
@@ -138,15 +139,3 @@ class Subject:
             return None
         kept = self.shared("moments", lambda: linear.moments(self.images("train"))._asdict())
         return linear.Moments(kept["mean"], kept["covariance"], int(kept["n"]))
-
-
-def _kept(folder: Path, name: str, protocol: Mapping[str, Any], make: Callable[[], Mapping[str, Any]]) -> dict[str, Any]:
-    """The arrays that `make()` gives for such a protocol, from `folder` where they were made before."""
-    digest = hashlib.sha256(json.dumps(dict(protocol), sort_keys=True).encode()).hexdigest()[:16]
-    path = folder / f"{name}-{digest}.npz"
-    if not path.exists():
-        with exclusive(folder / ".lock"):
-            if not path.exists():
-                write_arrays(path, make())
-    with np.load(path, allow_pickle=False) as stored:
-        return dict(stored)

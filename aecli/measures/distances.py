@@ -8,6 +8,7 @@ Meehan et al. 2020, "A non-parametric test to detect data-copying", section 2.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -85,6 +86,22 @@ def nearest(x: Any, known: Any) -> tuple[Any, Any]:
         index[part] = square.argmin(1)
         distance[part] = np.sqrt(square.min(1))
     return index, distance
+
+
+def k_nearest(x: Any, pieces: Iterable[Any], k: int) -> tuple[Any, Any]:
+    """The numbers of the k rows nearest to each row of x among all rows of `pieces`, [m, d] each, and their distances, the
+    nearest first, [n, k] each. One piece at a time is held in memory."""
+    near: Any = np.empty((len(x), 0))
+    index: Any = np.empty((len(x), 0), np.int64)
+    start = 0
+    for known in pieces:
+        square = (x**2).sum(1)[:, None] + (known**2).sum(1)[None] - 2 * x @ known.T
+        rows = np.arange(start, start + len(known))
+        near, index = np.hstack([near, square]), np.hstack([index, np.broadcast_to(rows, square.shape)])
+        order = np.argsort(near, axis=1, kind="stable")[:, :k]
+        near, index = np.take_along_axis(near, order, 1), np.take_along_axis(index, order, 1)
+        start += len(known)
+    return index, np.sqrt(np.clip(near, 0, None))
 
 
 def neighbour_distances(x: Any, known: Any, k: int) -> Any:

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from aecli.core import jitted
+from aecli.measures.distances import k_nearest
 from aecli.sampling import pictures
 from aecli.sampling.given import COLUMNS, Drawn, Given, in_lines
 from aecli.sampling.samplers import Draw
@@ -50,18 +51,9 @@ def neighbours(given: Given) -> Drawn:
     label = jnp.arange(given.n) % max(1, given.classes)
     drawn = _draw(given, label)
     train = given.dataset.train
-    near: Any = np.empty((given.n, 0))
-    index: Any = np.empty((given.n, 0), np.int64)
-    flat = drawn.reshape(given.n, -1).astype(np.float32) / 255
     k = min(NEAREST, len(train))
-    for start in range(0, len(train), 4096):
-        rows = np.arange(start, min(start + 4096, len(train)))
-        known = train.take(rows)[0].reshape(len(rows), -1).astype(np.float32) / 255
-        square = (flat**2).sum(1)[:, None] + (known**2).sum(1)[None] - 2 * flat @ known.T
-        near, index = np.hstack([near, square]), np.hstack([index, np.broadcast_to(rows, square.shape)])
-        order = np.argsort(near, axis=1, kind="stable")[:, :k]
-        near, index = np.take_along_axis(near, order, 1), np.take_along_axis(index, order, 1)
-    distance = np.sqrt(np.clip(near, 0, None))
+    pieces = (train.part(start, min(start + 4096, len(train))).all()[0] for start in range(0, len(train), 4096))
+    index, distance = k_nearest(_flat(drawn), map(_flat, pieces), k)
     closest = [train.take(index[:, rank])[0] for rank in range(k)]
     lines: list[Any] = []
     names: list[str] = []
@@ -71,6 +63,11 @@ def neighbours(given: Given) -> Drawn:
         names += ["draw", *(f"nearest {rank + 1}" for rank in range(k))]
     arrays = {"image": drawn, "nearest": np.stack(closest, axis=1), "index": index, "distance": distance}
     return Drawn(pictures.grid(lines, names), arrays)
+
+
+def _flat(images: Any) -> Any:
+    """uint8 [n, H, W, C] -> float32 [n, D] in [0, 1]."""
+    return images.reshape(len(images), -1).astype(np.float32) / 255
 
 
 def _draw(given: Given, label: jax.Array) -> Any:

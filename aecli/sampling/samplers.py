@@ -21,12 +21,12 @@ from aecli.config.variants import variants_that
 from aecli.core import jitted
 from aecli.core.abilities import lacking
 from aecli.core.gaussian import Gaussian
-from aecli.core.model import Model
-from aecli.data.eval_batches import batches
+from aecli.core.model import Batch, Model
+from aecli.data.eval_batches import batches, per_image
 from aecli.data.rows import Rows, choose
 from aecli.errors import UsageError, did_you_mean
 from aecli.runs.trained import Trained
-from aecli.system.files import write_arrays
+from aecli.system.files import kept_arrays
 
 MOST_FITTED = 20_000
 """Codes that a fit is made from at most, so that its time does not grow with the data."""
@@ -85,11 +85,8 @@ def draw_mixture(arrays: Arrays, key: jax.Array, n: int, temperature: float) -> 
 def fit_vamp(trained: Trained, rows: Rows, components: int, seed: int) -> Arrays:
     """The average of the posteriors of some train images."""
     few = choose(rows, components, seed)
-    parts: list[Gaussian] = []
-    for batch, _, real in batches(few, trained.experiment.data.binarize, jax.random.key(seed), trained.place):
-        posterior = jitted.posterior(trained.model, trained.state, batch)
-        parts.append(Gaussian(posterior.mean[:real], posterior.log_sigma[:real]))
-    mean, log_sigma = (np.concatenate([np.asarray(part[i]) for part in parts]) for i in range(2))
+    some = batches(few, trained.experiment.data.binarize, jax.random.key(seed), trained.place)
+    mean, log_sigma = per_image(some, lambda batch, _: tuple(jitted.posterior(trained.model, trained.state, batch)))
     return {"mean": mean, "log_sigma": log_sigma}
 
 
@@ -129,25 +126,20 @@ def fitted(
     sampler = check(trained.model, name)
     k = components or sampler.components
     path = folder / f"{name}{k}-step{trained.step}.npz"
-    if not path.exists():
+
+    def fit() -> Arrays:
         say(f"fitting {name} with {k} component{'s' if k > 1 else ''} to codes of the train split (once)")
-        arrays = sampler.fit(trained, train(), k, trained.experiment.seed)
-        folder.mkdir(exist_ok=True)
-        write_arrays(path, arrays)
-    with np.load(path, allow_pickle=False) as stored:
-        arrays = dict(stored)
-    return partial(sampler.draw, arrays)
+        return sampler.fit(trained, train(), k, trained.experiment.seed)
+
+    return partial(sampler.draw, kept_arrays(path, fit))
 
 
 def _codes(trained: Trained, rows: Rows, seed: int) -> Any:
     """Codes of some train images, [n, latent] float64. Raises UsageError for codes too long for a covariance."""
-    parts: list[Any] = []
     few = choose(rows, MOST_FITTED, seed)
-    for batch, _, real in batches(few, trained.experiment.data.binarize, jax.random.key(seed), trained.place):
-        parts.append(np.asarray(jitted.encode(trained.model, trained.state, batch), np.float64)[:real])
-        if parts[0].shape[1] > LARGEST_COVARIANCE:
-            raise UsageError(
-                f"codes of {parts[0].shape[1]} numbers are too long for a covariance",
-                f"a model with {LARGEST_COVARIANCE} or fewer",
-            )
-    return np.concatenate(parts)
+    size = jax.eval_shape(trained.model.encode, trained.state, Batch.abstract(1, trained.spec)).shape[1]  # pyright: ignore[reportAttributeAccessIssue]
+    if size > LARGEST_COVARIANCE:
+        message = f"codes of {size} numbers are too long for a covariance"
+        raise UsageError(message, f"a model with {LARGEST_COVARIANCE} or fewer")
+    some = batches(few, trained.experiment.data.binarize, jax.random.key(seed), trained.place)
+    return per_image(some, lambda batch, _: jitted.encode(trained.model, trained.state, batch)).astype(np.float64)

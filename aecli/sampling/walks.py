@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from aecli.core import jitted
+from aecli.data.eval_batches import per_image
 from aecli.data.rows import choose
 from aecli.errors import UsageError
 from aecli.sampling import pictures
@@ -63,11 +64,8 @@ def _spherical(first: Any, second: Any, t: Any) -> Any:
 def traverse(given: Given) -> Drawn:
     """One test image, and of its code each of the n latents that vary most set to quantiles of the aggregate posterior."""
     image, code, label = _encoded(given, 1)
-    parts = [
-        np.asarray(jitted.encode(given.model, given.state, batch))[:real]
-        for batch, _, real in given.batches(choose(given.dataset.train, MOST_SHOWN, given.seed))
-    ]
-    every = np.concatenate(parts).astype(np.float64)
+    some = given.batches(choose(given.dataset.train, MOST_SHOWN, given.seed))
+    every = per_image(some, lambda batch, _: jitted.encode(given.model, given.state, batch)).astype(np.float64)
     order = np.argsort(-every.var(0), kind="stable")[: given.n]
     values = np.quantile(every[:, order], QUANTILES, axis=0)  # [Q, n]
     walk = np.repeat(np.repeat(code[None], len(order), 0), len(QUANTILES), 1).astype(np.float32)  # [n, Q, d]
@@ -86,14 +84,15 @@ def traverse(given: Given) -> Drawn:
 def codes(given: Given) -> Drawn:
     """What each of the n units that are most often active draws: what it adds to the image of an empty code (gray is nothing),
     and the test images that it is most active on."""
-    activations: list[Any] = []
-    pixels: list[Any] = []
-    active: list[Any] = []
-    for batch, _, real in given.batches(choose(given.dataset.test, MOST_SHOWN, given.seed)):
-        activations.append(np.asarray(jitted.encode(given.model, given.state, batch))[:real])
-        active.append(np.asarray(jitted.active(given.model, given.state, batch))[:real])
-        pixels.append(pictures.to_uint8(np.asarray(batch.image)[:real]))
-    code, image, fired = np.concatenate(activations), np.concatenate(pixels), np.concatenate(active)
+    model, state = given.model, given.state
+    code, fired, image = per_image(
+        given.batches(choose(given.dataset.test, MOST_SHOWN, given.seed)),
+        lambda batch, _: (
+            jitted.encode(model, state, batch),
+            jitted.active(model, state, batch),
+            pictures.to_uint8(batch.image),
+        ),
+    )
     density = fired.mean(0)
     order = np.argsort(-density, kind="stable")[: given.n]
     height = np.where(fired, np.abs(code), 0.0).max(0)[order]
@@ -121,9 +120,7 @@ def codes(given: Given) -> Drawn:
 
 def _encoded(given: Given, n: int) -> tuple[Any, Any, jax.Array]:
     """Test images [n, H, W, C], their codes [n, d] float64 and their labels."""
-    parts = [
-        [np.asarray(x)[:real] for x in (batch.image, jitted.encode(given.model, given.state, batch), batch.label)]
-        for batch, _, real in given.some(n)
-    ]
-    image, code, label = (np.concatenate(part) for part in zip(*parts, strict=True))
+    image, code, label = per_image(
+        given.some(n), lambda batch, _: (batch.image, jitted.encode(given.model, given.state, batch), batch.label)
+    )
     return image, code.astype(np.float64), jnp.asarray(label)

@@ -9,7 +9,7 @@ import io
 import json
 import os
 import tempfile
-from collections.abc import Generator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -72,6 +72,25 @@ def write_arrays(path: Path, arrays: Mapping[str, Any]) -> None:
     buffer = io.BytesIO()
     np.savez_compressed(buffer, **arrays)
     write_atomic(path, buffer.getvalue())
+
+
+def read_arrays(path: Path) -> dict[str, Any]:
+    """The arrays of an npz by name. Raises what NumPy raises if it cannot be read."""
+    import numpy as np
+
+    with np.load(path, allow_pickle=False) as stored:
+        return dict(stored)
+
+
+def kept_arrays(path: Path, make: Callable[[], Mapping[str, Any]], lock: Path | None = None) -> dict[str, Any]:
+    """The arrays in `path`, which `make()` gives if the file is not there yet. With a `lock` one process makes them and others
+    wait; `make` must not ask for the same lock."""
+    if not path.exists():
+        with exclusive(lock) if lock is not None else contextlib.nullcontext():
+            if not path.exists():
+                path.parent.mkdir(parents=True, exist_ok=True)
+                write_arrays(path, make())
+    return read_arrays(path)
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import jax
 import numpy as np
@@ -21,7 +22,7 @@ from aecli.evaluation.subject import Subject
 from aecli.measures.metric import VERSION, Recorded
 from aecli.runs.directory import Run
 from aecli.runs.trained import Trained, load
-from aecli.system.files import exclusive, read_json, write_arrays, write_json
+from aecli.system.files import exclusive, read_arrays, read_json, write_arrays, write_json
 from aecli.system.progress import say, warn
 
 HELD_OUT = ("test", "validation")
@@ -117,18 +118,18 @@ def _kept(path: Path, protocol: dict[str, Any], replaced: Sequence[str]) -> dict
     old = read_json(path)
     if not isinstance(old, dict):
         return {}
-    kept = {name: Recorded.from_json(metric) for name, metric in old.items()}
-    return {
-        name: recorded
-        for name, recorded in kept.items()
-        if recorded.evaluator not in replaced and protocol.items() <= recorded.protocol.items()
-    }
+    kept: dict[str, Recorded] = {}
+    for name, metric in cast("dict[str, Any]", old).items():
+        with contextlib.suppress(KeyError, TypeError, AttributeError):  # of another form: as if it were not there
+            recorded = Recorded.from_json(metric)
+            if recorded.evaluator not in replaced and protocol.items() <= recorded.protocol.items():
+                kept[name] = recorded
+    return kept
 
 
 def _kept_values(path: Path, metrics: dict[str, Recorded]) -> dict[str, Any]:
     kept = {recorded.evaluator for recorded in metrics.values()}
     try:
-        with np.load(path, allow_pickle=False) as stored:
-            return {name: stored[name] for name in stored.files if name.split("/")[0] in kept}
+        return {name: value for name, value in read_arrays(path).items() if name.split("/")[0] in kept}
     except (OSError, ValueError):
         return {}

@@ -12,7 +12,7 @@ import numpy as np
 from aecli.core import jitted
 from aecli.core.abilities import Activates, Decodes, Encodes
 from aecli.core.model import Batch
-from aecli.data.eval_batches import collect
+from aecli.data.eval_batches import collect, per_image
 from aecli.distributions.observations import mse
 from aecli.evaluation.subject import Subject
 from aecli.measures.metric import Findings, Metric, average, psnr_db
@@ -90,13 +90,9 @@ def code_size(subject: Subject) -> int | None:
 
 
 def active_units(subject: Subject) -> Any:
-    """Of each image of the split, [n]."""
-    return np.concatenate(
-        [
-            np.asarray(jitted.active(subject.model, subject.state, batch))[:real].sum(axis=1)
-            for batch, _, real in subject.batches()
-        ]
-    )
+    """How many units each image of the split activates, [n]."""
+    active = per_image(subject.batches(), lambda batch, _: jitted.active(subject.model, subject.state, batch))
+    return active.sum(axis=1)
 
 
 def _linear(subject: Subject, error: Metric, size: int | None) -> dict[str, Metric]:

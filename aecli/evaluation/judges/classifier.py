@@ -11,7 +11,6 @@ import hashlib
 from collections.abc import Mapping
 from functools import partial
 from importlib import resources
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
@@ -24,6 +23,7 @@ from aecli.core.model import Spec
 from aecli.data.dataset import Dataset
 from aecli.data.rows import Rows
 from aecli.errors import DataError
+from aecli.system.files import read_arrays
 
 FEATURES = 64
 CHANNELS = (32, 64, 64, 64, 64)
@@ -175,5 +175,5 @@ def shipped(fingerprint: str) -> Classifier | None:
     content = file.read_bytes()
     if hashlib.sha256(content).hexdigest() != expected:
         raise DataError(f"the weights {name} of the package are damaged: their checksum is wrong", "install aecli again")
-    with resources.as_file(file) as path, np.load(Path(path), allow_pickle=False) as stored:
-        return unpack(dict(stored))
+    with resources.as_file(file) as path:
+        return unpack(read_arrays(path))

@@ -10,7 +10,6 @@ of the usual PyTorch port (`pt_inception-2015-12-05-6726825d.pth`), made once by
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -21,6 +20,7 @@ import numpy as np
 from jax import lax
 
 from aecli.errors import UsageError
+from aecli.system.files import read_arrays
 
 FEATURES = 2048
 SIDE = 299
@@ -44,8 +44,7 @@ class Inception(NamedTuple):
 def load(path: Path) -> Inception:
     """Raises UsageError for a file that has not all the weights."""
     try:
-        with np.load(path, allow_pickle=False) as stored:
-            arrays: Mapping[str, Any] = dict(stored)
+        arrays = read_arrays(path)
     except (OSError, ValueError) as error:
         raise UsageError(
             f"--inception {path}: it is no npz file ({error})", "see the head of aecli/evaluation/judges/inception.py"
