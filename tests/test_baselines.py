@@ -59,7 +59,7 @@ def test_a_median_removes_salt_and_a_fill_puts_in_the_mean_and_bicubic_keeps_a_p
     assert (filled[hole] == 0.25).all() and (filled[~hole] == 0.5).all()
     plane = np.linspace(0, 1, 16, dtype=np.float32)[None, :, None, None] * np.ones((1, 16, 16, 1), np.float32)
     small = plane.reshape(1, 8, 2, 8, 2, 1).mean((2, 4)).repeat(2, 1).repeat(2, 2)
-    made = filters.bicubic(filters.Corrupted(small, None, plane[0], 2))
+    made = filters.bicubic(filters.Corrupted(small, None, plane[0]), factor=2)
     assert np.allclose(made[0, 4:12], plane[0, 4:12], atol=1e-3)
 
 

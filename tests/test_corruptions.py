@@ -1,8 +1,9 @@
-"""Corruptions have the statistics that their names promise."""
+"""What must be true of every corruption that there is, and that each has the statistics that its name promises."""
 
 from __future__ import annotations
 
-from typing import Any
+import inspect
+from typing import Any, get_args
 
 import jax
 import jax.numpy as jnp
@@ -10,7 +11,15 @@ import numpy as np
 import pytest
 from fit import experiment
 
-from aecli.distributions.corruptions import corrupt
+from aecli.distributions.corruptions import (
+    Corruption,
+    Corrupts,
+    GaussianNoise,
+    Hides,
+    corrupt,
+    usual,
+)
+from aecli.measures.baselines.filters import Corrupted
 
 IMAGE = 0.2 + 0.6 * jax.random.uniform(jax.random.key(0), (200, 12, 12, 3))
 
@@ -20,24 +29,94 @@ def apply(text: str, seed: int = 1, image: jax.Array = IMAGE) -> Any:
     return np.asarray(corrupt(model.corruption, image, jax.random.key(seed)))
 
 
-@pytest.mark.parametrize(
-    "text",
-    [
-        "{name: gaussian, sigma: 0.0}",
-        "{name: masking, p: 0.0}",
-        "{name: salt_pepper, p: 0.0}",
-        "{name: block, size: 0}",
-        "{name: downsample, factor: 1}",
-        "[{name: block, size: 0}, {name: gaussian, sigma: 0.0}]",
-    ],
-)
-def test_at_strength_0_it_is_the_identity(text: str) -> None:
-    assert np.array_equal(apply(text), IMAGE)
+# Of every corruption a typical strength and, where there is one, strength 0.
+STRENGTHS = {
+    "gaussian": ("sigma: 0.25", "sigma: 0.0"),
+    "masking": ("p: 0.4", "p: 0.0"),
+    "salt_pepper": ("p: 0.2", "p: 0.0"),
+    "block": ("size: 3", "size: 0"),
+    "downsample": ("factor: 2", "factor: 1"),
+    "grayscale": ("", None),
+}
 
 
-@pytest.mark.parametrize("text", ["{name: gaussian, sigma: 0.3}", "{name: masking, p: 0.4}", "{name: block, size: 3}"])
-def test_it_is_a_function_of_the_key(text: str) -> None:
-    assert np.array_equal(apply(text, 1), apply(text, 1)) and not np.array_equal(apply(text, 1), apply(text, 2))
+def named(name: str, settings: str) -> str:
+    return f"{{name: {name}, {settings}}}"
+
+
+def classes(base: type[Corrupts] = Corrupts) -> list[type[Corrupts]]:
+    """Every class of a corruption, in the union or not."""
+    deeper = [cls for child in base.__subclasses__() for cls in classes(child)]
+    return [cls for cls in [base, *deeper] if not inspect.isabstract(cls)]
+
+
+def test_a_config_may_name_every_corruption_and_every_one_is_tested_here() -> None:
+    union, _ = get_args(Corruption)
+    assert set(get_args(union)) == set(classes())
+    assert set(STRENGTHS) == {name for cls in classes() for name in get_args(cls.model_fields["name"].annotation)}
+
+
+@pytest.fixture(params=STRENGTHS)
+def corruption(request: pytest.FixtureRequest) -> Corruption:
+    model: Any = experiment(f"variant: denoising, corruption: {named(request.param, STRENGTHS[request.param][0])}").model
+    return model.corruption[0]
+
+
+@pytest.mark.parametrize("name", [name for name, (_, none) in STRENGTHS.items() if none is not None])
+def test_at_strength_0_it_is_the_identity(name: str) -> None:
+    none = named(name, str(STRENGTHS[name][1]))
+    assert np.array_equal(apply(none), IMAGE)
+    assert np.array_equal(apply(f"[{none}, {none}]"), IMAGE)
+
+
+def test_it_keeps_the_form_and_is_a_function_of_its_arguments(corruption: Corruption) -> None:
+    first, again = (corruption(IMAGE, jax.random.key(1)) for _ in range(2))
+    compiled = jax.jit(corruption)(IMAGE, jax.random.key(1))
+    assert first.shape == IMAGE.shape and first.dtype == IMAGE.dtype and jnp.isfinite(first).all()
+    assert jnp.array_equal(first, again) and jnp.allclose(first, compiled, atol=1e-6)
+    assert not jnp.array_equal(first, IMAGE)
+
+
+def test_what_is_drawn_is_drawn_from_the_key(corruption: Corruption) -> None:
+    first, other = (corruption(IMAGE, jax.random.key(seed)) for seed in (1, 2))
+    draws = "random_bits" in str(jax.make_jaxpr(corruption)(IMAGE, jax.random.key(1)))
+    assert jnp.array_equal(first, other) != draws
+
+
+def test_hidden_pixels_are_those_that_are_taken_away(corruption: Corruption) -> None:
+    key = jax.random.key(1)
+    region, shown = corruption.hidden(IMAGE, key), corruption(IMAGE, key)
+    assert (region is not None) == isinstance(corruption, Hides)
+    if region is not None:
+        assert region.shape == (200, 12, 12, 1) and region.dtype == bool
+        assert jnp.array_equal(region, (shown != IMAGE).any(-1, keepdims=True))
+        other = corruption(jnp.where(region, 1 - IMAGE, IMAGE), key)
+        assert jnp.array_equal(shown, other), "nothing of what was there is left"
+
+
+def simple_images(n: int) -> Any:
+    """Planes of a few slopes, each in its own colour: what a plain method can restore."""
+    rng = np.random.default_rng(0)
+    y, x = np.mgrid[:12, :12] / 11 - 0.5
+    slopes = rng.uniform(-0.4, 0.4, (2, n, 1, 1, 1))
+    planes = 0.5 + slopes[0] * y[..., None] + slopes[1] * x[..., None] + rng.uniform(-0.1, 0.1, (n, 1, 1, 3))
+    return planes.astype(np.float32)
+
+
+def test_the_usual_restorer_restores(corruption: Corruption) -> None:
+    classical = usual([corruption])
+    if classical is None:
+        pytest.skip("has none")
+    image, key = simple_images(40), jax.random.key(1)
+    shown, region = np.asarray(corruption(image, key)), corruption.hidden(image, key)
+    made = classical.restore(Corrupted(shown, None if region is None else np.asarray(region), image.mean(0)))
+    assert made.shape == image.shape and made.dtype == np.float32
+    assert ((made - image) ** 2).mean() < ((shown - image) ** 2).mean()
+
+
+def test_several_in_a_row_have_no_usual_restorer() -> None:
+    noise = GaussianNoise(name="gaussian", sigma=0.1)
+    assert usual([noise]) is not None and usual([noise, noise]) is None and usual([]) is None
 
 
 def test_gaussian_noise_has_its_sigma_and_is_not_clipped() -> None:

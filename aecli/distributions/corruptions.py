@@ -1,5 +1,5 @@
-"""Corruptions of images: what a model that is to restore them is shown. Each draws anew from its key, and is the identity at
-strength 0.
+"""Corruptions of images: what a model that is to restore them is shown. Each is one class, which says all there is to know of
+it; CONTRIBUTING.md tells how to add one.
 
 Vincent et al. 2010, "Stacked denoising autoencoders", section 3.3 (Gaussian, masking, salt and pepper); Pathak et al. 2016,
 "Context encoders" (block). Noise is not clipped: a clipped input would be another, easier problem.
@@ -7,8 +7,10 @@ Vincent et al. 2010, "Stacked denoising autoencoders", section 3.3 (Gaussian, ma
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Iterable, Sequence
-from typing import Annotated, Literal, Protocol, TypeAlias, runtime_checkable
+from functools import partial
+from typing import Annotated, Literal, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -16,12 +18,49 @@ from pydantic import BeforeValidator, Field, NonNegativeFloat, NonNegativeInt, P
 
 from aecli.core.frozen import Frozen
 from aecli.core.model import Objection, Spec
+from aecli.measures.baselines.filters import Restorer, bicubic, mean_fill, median
 
 LUMA = (0.299, 0.587, 0.114)
 """Weights of red, green and blue in a gray value (ITU-R BT.601)."""
 
 
-class GaussianNoise(Frozen):
+class Corrupts(Frozen):
+    """What is asked of a corruption. Its fields are its settings: `name`, the one value of which a config gives, and how strong
+    it is; at strength 0 it is the identity."""
+
+    @abstractmethod
+    def __call__(self, image: jax.Array, key: jax.Array) -> jax.Array:
+        """[B, H, W, C] -> the same shape and type. A function of its arguments: what is random is drawn from the key."""
+
+    def hidden(self, image: jax.Array, key: jax.Array) -> jax.Array | None:
+        """Which pixels `self(image, key)` takes away with all that they told, [B, H, W, 1] bool; None by default, of a
+        corruption that changes pixels and takes none away."""
+        return None
+
+    def objections(self, spec: Spec) -> Iterable[str]:
+        """Why images of such a form cannot be corrupted so; none by default."""
+        return ()
+
+    def usual(self) -> Restorer | None:
+        """The classical method that it is usually met with, a baseline of every model that restores; none by default."""
+        return None
+
+
+class Hides(Corrupts):
+    """Takes whole pixels away: they are 0 in all channels. Such a corruption says which, and nothing else."""
+
+    def __call__(self, image: jax.Array, key: jax.Array) -> jax.Array:
+        return jnp.where(self.hidden(image, key), 0.0, image)
+
+    @abstractmethod
+    def hidden(self, image: jax.Array, key: jax.Array) -> jax.Array:
+        """Which pixels, [B, H, W, 1] bool."""
+
+    def usual(self) -> Restorer | None:
+        return Restorer("mean fill", mean_fill)
+
+
+class GaussianNoise(Corrupts):
     """x + sigma e, e ~ N(0, 1) per value."""
 
     name: Literal["gaussian"]
@@ -30,28 +69,21 @@ class GaussianNoise(Frozen):
     def __call__(self, image: jax.Array, key: jax.Array) -> jax.Array:
         return image + self.sigma * jax.random.normal(key, image.shape)
 
-    def objections(self, spec: Spec) -> Iterable[str]:
-        return ()
+    def usual(self) -> Restorer | None:
+        return Restorer("median 3x3", median)
 
 
-class Masking(Frozen):
+class Masking(Hides):
     """Each pixel, all its channels, is 0 with probability p."""
 
     name: Literal["masking"]
     p: float = Field(ge=0, le=1)
 
-    def __call__(self, image: jax.Array, key: jax.Array) -> jax.Array:
-        return jnp.where(self.hidden(image, key), 0.0, image)
-
     def hidden(self, image: jax.Array, key: jax.Array) -> jax.Array:
-        """Which pixels are, [B, H, W, 1] bool."""
         return jax.random.uniform(key, (*image.shape[:3], 1)) < self.p
 
-    def objections(self, spec: Spec) -> Iterable[str]:
-        return ()
 
-
-class SaltPepper(Frozen):
+class SaltPepper(Corrupts):
     """Each value is, with probability p, 0 or 1 with equal chance."""
 
     name: Literal["salt_pepper"]
@@ -61,21 +93,17 @@ class SaltPepper(Frozen):
         u = jax.random.uniform(key, image.shape)
         return jnp.where(u < self.p, (u < self.p / 2).astype(image.dtype), image)
 
-    def objections(self, spec: Spec) -> Iterable[str]:
-        return ()
+    def usual(self) -> Restorer | None:
+        return Restorer("median 3x3", median)
 
 
-class Block(Frozen):
+class Block(Hides):
     """A square of `size` pixels at a random place of each image is 0."""
 
     name: Literal["block"]
     size: NonNegativeInt
 
-    def __call__(self, image: jax.Array, key: jax.Array) -> jax.Array:
-        return jnp.where(self.hidden(image, key), 0.0, image)
-
     def hidden(self, image: jax.Array, key: jax.Array) -> jax.Array:
-        """Which pixels are, [B, H, W, 1] bool."""
         n, height, width, _ = image.shape
         down, right = jax.random.split(key)
         top = jax.random.randint(down, (n, 1), 0, height - self.size + 1)
@@ -89,8 +117,9 @@ class Block(Frozen):
             yield f"a block of {self.size} does not fit into images of {spec.height}x{spec.width}"
 
 
-class Downsample(Frozen):
-    """Averages squares of `factor` pixels and repeats the average: the image at lower resolution, at its old size."""
+class Downsample(Corrupts):
+    """Averages squares of `factor` pixels and repeats the average: the image at lower resolution, at its old size. Factor 1 is
+    the identity."""
 
     name: Literal["downsample"]
     factor: PositiveInt
@@ -105,8 +134,11 @@ class Downsample(Frozen):
         if spec.height % self.factor or spec.width % self.factor:
             yield f"a factor of {self.factor} does not divide {spec.height}x{spec.width} pixels"
 
+    def usual(self) -> Restorer | None:
+        return Restorer("bicubic", partial(bicubic, factor=self.factor))
 
-class Grayscale(Frozen):
+
+class Grayscale(Corrupts):
     """All three channels become the luma."""
 
     name: Literal["grayscale"]
@@ -119,16 +151,10 @@ class Grayscale(Frozen):
             yield "the images are gray already"
 
 
-@runtime_checkable
-class Hides(Protocol):
-    """A corruption that takes whole pixels away."""
-
-    def hidden(self, image: jax.Array, key: jax.Array) -> jax.Array: ...
-
-
 Corruption: TypeAlias = Annotated[
     GaussianNoise | Masking | SaltPepper | Block | Downsample | Grayscale, Field(discriminator="name")
 ]
+"""What a config may name."""
 Corruptions: TypeAlias = Annotated[
     tuple[Corruption, ...], BeforeValidator(lambda value: (value,) if isinstance(value, dict) else value)
 ]
@@ -144,17 +170,19 @@ def corrupt(corruptions: Sequence[Corruption], image: jax.Array, key: jax.Array)
 
 def hidden(corruptions: Sequence[Corruption], image: jax.Array, key: jax.Array) -> jax.Array | None:
     """Which pixels of `corrupt(corruptions, image, key)` are hidden, [B, H, W, 1] bool; None where none can be."""
-    regions = [
-        corruption.hidden(image, jax.random.fold_in(key, number))
-        for number, corruption in enumerate(corruptions)
-        if isinstance(corruption, Hides)
-    ]
-    return jnp.stack(regions).any(axis=0) if regions else None
+    regions = [corruption.hidden(image, jax.random.fold_in(key, number)) for number, corruption in enumerate(corruptions)]
+    known = [region for region in regions if region is not None]
+    return jnp.stack(known).any(axis=0) if known else None
 
 
 def label(corruptions: Sequence[Corruption]) -> str:
     """`gaussian 0.25`, or several with plus signs."""
     return " + ".join(" ".join(f"{value}" for value in corruption.model_dump().values()) for corruption in corruptions)
+
+
+def usual(corruptions: Sequence[Corruption]) -> Restorer | None:
+    """The classical restorer of a corruption that stands alone; several in a row have none."""
+    return corruptions[0].usual() if len(corruptions) == 1 else None
 
 
 def default_set(spec: Spec) -> list[tuple[Corruption, ...]]:

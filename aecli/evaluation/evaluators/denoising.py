@@ -11,9 +11,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from aecli.core.model import Batch
-from aecli.distributions.corruptions import Corruption, GaussianNoise, corrupt, default_set, hidden, label
+from aecli.distributions.corruptions import Corruption, GaussianNoise, corrupt, default_set, hidden, label, usual
 from aecli.evaluation.subject import Subject
-from aecli.measures.baselines import filters, linear
+from aecli.measures.baselines import linear
+from aecli.measures.baselines.filters import Corrupted
 from aecli.measures.metric import Findings, Metric, average, psnr_db
 from aecli.measures.ssim import ssim
 
@@ -60,7 +61,7 @@ def _metrics(found: dict[str, dict[str, Any]]) -> dict[str, Metric]:
 def _errors(subject: Subject, corruptions: tuple[Corruption, ...]) -> dict[str, dict[str, Any]]:
     """Restorer -> per-image values: mse, ssim, and of hidden pixels the squared errors' sum and their number."""
     restorer = _affine(subject, corruptions)
-    usual = filters.FILTERS.get(corruptions[0].name) if len(corruptions) == 1 else None
+    classical = usual(corruptions)
     mean = None if subject.moments is None else subject.moments.mean.reshape(subject.spec.shape).astype(np.float32)
     parts: dict[str, list[dict[str, Any]]] = {}
     for batch, key, real in subject.batches():
@@ -75,10 +76,9 @@ def _errors(subject: Subject, corruptions: tuple[Corruption, ...]) -> dict[str, 
             name = "Wiener, clipped" if _is_gaussian(corruptions) else "affine, clipped"
             flat = restorer(host.reshape(len(host), -1))
             restored[name] = jnp.asarray(np.clip(flat, 0, 1).reshape(host.shape), jnp.float32)
-        if usual is not None and mean is not None:
-            factor = getattr(corruptions[0], "factor", 1)
-            of = filters.Corrupted(host, None if region is None else np.asarray(region), mean, factor)
-            restored[usual[0]] = jnp.clip(jnp.asarray(usual[1](of)), 0, 1)
+        if classical is not None and mean is not None:
+            of = Corrupted(host, None if region is None else np.asarray(region), mean)
+            restored[classical.name] = jnp.clip(jnp.asarray(classical.restore(of)), 0, 1)
         for name, images in restored.items():
             compared = {k: np.asarray(v)[:real] for k, v in _compare(images, batch.image, region).items()}
             parts.setdefault(name, []).append(compared)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
@@ -13,13 +14,18 @@ Images = NDArray[np.float32]
 
 
 class Corrupted(NamedTuple):
-    """`shown` [n, H, W, C]; `hidden` [n, H, W, 1] bool, where known; `mean` [H, W, C], of the train images; `factor` of a
-    downsampling."""
+    """`shown` [n, H, W, C]; `hidden` [n, H, W, 1] bool, where known; `mean` [H, W, C], of the train images."""
 
     shown: Images
     hidden: NDArray[np.bool_] | None
     mean: Images
-    factor: int = 1
+
+
+class Restorer(NamedTuple):
+    """A restorer and what it is called in tables."""
+
+    name: str
+    restore: Callable[[Corrupted], Images]
 
 
 def median(of: Corrupted) -> Images:
@@ -35,17 +41,7 @@ def mean_fill(of: Corrupted) -> Images:
     return np.where(of.hidden, of.mean[None], of.shown).astype(np.float32)
 
 
-def bicubic(of: Corrupted) -> Images:
-    """The small image enlarged by Keys' cubic (1981, a = -0.5)."""
-    small = of.shown[:, :: of.factor, :: of.factor]
+def bicubic(of: Corrupted, factor: int) -> Images:
+    """The small image, of which every pixel was repeated `factor` times each way, enlarged by Keys' cubic (1981, a = -0.5)."""
+    small = of.shown[:, ::factor, ::factor]
     return np.asarray(jax.image.resize(jnp.asarray(small), of.shown.shape, "cubic"))
-
-
-FILTERS = {
-    "gaussian": ("median 3x3", median),
-    "salt_pepper": ("median 3x3", median),
-    "masking": ("mean fill", mean_fill),
-    "block": ("mean fill", mean_fill),
-    "downsample": ("bicubic", bicubic),
-}
-"""The one that is usual for a corruption, by the corruption's name."""
