@@ -11,12 +11,15 @@ import numpy as np
 import pytest
 from fit import experiment
 
+from aecli.core.model import Spec
 from aecli.distributions.corruptions import (
     Corruption,
     Corrupts,
     GaussianNoise,
     Hides,
     corrupt,
+    default_set,
+    label,
     usual,
 )
 from aecli.measures.baselines.filters import Corrupted
@@ -117,6 +120,29 @@ def test_the_usual_restorer_restores(corruption: Corruption) -> None:
 def test_several_in_a_row_have_no_usual_restorer() -> None:
     noise = GaussianNoise(name="gaussian", sigma=0.1)
     assert usual([noise]) is not None and usual([noise, noise]) is None and usual([]) is None
+
+
+@pytest.mark.parametrize("side", range(1, 13))
+def test_no_default_corruption_leaves_an_image_as_it_is_or_leaves_nothing_of_it(side: int) -> None:
+    for height, width in {(side, side), (1, side), (side, 2)}:
+        image = np.random.default_rng(0).uniform(0.2, 0.8, (64, height, width, 1)).astype(np.float32)
+        tried = default_set(Spec(height, width, 1, 0))
+        made = jax.jit(lambda x, tried=tried: [corrupt(corruptions, x, jax.random.key(0)) for corruptions in tried])(image)
+        assert tried
+        for corruptions, shown in zip(tried, map(np.asarray, made), strict=True):
+            name = f"{label(corruptions)} of {height}x{width}"
+            assert (shown != image).any((1, 2, 3)).all(), name
+            assert height * width == 1 or (shown != shown[:, :1, :1]).any((1, 2, 3)).all(), name
+
+
+def test_large_images_are_tried_with_all_of_the_default_set() -> None:
+    def labels(height: int, width: int) -> list[str]:
+        return [label(corruptions) for corruptions in default_set(Spec(height, width, 1, 0))]
+
+    assert labels(28, 28) == ["gaussian 0.25", "masking 0.5", "block 9", "downsample 2"]
+    assert labels(9, 12) == ["gaussian 0.25", "masking 0.5", "block 3"]
+    assert labels(8, 8) == ["gaussian 0.25", "masking 0.5", "downsample 2"]
+    assert labels(2, 2) == ["gaussian 0.25"]
 
 
 def test_gaussian_noise_has_its_sigma_and_is_not_clipped() -> None:

@@ -186,15 +186,19 @@ def usual(corruptions: Sequence[Corruption]) -> Restorer | None:
 
 
 def default_set(spec: Spec) -> list[tuple[Corruption, ...]]:
-    """What a model is tried with that was not trained on corrupted images."""
-    third = min(spec.height, spec.width) // 3
-    tried: list[Corruption] = [
-        GaussianNoise(name="gaussian", sigma=0.25),
-        Masking(name="masking", p=0.5),
-        Block(name="block", size=third),
-        Downsample(name="downsample", factor=2),
+    """What a model is tried with that was not trained on corrupted images. Of small images only what asks something of a
+    restorer: none that changes nothing or leaves nothing."""
+    shorter, pixels = min(spec.height, spec.width), spec.height * spec.width
+    tried: list[tuple[Corruption, bool]] = [
+        (GaussianNoise(name="gaussian", sigma=0.25), True),
+        # All or none of n pixels are hidden once in 2^(n - 1) images: in fewer than 1 of 30,000.
+        (Masking(name="masking", p=0.5), pixels >= 16),
+        # A hole of 1 or 2 pixels is filled by its neighbours.
+        (Block(name="block", size=shorter // 3), shorter // 3 >= 3),
+        # Of 2 pixels the average is all that would be left.
+        (Downsample(name="downsample", factor=2), shorter >= 4),
     ]
-    return [(corruption,) for corruption in tried if not list(corruption.objections(spec))]
+    return [(corruption,) for corruption, tells in tried if tells and not list(corruption.objections(spec))]
 
 
 def corruption_objections(corruptions: Sequence[Corruption], spec: Spec) -> Iterable[Objection]:
