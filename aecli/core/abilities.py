@@ -26,7 +26,7 @@ class Reconstructs(Protocol):
     """Maps an image, or a corrupted one, to what is left of it after the code."""
 
     def reconstruct(self, state: Any, batch: Batch) -> jax.Array:
-        """[B, H, W, C] in [0, 1]."""
+        """[B, H, W, C] in [0, 1]. Of a corrupted image `batch.hidden` says which pixels were taken away."""
         ...
 
 
@@ -84,7 +84,8 @@ class Completes(Protocol):
     """Draws the unknown part of an image given the rest."""
 
     def complete(self, state: Any, key: jax.Array, batch: Batch, known: jax.Array, temperature: Temperature = 1.0) -> jax.Array:
-        """`known` [B, H, W, C] bool -> [B, H, W, C] in [0, 1], equal to `batch.image` where it is True."""
+        """`known` [B, H, W, C] bool -> [B, H, W, C] in [0, 1], equal to `batch.image` where it is True. `batch.hidden` are the
+        pixels that are not known in every channel; the values of `batch.image` there are not to be looked at."""
         ...
 
 

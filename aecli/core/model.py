@@ -46,12 +46,15 @@ class Spec(NamedTuple):
 class Batch(NamedTuple):
     """`image` [B, H, W, C] float32 in [0, 1]; `label` [B] int32, -1 where there is none; `mask` [B] bool, False for the
     padding of the last batch of an evaluation; `intensity` [B, H, W, C], the probabilities that a binary image was drawn with,
-    in training on drawn images alone."""
+    in training on drawn images alone; `hidden` [B, H, W, 1] bool, which pixels were taken away from `image`, so that nobody
+    need guess it from zeros. Whoever takes pixels away sets it; it is None where none were: of clean images, and of corrupted
+    ones that keep something of every pixel."""
 
     image: jax.Array
     label: jax.Array
     mask: jax.Array
     intensity: jax.Array | None = None
+    hidden: jax.Array | None = None
 
     @classmethod
     def abstract(cls, n: int, spec: Spec) -> Any:
@@ -113,9 +116,10 @@ class Model(Frozen):
         """Why this model cannot serve such data, found before anything is compiled; none by default."""
         return ()
 
-    def corrupt(self, image: jax.Array, key: jax.Array) -> jax.Array:
-        """What the model is shown in place of a clean image, [B, H, W, C] -> the same; by default the image."""
-        return image
+    def corrupt(self, batch: Batch, key: jax.Array) -> Batch:
+        """What the model is shown in place of clean images: the batch with another `image`, and `hidden` where pixels were
+        taken away; by default the batch as it is. The target of a loss is the image of the batch that is given."""
+        return batch
 
     def part_size(self, n: int, shape: tuple[int, int, int]) -> int:
         """Into parts of how many images `train_step` cuts a batch of n."""

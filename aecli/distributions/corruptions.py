@@ -17,7 +17,7 @@ import jax.numpy as jnp
 from pydantic import BeforeValidator, Field, NonNegativeFloat, NonNegativeInt, PositiveInt
 
 from aecli.core.frozen import Frozen
-from aecli.core.model import Objection, Spec
+from aecli.core.model import Batch, Objection, Spec
 from aecli.measures.baselines.filters import Restorer, bicubic, mean_fill, median
 
 LUMA = (0.299, 0.587, 0.114)
@@ -170,7 +170,10 @@ def corrupt(corruptions: Sequence[Corruption], image: jax.Array, key: jax.Array)
 
 def hidden(corruptions: Sequence[Corruption], image: jax.Array, key: jax.Array) -> jax.Array | None:
     """Which pixels of `corrupt(corruptions, image, key)` are hidden, [B, H, W, 1] bool; None where none can be."""
-    regions = [corruption.hidden(image, jax.random.fold_in(key, number)) for number, corruption in enumerate(corruptions)]
+    return _union(corruption.hidden(image, jax.random.fold_in(key, number)) for number, corruption in enumerate(corruptions))
+
+
+def _union(regions: Iterable[jax.Array | None]) -> jax.Array | None:
     known = [region for region in regions if region is not None]
     return jnp.stack(known).any(axis=0) if known else None
 
@@ -178,6 +181,13 @@ def hidden(corruptions: Sequence[Corruption], image: jax.Array, key: jax.Array) 
 def label(corruptions: Sequence[Corruption]) -> str:
     """`gaussian 0.25`, or several with plus signs."""
     return " + ".join(" ".join(f"{value}" for value in corruption.model_dump().values()) for corruption in corruptions)
+
+
+def corrupt_batch(corruptions: Sequence[Corruption], batch: Batch, key: jax.Array) -> Batch:
+    """The batch with `corrupt(corruptions, batch.image, key)` in place of its image; `hidden` are the pixels that this takes away
+    and those that were away before."""
+    away = _union([batch.hidden, hidden(corruptions, batch.image, key)])
+    return batch._replace(image=corrupt(corruptions, batch.image, key), hidden=away)
 
 
 def usual(corruptions: Sequence[Corruption]) -> Restorer | None:

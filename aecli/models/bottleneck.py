@@ -16,7 +16,7 @@ from pydantic import Field, PositiveInt, model_validator
 
 from aecli.core.learner import Learner
 from aecli.core.model import Batch, Objection, SingleLoss, Spec, Values
-from aecli.distributions.corruptions import Corruptions, corrupt, corruption_objections
+from aecli.distributions.corruptions import Corruptions, corrupt_batch, corruption_objections
 from aecli.distributions.observations import bernoulli_nll, mse, squared_error
 from aecli.nets.pairs import PAIRS, Hidden, Net, check_hidden, hidden_of_net
 
@@ -51,14 +51,14 @@ class Bottleneck(SingleLoss):
             )
         yield from corruption_objections(self.corruption, spec)
 
-    def corrupt(self, image: jax.Array, key: jax.Array) -> jax.Array:
-        return corrupt(self.corruption, image, key)
+    def corrupt(self, batch: Batch, key: jax.Array) -> Batch:
+        return corrupt_batch(self.corruption, batch, key)
 
     def build(self, spec: Spec, rngs: nnx.Rngs) -> Autoencoder:
         return Autoencoder(spec, self.net, self.hidden, self.latent, rngs=rngs)
 
     def loss(self, net: Autoencoder, batch: Batch, key: jax.Array, step: jax.Array | None) -> Values:
-        output = net.decoder(net.encoder(self.corrupt(batch.image, key)))
+        output = net.decoder(net.encoder(self.corrupt(batch, key).image))
         nll = squared_error if self.likelihood == "mse" else bernoulli_nll
         return {"loss": nll(output, batch.image), "mse": mse(self._image(output), batch.image)}
 

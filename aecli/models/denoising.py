@@ -15,7 +15,7 @@ from pydantic import Field, PositiveInt, model_validator
 
 from aecli.core.learner import Learner
 from aecli.core.model import Batch, Objection, SingleLoss, Spec, Values, latent_too_large
-from aecli.distributions.corruptions import Corruptions, GaussianNoise, corrupt, corruption_objections
+from aecli.distributions.corruptions import Corruptions, GaussianNoise, corrupt_batch, corruption_objections
 from aecli.distributions.observations import mse, squared_error
 from aecli.nets.pairs import PAIRS, Hidden, check_hidden, hidden_of_net
 from aecli.nets.unet import UNet
@@ -60,8 +60,8 @@ class Denoising(SingleLoss):
             yield from latent_too_large(self.latent, spec)
         yield from corruption_objections(self.corruption, spec)
 
-    def corrupt(self, image: jax.Array, key: jax.Array) -> jax.Array:
-        return corrupt(self.corruption, image, key)
+    def corrupt(self, batch: Batch, key: jax.Array) -> Batch:
+        return corrupt_batch(self.corruption, batch, key)
 
     def build(self, spec: Spec, rngs: nnx.Rngs) -> Any:
         if self.net == "unet":
@@ -72,9 +72,9 @@ class Denoising(SingleLoss):
         return Through(encoder, pair.decoder(spec.shape, hidden, latent, rngs=rngs))
 
     def loss(self, net: Any, batch: Batch, key: jax.Array, step: jax.Array | None) -> Values:
-        restored = net(self.corrupt(batch.image, key))
+        restored = net(self.corrupt(batch, key).image)
         return {"loss": squared_error(restored, batch.image), "mse": mse(restored, batch.image)}
 
     def reconstruct(self, state: Learner[Any], batch: Batch) -> jax.Array:
-        """`batch.image` is the corrupted one."""
+        """`batch` is the corrupted one."""
         return jax.numpy.clip(state.net(batch.image).astype("float32"), 0.0, 1.0)

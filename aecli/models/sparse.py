@@ -19,7 +19,7 @@ from pydantic import Field, NonNegativeFloat, PositiveInt, model_validator
 
 from aecli.core.learner import Learner, Recipe
 from aecli.core.model import Batch, Model, Objection, Spec, Values
-from aecli.distributions.corruptions import Corruptions, corrupt, corruption_objections
+from aecli.distributions.corruptions import Corruptions, corrupt_batch, corruption_objections
 from aecli.distributions.observations import mse, squared_error
 from aecli.nets.dictionary import Dictionary
 from aecli.nets.pairs import PAIRS, Hidden, check_hidden, hidden_of_net
@@ -107,8 +107,8 @@ class Sparse(Model):
             yield Objection("k", f"{self.k} active units are no fewer than the {spec.size} values of an image", "a smaller k")
         yield from corruption_objections(self.corruption, spec)
 
-    def corrupt(self, image: jax.Array, key: jax.Array) -> jax.Array:
-        return corrupt(self.corruption, image, key)
+    def corrupt(self, batch: Batch, key: jax.Array) -> Batch:
+        return corrupt_batch(self.corruption, batch, key)
 
     def init(self, key: jax.Array, spec: Spec, recipe: Recipe) -> SparseState:
         rngs = nnx.Rngs(key)
@@ -120,7 +120,7 @@ class Sparse(Model):
         learner = state.learner
         if self.net == "linear":
             learner = learner.adjust(lambda net: net.centre(batch.image), learner.step == 0)
-        shown = self.corrupt(batch.image, key)
+        shown = self.corrupt(batch, key).image
         dead = state.seen.silent >= self.dead_after
 
         def objective(net: Any) -> tuple[jax.Array, tuple[Values, jax.Array]]:
@@ -138,7 +138,7 @@ class Sparse(Model):
         return SparseState(learner, self._look(state.seen, code)), values
 
     def evaluate(self, state: SparseState, batch: Batch, key: jax.Array) -> Values:
-        code = self._encode(state, self.corrupt(batch.image, key))
+        code = self._encode(state, self.corrupt(batch, key).image)
         return self._values(state.net, code, state.seen.mean, batch.image)
 
     def encode(self, state: SparseState, batch: Batch) -> jax.Array:

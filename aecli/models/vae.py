@@ -21,7 +21,7 @@ from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, Pos
 from aecli.core.gaussian import Gaussian, importance_bound, standard_normal_log_prob
 from aecli.core.learner import Learner
 from aecli.core.model import Batch, Objection, SingleLoss, Spec, Temperature, Values, latent_too_large, no_labels, one_hot
-from aecli.distributions.corruptions import Corruptions, corrupt, corruption_objections
+from aecli.distributions.corruptions import Corruptions, corrupt_batch, corruption_objections
 from aecli.distributions.discrete import Categorical, LogisticMixture
 from aecli.distributions.observations import Bernoulli, Discretized, GaussianPixels, Observation, gray_only
 from aecli.nets.pairs import PAIRS, Hidden, Net, check_hidden, hidden_of_net
@@ -119,15 +119,15 @@ class VAE(SingleLoss):
         """Numbers of the decoder per dimension of the image."""
         return self._observation(None).outputs
 
-    def corrupt(self, image: jax.Array, key: jax.Array) -> jax.Array:
-        return corrupt(self.corruption, image, key)
+    def corrupt(self, batch: Batch, key: jax.Array) -> Batch:
+        return corrupt_batch(self.corruption, batch, key)
 
     def build(self, spec: Spec, rngs: nnx.Rngs) -> VaeNet:
         return VaeNet(self, spec, rngs=rngs)
 
     def loss(self, net: VaeNet, batch: Batch, key: jax.Array, step: jax.Array | None) -> Values:
         key, corrupting = jax.random.split(key)
-        posterior = net.posterior(self.corrupt(batch.image, corrupting), batch.label)
+        posterior = net.posterior(self.corrupt(batch, corrupting).image, batch.label)
         observation = self._observation(net)
         if self.samples > 1:
             log_weight, distortion, rate = self._weigh(net, posterior, batch, key, self.samples)

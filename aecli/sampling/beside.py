@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image
 
 from aecli.core.model import Batch
-from aecli.distributions.corruptions import Corruption, corrupt, default_set, label
+from aecli.distributions.corruptions import Corruption, corrupt_batch, default_set, label
 from aecli.errors import UsageError
 from aecli.sampling import pictures
 from aecli.sampling.given import COLUMNS, Drawn, Given, above_each_other
@@ -109,10 +109,10 @@ def _joined(parts: list[Any]) -> list[Any]:
 def _reconstruct(
     model: Any, state: Any, corruptions: tuple[Corruption, ...], batch: Batch, key: jax.Array
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
-    shown = corrupt(corruptions, batch.image, key)
-    return batch.image, shown, model.reconstruct(state, batch._replace(image=shown))
+    shown = corrupt_batch(corruptions, batch, key)
+    return batch.image, shown.image, model.reconstruct(state, shown)
 
 
 @partial(jax.jit, static_argnames=("model",))
 def _complete(model: Any, state: Any, key: jax.Array, batch: Batch, known: jax.Array, temperature: jax.Array) -> jax.Array:
-    return model.complete(state, key, batch, known, temperature)
+    return model.complete(state, key, batch._replace(hidden=~known.all(-1, keepdims=True)), known, temperature)

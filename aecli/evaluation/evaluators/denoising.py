@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from aecli.core.model import Batch
-from aecli.distributions.corruptions import Corruption, GaussianNoise, corrupt, default_set, hidden, label, usual
+from aecli.distributions.corruptions import Corruption, GaussianNoise, corrupt_batch, default_set, label, usual
 from aecli.evaluation.subject import Subject
 from aecli.measures.baselines import linear
 from aecli.measures.baselines.filters import Corrupted
@@ -107,16 +107,15 @@ def _affine(subject: Subject, corruptions: tuple[Corruption, ...]) -> linear.Aff
 
 @partial(jax.jit, static_argnames=("corruptions",))
 def _pair(corruptions: tuple[Corruption, ...], batch: Batch, key: jax.Array) -> tuple[jax.Array, jax.Array]:
-    return batch.image, corrupt(corruptions, batch.image, key)
+    return batch.image, corrupt_batch(corruptions, batch, key).image
 
 
 @partial(jax.jit, static_argnames=("model", "corruptions"))
 def _restore(
     model: Any, state: Any, corruptions: tuple[Corruption, ...], batch: Batch, key: jax.Array
 ) -> tuple[jax.Array, jax.Array | None, jax.Array]:
-    shown = corrupt(corruptions, batch.image, key)
-    made = model.reconstruct(state, batch._replace(image=shown))
-    return shown, hidden(corruptions, batch.image, key), jnp.clip(made, 0, 1)
+    shown = corrupt_batch(corruptions, batch, key)
+    return shown.image, shown.hidden, jnp.clip(model.reconstruct(state, shown), 0, 1)
 
 
 @jax.jit

@@ -129,8 +129,8 @@ def _affine_basis(model: Any, state: Any, size: int) -> Any:
 @partial(jax.jit, static_argnames=("model", "all_of_them"))
 def _values(model: Any, state: Any, batch: Batch, key: jax.Array, all_of_them: bool) -> tuple[dict[str, jax.Array], jax.Array]:
     """Per-image values, [B] each, and the sum of the images [H, W, C]."""
-    shown = model.corrupt(batch.image, key)
-    made = model.reconstruct(state, batch._replace(image=shown))
+    shown = model.corrupt(batch, key)
+    made = model.reconstruct(state, shown)
     error = mse(made, batch.image)
     values = {
         "mse": error,
@@ -140,7 +140,7 @@ def _values(model: Any, state: Any, batch: Batch, key: jax.Array, all_of_them: b
         values["mae"] = jnp.abs(made - batch.image).mean(axis=(1, 2, 3))
         values["psnr_per_image_db"] = -10 * jnp.log10(jnp.maximum(error, 1e-10))
         values["ssim"] = ssim(jnp.clip(made, 0.0, 1.0), batch.image)
-    if shown is not batch.image:
-        values["corrupted_mse"] = mse(shown, batch.image)
-        values["clipped_mse"] = mse(jnp.clip(shown, 0.0, 1.0), batch.image)
+    if shown.image is not batch.image:
+        values["corrupted_mse"] = mse(shown.image, batch.image)
+        values["clipped_mse"] = mse(jnp.clip(shown.image, 0.0, 1.0), batch.image)
     return values, jnp.where(batch.mask[:, None, None, None], batch.image, 0.0).sum(axis=0)
