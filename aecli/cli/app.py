@@ -252,12 +252,13 @@ def runs(
 def show(run_name: RunName, as_json: Json = False, runs_dir: RunsDir = RUNS) -> None:
     """Tell everything about one run. Its state, data, origin, config, numbers and pictures."""
     from aecli.cli.tables import show_run
-    from aecli.runs import directory
+    from aecli.runs import directory, provenance
     from aecli.runs.directory import run_facts
 
     run = directory.find(runs_dir, run_name)
     if as_json:
-        print(json.dumps({**run.info(), **run_facts(run)}, indent=2, ensure_ascii=False))
+        facts = {**run.info(), **run_facts(run), "code_changed": provenance.code_now(run.info()).changed}
+        print(json.dumps(facts, indent=2, ensure_ascii=False))
     else:
         show_run(run)
 

@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from aecli.measures.metric import Metric, Recorded
+from aecli.runs import provenance
 from aecli.runs.directory import Run, run_facts
 from aecli.system.progress import peak_bytes, say
 
@@ -77,6 +78,7 @@ def show_run(run: Run) -> None:
         ("devices", ", ".join(info["devices"])),
         ("versions", ", ".join(f"{name} {version}" for name, version in info["versions"].items() if version)),
         ("git", f"{git['commit'][:12]}{', dirty' if git['dirty'] else ''}" if git else "none"),
+        ("code", _code(info)),
         ("data hash", data["fingerprint"]),
     ]
     for label, folder, endings in (("pictures", "samples", (".png",)), ("numbers", "eval", (".json",))):
@@ -94,6 +96,14 @@ def show_run(run: Run) -> None:
             console.print(f"{split:10s} step {of_split[-1]['step']:,}: {text}", soft_wrap=True)
     console.print()
     console.print(run.resolved_config().rstrip(), soft_wrap=True)
+
+
+def _code(info: Mapping[str, Any]) -> str:
+    """`9e989f2c52a1, unchanged`, or what has changed since the run was trained."""
+    if not info.get("code"):
+        return "no hash was kept"
+    changed = provenance.code_now(info).changed
+    return f"{info['code']['hash'][:12]}, " + (f"changed since: {', '.join(changed)}" if changed else "unchanged")
 
 
 def show_metrics(run_id: str, metrics: Mapping[str, Recorded]) -> None:

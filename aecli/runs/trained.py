@@ -10,7 +10,7 @@ from aecli.config.schema import Experiment
 from aecli.core.model import Model, Spec
 from aecli.data.eval_batches import BATCH
 from aecli.errors import ConfigError, RunError, UsageError
-from aecli.runs import checkpoint
+from aecli.runs import checkpoint, provenance
 from aecli.runs.directory import Run
 from aecli.runs.state import state_template
 from aecli.system.placement import Placement, placement
@@ -44,11 +44,15 @@ def stored_experiment(run: Run, sets: Sequence[str] = ()) -> Experiment:
 
 
 def load(run: Run, which: str, warn: Callable[[str], None]) -> Trained:
-    """The `best` or the `last` checkpoint. Raises UsageError if `which` is neither, RunError if there is none yet,
+    """The `best` or the `last` checkpoint. Warns if the variant's code is not what it was trained with, and refuses nothing: the
+    change may be one that no number depends on. Raises UsageError if `which` is neither, RunError if there is no checkpoint yet,
     CheckpointError if none is good."""
     if which not in ("best", "last"):
         raise UsageError(f"--checkpoint {which}: there are best and last")
     experiment = stored_experiment(run)
+    changed = provenance.code_warning(run.info())
+    if changed is not None:
+        warn(changed)
     info = run.info()["data"]
     place = placement(BATCH)
     spec = Spec(**info["spec"])

@@ -20,6 +20,7 @@ from aecli.evaluation.judges.inception import load as load_inception
 from aecli.evaluation.request import EvalRequest
 from aecli.evaluation.subject import Subject
 from aecli.measures.metric import VERSION, Recorded
+from aecli.runs import provenance
 from aecli.runs.directory import Run
 from aecli.runs.trained import Trained, load
 from aecli.system.files import exclusive, read_arrays, read_json, write_arrays, write_json
@@ -58,7 +59,8 @@ def evaluate_run(
 ) -> Measured:
     """Measures a trained model on a split. Writes `eval/<split>.json`, which is returned, and the per-image values to
     `eval/<split>-values.npz`; numbers of other evaluators of the same checkpoint stay in them. What an interrupted evaluation
-    has done is found again. `judge`: the network of the request's Inception weights.
+    has done is found again. Numbers that are measured with other code than the run was trained with say so in `protocol.code`.
+    `judge`: the network of the request's Inception weights.
 
     Raises DataError if the data is not what the run was trained on, UsageError if the split is empty or an evaluator that was
     asked for does not fit."""
@@ -76,9 +78,12 @@ def evaluate_run(
         "batch": BATCH,
         "fingerprint": dataset.fingerprint,
     }
+    code = provenance.code_now(run.info())
+    # No part of what decides which numbers are kept: those that stand there were measured with the code that they say.
+    mark = {"code": f"changed since training, now {code.hash[:12]}"} if code.changed else {}
     folder = run.path / "eval"
     with exclusive(folder / ".lock"):
-        journal = Journal(folder / f".{split}.unfinished", _stamp(protocol, request, judge))
+        journal = Journal(folder / f".{split}.unfinished", _stamp({**protocol, "code": code.hash}, request, judge))
         subject = Subject(
             model=trained.model,
             state=trained.state,
@@ -98,7 +103,7 @@ def evaluate_run(
         for name, findings in found.items():
             for key, metric in findings.metrics.items():
                 metrics.pop(key, None)  # a name that the objective has too stands where the later evaluator is
-                metrics[key] = Recorded(metric._replace(protocol={**protocol, **metric.protocol}), name)
+                metrics[key] = Recorded(metric._replace(protocol={**protocol, **mark, **metric.protocol}), name)
             values |= {f"{name}/{key}": np.asarray(value, np.float32) for key, value in findings.values.items()}
             notes += findings.notes
         write_arrays(folder / f"{split}-values.npz", values)

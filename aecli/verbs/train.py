@@ -31,7 +31,12 @@ def start(config: Config, sets: Sequence[str], name: str, root: Path) -> Run:
     place = placement(experiment.data.batch_size)
     template = state_template(experiment, dataset.spec, len(dataset.train), place)
     weights = parameter_count(template)
-    facts = {**provenance.collect(), "overrides": list(sets), "parameters": weights, **model_and_data(experiment, dataset)}
+    facts = {
+        **provenance.collect(experiment.model.variant),
+        "overrides": list(sets),
+        "parameters": weights,
+        **model_and_data(experiment, dataset),
+    }
     run = directory.create(root, name, config.text, config.resolved(), facts)
     model = f"{experiment.model.variant} with {weights:,} parameters, {len(dataset.train):,} images of {experiment.data.name}"
     device = f"{place.devices} x {local_devices()[0].device_kind}"
@@ -62,6 +67,9 @@ def resume(run: Run, sets: Sequence[str]) -> None:
             raise DataError(
                 f"the data is not what run {run.id} was trained on: its fingerprint differs", "restore the data, or train anew"
             )
+        changed = provenance.code_warning(run.info())
+        if changed is not None:
+            warn(changed)
         if sets:
             write_atomic(run.path / "config.resolved.yaml", dump(experiment).encode())
         if not checkpoint.steps(run.checkpoints):
