@@ -1,7 +1,7 @@
 """What can go wrong for a user, each kind with its exit code, and how it is written on a terminal.
 
-Exit codes: 0 ok, 1 a bug in aecli, 2 usage or config, 3 data, 4 run missing, locked or in the wrong state, 5 checkpoint
-corrupt or incompatible, 6 diverged, 7 disk or permissions, 8 device or memory, 130 and 143 interrupted by a signal.
+Exit codes: 0 ok, 1 a bug in aecli, 2 usage, config or a variant's file, 3 data, 4 run missing, locked or in the wrong state,
+5 checkpoint corrupt or incompatible, 6 diverged, 7 disk or permissions, 8 device or memory, 130 and 143 interrupted by a signal.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import difflib
 import errno
 import signal
+import traceback
 from collections.abc import Iterable, Sequence
 from typing import ClassVar, NamedTuple
 
@@ -125,11 +126,31 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
     return f"did you mean '{close[0]}'?" if close else ""
 
 
+class VariantError(AecliError):
+    """A file of aecli/models/ that breaks a rule of the contract, or whose code raises an error: its author's to mend, so no bug
+    of aecli. `module` is the file's, `line` counts from 1; 0 means that no line is at fault."""
+
+    code = 2
+
+    def __init__(self, module: str, line: int, message: str, rule: str, help: str | None = None) -> None:
+        self.file, self.line, self.rule = module.replace(".", "/") + ".py", line, rule
+        super().__init__(printable(f"{self.file}:{line}: {message}" if line else f"{self.file}: {message}"), help)
+
+    def render(self) -> str:
+        return f"error: {self.message}\n  rule: {self.rule}" + (f"\n  help: {self.help}" if self.help else "")
+
+    def line_of_text(self) -> str:
+        """All but the help in one line, for lists."""
+        return f"error: {self.message} (rule: {self.rule})"
+
+
 _STORAGE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO}
+_MODELS = "aecli.models."
+_TRACEBACK = "mend the file; the same with --debug shows the traceback"
 
 
 def translate(error: BaseException) -> AecliError | None:
-    """The user's view of an error that a library raised, or None where it is a bug of aecli."""
+    """The user's view of an error that a library or a variant raised, or None where it is a bug of aecli."""
     if isinstance(error, AecliError):
         return error
     if isinstance(error, OSError) and error.errno in _STORAGE:
@@ -141,7 +162,41 @@ def translate(error: BaseException) -> AecliError | None:
             f"out of memory: {text.splitlines()[0] if text else 'the host'}",
             "lower data.batch_size or the size of the network, or set data.tier: memmap",
         )
-    return None
+    return blame_variant(error)
+
+
+def blame_variant(error: BaseException, loading: str = "") -> VariantError | None:
+    """The same error as one of the variant's file that it came through, whose module is being imported where `loading` names it;
+    None if it came through none. core and models know nothing of this room, so the traceback says where it was, and a breach of
+    the contract its own rule."""
+    kinds = {kind.__name__ for kind in type(error).__mro__}
+    if not isinstance(error, Exception) or kinds & {"JaxRuntimeError", "XlaRuntimeError"}:
+        return None  # what goes wrong in the device is not in the file, wherever it was called
+    frames = [
+        (str(frame.f_globals.get("__name__", "")), line, frame.f_code.co_name)
+        for frame, line in traceback.walk_tb(error.__traceback__)
+    ]
+    through = [frame for frame in frames if frame[0].startswith(_MODELS)]
+    inside = [frame for frame in frames if frame[0].startswith("aecli.")]
+    text = str(error).strip().splitlines()
+    if "ContractError" in kinds:
+        module, line = through[-1][:2] if through else (getattr(error, "module", ""), 0)
+        return VariantError(module, line, text[0], getattr(error, "rule", ""), getattr(error, "help", None)) if module else None
+    if not through and not loading:
+        return None
+    module, line, where = through[-1] if through else (loading, getattr(error, "lineno", None) or 0, "<module>")
+    message = f"{type(error).__name__}: {text[0]}" if text else type(error).__name__
+    if through and inside[-1] != through[-1]:
+        message += f" (in {inside[-1][0].replace('.', '/')}.py:{inside[-1][1]})"
+    if where == "<module>":
+        return VariantError(module, line, message, "a file of aecli/models/ can be imported", _TRACEBACK)
+    return VariantError(
+        module,
+        line,
+        message,
+        "what aecli/core/model.py and aecli/core/abilities.py ask of a method can be traced by jit",
+        _TRACEBACK,
+    )
 
 
 class SettingError(AecliError):

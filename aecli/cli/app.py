@@ -291,7 +291,7 @@ def check(
             print(f"{path}: ok ({config.experiment.model.variant}, {facts})", flush=True)
         except Exception as error:
             known = translate(error)
-            if known is None:
+            if known is None or context.find_root().params["debug"]:
                 raise
             if not str(known.render()).startswith(str(path)):
                 print(f"{path}:", file=sys.stderr)
@@ -336,11 +336,15 @@ def variants(
     from aecli.cli.tables import show_variants
     from aecli.verbs.variants import variants as describe
 
-    facts = describe(name)
+    told = describe(name)
     if as_json:
-        print(json.dumps([fact.as_json() for fact in facts], indent=2, ensure_ascii=False))
+        print(json.dumps([variant.as_json() for variant in told.sound], indent=2, ensure_ascii=False))
     else:
-        show_variants(facts)
+        show_variants(told.sound)
+    for error in told.broken:
+        print(error.line_of_text(), file=sys.stderr)
+    if told.broken:  # so that a CI sees it
+        raise typer.Exit(told.broken[0].code)
 
 
 @data_app.command("list")

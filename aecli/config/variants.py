@@ -6,34 +6,58 @@ import importlib
 import inspect
 import pkgutil
 from collections.abc import Iterable
-from typing import Any, cast
+from types import ModuleType
+from typing import Any, NamedTuple, cast
 
 from pydantic_core import PydanticCustomError
 
 from aecli import models
-from aecli.core.abilities import lacking
-from aecli.core.model import Model
-from aecli.errors import did_you_mean
+from aecli.core.abilities import ABILITIES, lacking
+from aecli.core.model import Model, SingleLoss
+from aecli.errors import VariantError, blame_variant, did_you_mean, translate
 
 
 def variants() -> tuple[str, ...]:
-    """The names of all variants, sorted."""
+    """The names of all variants, sorted: of the files, none of which is imported, so that a broken one disturbs nobody."""
     return tuple(sorted(module.name for module in pkgutil.iter_modules(models.__path__)))
 
 
+class Loaded(NamedTuple):
+    """`sound`: name -> class. `broken`: what is wrong with the others."""
+
+    sound: dict[str, type[Model]]
+    broken: tuple[VariantError, ...]
+
+
 def load(variant: str) -> type[Model]:
-    """The class of a variant. Raises KeyError for an unknown name."""
+    """The class of a variant. Raises KeyError for an unknown name, VariantError if its file cannot be imported or breaks a rule
+    that can be seen without calling it."""
     if variant not in variants():
         raise KeyError(variant)
-    module = importlib.import_module(f"{models.__name__}.{variant}")
-    found = [
-        cls
-        for _, cls in inspect.getmembers(module, inspect.isclass)
-        if issubclass(cls, Model) and cls.__module__ == module.__name__
-    ]
-    if len(found) != 1:
-        raise TypeError(f"{module.__name__} must hold exactly one Model, it holds {len(found)}")
-    return found[0]
+    name = f"{models.__name__}.{variant}"
+    try:
+        module = importlib.import_module(name)
+    except Exception as error:
+        known = translate(error) or blame_variant(error, name)
+        if known is None:
+            raise
+        raise known from error
+    cls = _only_model(module)
+    _check_abstract(cls)
+    _check_signatures(cls)
+    return cls
+
+
+def load_all() -> Loaded:
+    """All variants; a broken one does not hide the others."""
+    sound: dict[str, type[Model]] = {}
+    broken: list[VariantError] = []
+    for name in variants():
+        try:
+            sound[name] = load(name)
+        except VariantError as error:
+            broken.append(error)
+    return Loaded(sound, tuple(broken))
 
 
 def parse_model(value: Any) -> Any:
@@ -62,5 +86,82 @@ def parse_model(value: Any) -> Any:
 
 
 def variants_that(needed: Iterable[str]) -> tuple[str, ...]:
-    """The names of the variants that have all the needed abilities."""
-    return tuple(name for name in variants() if not lacking(load(name), needed))
+    """The names of the sound variants that have all the needed abilities."""
+    return tuple(name for name, cls in load_all().sound.items() if not lacking(cls, needed))
+
+
+def _only_model(module: ModuleType) -> type[Model]:
+    found = [
+        cls
+        for _, cls in inspect.getmembers(module, inspect.isclass)
+        if issubclass(cls, Model) and cls.__module__ == module.__name__
+    ]
+    if not found:
+        raise VariantError(
+            module.__name__,
+            0,
+            "there is no Model in it",
+            "files of models/ are variants; helpers live in nets/ or distributions/",
+            "move the file, or give it a subclass of Model or SingleLoss (aecli/core/model.py)",
+        )
+    if len(found) > 1:
+        found.sort(key=_line)
+        raise VariantError(
+            module.__name__,
+            _line(found[1]),
+            f"there are {len(found)} Models in it: {', '.join(cls.__name__ for cls in found)}",
+            "a file of models/ is one variant: it holds exactly one subclass of Model",
+            "move the other into a file of its own, or make it a setting of the first",
+        )
+    return found[0]
+
+
+def _check_abstract(cls: type[Model]) -> None:
+    missing = [name for owner in (Model, SingleLoss) for name in vars(owner) if name in cls.__abstractmethods__]
+    if missing:
+        raise VariantError(
+            cls.__module__,
+            _line(cls),
+            f"{cls.__name__} has no {' and no '.join(missing)}",
+            "a SingleLoss has build and loss, any other Model init, train_step and evaluate",
+            "; ".join(f"def {name}{_written(getattr(cls, name))}" for name in missing),
+        )
+
+
+def _check_signatures(cls: type[Model]) -> None:
+    """Raises VariantError if a method cannot be called as the program calls it."""
+    owners = [owner for owner in (Model, SingleLoss, *ABILITIES.values()) if _has(cls, owner)]
+    for contract, name, asked in [(owner, *member) for owner in owners for member in vars(owner).items()]:
+        ours = inspect.getattr_static(cls, name, None)
+        if name.startswith("_") or not inspect.isfunction(asked) or not inspect.isfunction(ours) or ours is asked:
+            continue
+        parameters = inspect.signature(asked).parameters.values()
+        needed = sum(parameter.default is parameter.empty for parameter in parameters)
+        try:
+            for count in (needed, len(parameters)):  # what has a default is left out by some callers
+                inspect.signature(ours).bind(*[None] * count)
+        except TypeError as error:
+            place = f"{contract.__module__.replace('.', '/')}.py says ({contract.__name__}.{name})"
+            raise VariantError(
+                cls.__module__,
+                ours.__code__.co_firstlineno,
+                f"{name}{_written(ours)} cannot be called as aecli calls it: {error}",
+                f"a method takes what {place}, in that order",
+                f"def {name}{_written(asked)}",
+            ) from None
+
+
+def _has(cls: type[Model], owner: type) -> bool:
+    return issubclass(cls, owner)
+
+
+def _written(function: Any) -> str:
+    """The parameters as they stand in the file."""
+    return str(inspect.signature(function)).replace("'", "")
+
+
+def _line(cls: type) -> int:
+    try:
+        return inspect.getsourcelines(cls)[1]
+    except OSError:
+        return 0

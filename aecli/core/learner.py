@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import optax
 from flax import nnx
 
+from aecli.core.contract import ContractError
 from aecli.core.optimizer import Optimizer
 
 M = TypeVar("M")
@@ -43,10 +44,21 @@ class Learner(Generic[M]):
 
     @classmethod
     def create(cls, net: M, recipe: Recipe) -> Learner[M]:
-        """Raises TypeError where the network holds anything but parameters: keys and statistics are to be passed."""
+        """Raises ContractError if the network holds anything but parameters: keys and statistics are to be passed."""
+        if not isinstance(net, nnx.Module):
+            raise ContractError(
+                f"{type(net).__name__} was given where a network is needed",
+                "a network is an nnx.Module",
+                "return it, as in `return Net(spec, rngs=rngs)`",
+            )
         graphdef, params, rest = cast("tuple[Any, Any, Any]", nnx.split(net, nnx.Param, ...))
-        if jax.tree.leaves(rest):
-            raise TypeError(f"{type(net).__name__} holds state besides parameters: {list(rest)}")
+        kinds = {type(leaf).__name__ for leaf in jax.tree.leaves(rest, is_leaf=lambda x: isinstance(x, nnx.Variable))}
+        if kinds:
+            raise ContractError(
+                f"{type(net).__name__} holds state besides parameters: {', '.join(sorted(kinds))} in {', '.join(map(str, rest))}",
+                "a network holds parameters and nothing else: keys are passed in, statistics belong to the state",
+                "leave nnx.Dropout and nnx.BatchNorm out: draw from the `key` of `loss`, normalize with nnx.LayerNorm",
+            )
         opt_state = recipe.optimizer.build(recipe.steps).init(params)
         ema = jax.tree.map(jnp.copy, params) if recipe.optimizer.ema is not None else None
         return cls(graphdef, recipe, params, opt_state, ema, jnp.zeros((), jnp.int32))

@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from aecli.core.contract import ContractError
 from aecli.core.frozen import Frozen
 from aecli.core.learner import Learner, Recipe
 
@@ -151,7 +152,12 @@ class SingleLoss(Model):
         evaluation, where schedules have ended and what only helps training is off."""
 
     def init(self, key: jax.Array, spec: Spec, recipe: Recipe) -> Learner[Any]:
-        return Learner.create(self.build(spec, nnx.Rngs(key)), recipe)
+        net = self.build(spec, nnx.Rngs(key))
+        try:
+            return Learner.create(net, recipe)
+        except ContractError as error:
+            error.module = type(self).__module__
+            raise
 
     def part_size(self, n: int, shape: tuple[int, int, int]) -> int:
         most = self.at_once(shape)
@@ -166,7 +172,7 @@ class SingleLoss(Model):
 
     def train_step(self, state: Learner[Any], batch: Batch, key: jax.Array) -> tuple[Learner[Any], Values]:
         def objective(net: Any, part: tuple[Batch, jax.Array]) -> tuple[jax.Array, Values]:
-            values = self.loss(net, *part, state.step)
+            values = self._values(net, *part, state.step)
             return values["loss"].mean(), values
 
         n = len(batch.image)
@@ -179,7 +185,29 @@ class SingleLoss(Model):
         return state, {name: value.reshape(n) for name, value in values.items()}
 
     def evaluate(self, state: Learner[Any], batch: Batch, key: jax.Array) -> Values:
-        return self.loss(state.net, batch, key, None)
+        return self._values(state.net, batch, key, None)
+
+    def _values(self, net: Any, batch: Batch, key: jax.Array, step: jax.Array | None) -> Values:
+        """What `loss` gives. Raises ContractError if that is not one value per example."""
+        values: Any = self.loss(net, batch, key, step)
+        n, named = len(batch.image), isinstance(values, Mapping)
+        wrong = [
+            f"{name}: {_form(value)}"
+            for name, value in {"loss": None, **(values if named else {})}.items()
+            if getattr(value, "shape", None) != (n,)
+        ]
+        if wrong:
+            raise ContractError(
+                f"of {n} images loss returned {', '.join(wrong) if named else _form(values)}",
+                "loss returns a mapping from names to one value per example, [B]; `loss` is among the names",
+                'sum over all axes but the first, and `return {"loss": ...}`',
+                type(self).__module__,
+            )
+        return values
+
+
+def _form(value: Any) -> str:
+    return f"an array of shape {value.shape}" if hasattr(value, "shape") else "nothing" if value is None else type(value).__name__
 
 
 def loss_first(names: Iterable[str]) -> list[str]:

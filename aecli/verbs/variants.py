@@ -10,7 +10,8 @@ from pydantic_core import PydanticUndefined
 
 from aecli.config import variants as catalog
 from aecli.core.abilities import abilities, lacking
-from aecli.errors import UsageError, did_you_mean
+from aecli.core.model import Model
+from aecli.errors import UsageError, VariantError, did_you_mean
 from aecli.evaluation.registry import EVALUATORS, fits
 from aecli.sampling import samplers
 from aecli.sampling.modes import MODES
@@ -46,19 +47,29 @@ class Variant(NamedTuple):
         }
 
 
-def variants(name: str | None = None) -> list[Variant]:
-    """Every variant, or the one of this name. Raises UsageError if there is none of this name."""
+class Variants(NamedTuple):
+    """The variants that can be used, and what is wrong with the files of the others."""
+
+    sound: list[Variant]
+    broken: list[VariantError]
+
+
+def variants(name: str | None = None) -> Variants:
+    """Every variant, or the one of this name. Raises UsageError if there is none of this name, VariantError if its file is
+    broken."""
+    if name is None:
+        loaded = catalog.load_all()
+        return Variants([_describe(each, cls) for each, cls in loaded.sound.items()], list(loaded.broken))
     known = catalog.variants()
-    if name is not None and name not in known:
+    if name not in known:
         raise UsageError(f"there is no variant '{name}'", did_you_mean(name, known) or "variants: " + ", ".join(known))
-    return [_describe(each) for each in known if name in (None, each)]
+    return Variants([_describe(name, catalog.load(name))], [])
 
 
-def _describe(name: str) -> Variant:
-    cls = catalog.load(name)
+def _describe(name: str, cls: type[Model]) -> Variant:
     return Variant(
         name,
-        (sys.modules[cls.__module__].__doc__ or "").strip().splitlines()[0],
+        next(iter((sys.modules[cls.__module__].__doc__ or "").strip().splitlines()), ""),
         abilities(cls),
         {
             name: mode.help
