@@ -17,8 +17,8 @@ from aecli.distributions.corruptions import Block, Corruption, GaussianNoise, Ma
 from aecli.evaluation.evaluators import denoising, reconstruction
 from aecli.models.bottleneck import Bottleneck
 from aecli.runs.trained import Trained
+from aecli.sampling.given import Given
 from aecli.sampling.modes import MODES
-from aecli.sampling.request import Ask
 from aecli.system.placement import placement
 
 DATA = dataset()
@@ -102,9 +102,9 @@ def test_evaluators_tell_what_is_hidden(corruption: Corruption) -> None:
     assert np.allclose(values["mse"], ((expected - BATCH.image) ** 2).mean((1, 2, 3)), rtol=1e-5)
 
 
-def ask(model: Any, **more: Any) -> Ask:
+def ask(model: Any, **more: Any) -> Given:
     e = experiment("variant: bottleneck").model_copy(update={"model": model})
-    return Ask(Trained(e, DATA.spec, None, 0, placement(16)), lambda: DATA, 4, **more)
+    return Given(Trained(e, DATA.spec, None, 0, placement(16)), lambda: DATA, 4, **more)
 
 
 def test_modes_tell_what_is_hidden() -> None:

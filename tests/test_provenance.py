@@ -14,12 +14,13 @@ import pytest
 from fit import dataset, experiment, fit
 
 from aecli.cli.tables import show_run
+from aecli.evaluation.request import EvalRequest
 from aecli.runs import code_hash, provenance
 from aecli.runs.directory import Run
 from aecli.runs.trained import load
 from aecli.system.files import write_json
 from aecli.verbs import train
-from aecli.verbs.evaluate import Request, Watch, evaluate_run
+from aecli.verbs.evaluate import evaluate_run
 
 GOLDEN = '''\
 """Docstring."""
@@ -204,10 +205,10 @@ def test_numbers_of_other_code_are_marked_and_those_before_stay(run: Run, packag
     data, said = dataset(train=120, held_out=30), []
 
     def measure(*only: str) -> dict[str, Any]:
-        return evaluate_run(run, load(run, "last", said.append), data, Request(only=only), Watch()).metrics
+        return evaluate_run(run, load(run, "last", said.append), data, EvalRequest(only=only)).metrics
 
     first = measure("objective", "reconstruction")
-    assert said == [] and not [metric for metric in first.values() if "code" in metric["protocol"]]
+    assert said == [] and not [metric for metric in first.values() if "code" in metric.protocol]
     show_run(run)
     assert f"{run.info()['code']['hash'][:12]}, unchanged" in capsys.readouterr().out
     change(package, "nets/windows.py", " - ", " + ")
@@ -217,12 +218,12 @@ def test_numbers_of_other_code_are_marked_and_those_before_stay(run: Run, packag
     assert said == [f"the code of variant 'bottleneck' has changed since this run was trained: {changed}"]
     assert second.keys() == first.keys()
     for name, metric in second.items():
-        if metric["evaluator"] == "objective":
+        if metric.evaluator == "objective":
             assert metric == first[name]
         else:
             now = code_hash.hash_all(code_hash.hash_files(package, "bottleneck"))[:12]
-            assert metric["protocol"].pop("code") == f"changed since training, now {now}"
-            assert metric == first[name]
+            marked = {**first[name].protocol, "code": f"changed since training, now {now}"}
+            assert metric == first[name]._replace(metric=first[name].metric._replace(protocol=marked))
     show_run(run)
     assert f"changed since: {changed}" in capsys.readouterr().out
 
@@ -234,7 +235,7 @@ def test_work_that_other_code_left_unfinished_is_not_gone_on_with(
     monkeypatch.setattr("aecli.verbs.evaluate.Journal", lambda folder, stamp: stamps.append(stamp) or 1 / 0)
     for _ in range(2):
         with pytest.raises(ZeroDivisionError):
-            evaluate_run(run, load(run, "last", print), data, Request(), Watch())
+            evaluate_run(run, load(run, "last", print), data, EvalRequest())
         change(package, "core/optimizer.py", "1e-3", "2e-3") if len(stamps) == 1 else None
     assert stamps[0] != stamps[1] and {**stamps[0], "code": ""} == {**stamps[1], "code": ""}
 

@@ -152,7 +152,7 @@ def test_a_file_that_cannot_be_a_variant_is_told_when_it_is_named(case: str, wri
     assert (
         {"vae", "gan"} <= set(loaded.sound) and "mine" not in loaded.sound and [error.line for error in loaded.broken] == [line]
     )
-    assert "vae" in variants.variants_that("samples") and "mine" not in variants.variants_that("samples")
+    assert "vae" in variants.variants_that(["samples"]) and "mine" not in variants.variants_that(["samples"])
     parse(TINY, "another config")
     with pytest.raises(ConfigError, match="no variant 'vea'"):
         parse(TINY.replace("vae", "vea"), "another config")
@@ -208,7 +208,8 @@ def test_what_is_not_the_files_fault_keeps_its_own_class() -> None:
 def test_every_shipped_variant_can_be_called_as_the_contract_says() -> None:
     loaded = variants.load_all()
     assert not loaded.broken and set(loaded.sound) == set(variants.variants())
-    assert all(variants.variants_that(ability) for ability in ABILITIES)
+    unused = {"measures_codes"}  # for objectives over a set, which no shipped variant has
+    assert all(variants.variants_that([ability]) for ability in set(ABILITIES) - unused)
 
 
 VERBS = """\

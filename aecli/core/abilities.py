@@ -8,7 +8,7 @@ from typing import Any, Protocol, runtime_checkable
 import jax
 
 from aecli.core.gaussian import Gaussian
-from aecli.core.model import Batch, Model, Temperature
+from aecli.core.model import Batch, Model, Temperature, Values
 
 
 @runtime_checkable
@@ -80,6 +80,21 @@ class Quantizes(Protocol):
 
 
 @runtime_checkable
+class MeasuresCodes(Protocol):
+    """Has an objective over the set of all codes, such as a distance of their distribution from the prior. It cannot be a value
+    per example, and of batches that are padded and small it would be another number; so it is measured once, of a whole split."""
+
+    def encode(self, state: Any, batch: Batch) -> jax.Array:
+        """[B, latent], as of `Encodes`."""
+        ...
+
+    def measure_codes(self, codes: jax.Array, key: jax.Array) -> Values:
+        """The codes of every image of a split, [n, latent], without padding -> name -> one number, []. What is called `loss` is
+        added to the mean loss of the examples, which at evaluation leaves this part out."""
+        ...
+
+
+@runtime_checkable
 class Completes(Protocol):
     """Draws the unknown part of an image given the rest."""
 
@@ -124,6 +139,7 @@ ABILITIES: Mapping[str, type] = {
     "decodes": Decodes,
     "activates": Activates,
     "quantizes": Quantizes,
+    "measures_codes": MeasuresCodes,
     "completes": Completes,
     "scores": Scores,
     "weighs": Weighs,

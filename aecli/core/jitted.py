@@ -7,8 +7,9 @@ from typing import Any
 
 import jax
 
+from aecli.core.contract import ContractError
 from aecli.core.gaussian import Gaussian
-from aecli.core.model import Batch
+from aecli.core.model import Batch, Values
 
 
 @partial(jax.jit, static_argnames=("model",))
@@ -21,6 +22,51 @@ def encode(model: Any, state: Any, batch: Batch) -> jax.Array:
 def decode(model: Any, state: Any, code: jax.Array, label: jax.Array) -> jax.Array:
     """[B, latent] and [B] -> [B, H, W, C]."""
     return model.decode(state, code, label)
+
+
+@partial(jax.jit, static_argnames=("model",))
+def reconstruct(model: Any, state: Any, batch: Batch) -> jax.Array:
+    """[B, H, W, C]."""
+    return model.reconstruct(state, batch)
+
+
+@partial(jax.jit, static_argnames=("model",))
+def sample(model: Any, state: Any, key: jax.Array, label: jax.Array, temperature: jax.Array) -> jax.Array:
+    """[n] and a number -> [n, H, W, C]."""
+    return model.sample(state, key, label, temperature)
+
+
+@partial(jax.jit, static_argnames=("model",))
+def complete(model: Any, state: Any, key: jax.Array, batch: Batch, known: jax.Array, temperature: jax.Array) -> jax.Array:
+    """[B, H, W, C] bool and a number -> [B, H, W, C]."""
+    return model.complete(state, key, batch, known, temperature)
+
+
+@partial(jax.jit, static_argnames=("model",))
+def log_prob(model: Any, state: Any, batch: Batch) -> jax.Array:
+    """log p(x), [B] nats."""
+    return model.log_prob(state, batch)
+
+
+@partial(jax.jit, static_argnames=("model",))
+def codes_of(model: Any, state: Any, batch: Batch) -> jax.Array:
+    """[B, n] int32."""
+    return model.codes_of(state, batch)
+
+
+@partial(jax.jit, static_argnames=("model",))
+def measure_codes(model: Any, codes: jax.Array, key: jax.Array) -> Values:
+    """[n, latent] -> name -> a number. Raises ContractError if one isn't a number."""
+    values = model.measure_codes(codes, key)
+    wrong = {name: value.shape for name, value in values.items() if value.shape}
+    if wrong:
+        raise ContractError(
+            f"measure_codes returned {', '.join(f'{name}: an array of shape {shape}' for name, shape in wrong.items())}",
+            "measure_codes returns a mapping from names to numbers, of the whole set of codes",
+            "take the mean",
+            type(model).__module__,
+        )
+    return values
 
 
 @partial(jax.jit, static_argnames=("model",))

@@ -15,6 +15,7 @@ class Stream(IntEnum):
     SAMPLE = 4
     BINARIZE_HELD_OUT = 5
     FIT = 6
+    CODES = 7
 
 
 def stream(root: jax.Array, name: Stream, position: jax.Array | int = 0) -> jax.Array:

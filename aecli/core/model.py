@@ -188,22 +188,26 @@ class SingleLoss(Model):
         return self._values(state.net, batch, key, None)
 
     def _values(self, net: Any, batch: Batch, key: jax.Array, step: jax.Array | None) -> Values:
-        """What `loss` gives. Raises ContractError if that is not one value per example."""
-        values: Any = self.loss(net, batch, key, step)
-        n, named = len(batch.image), isinstance(values, Mapping)
-        wrong = [
-            f"{name}: {_form(value)}"
-            for name, value in {"loss": None, **(values if named else {})}.items()
-            if getattr(value, "shape", None) != (n,)
-        ]
-        if wrong:
-            raise ContractError(
-                f"of {n} images loss returned {', '.join(wrong) if named else _form(values)}",
-                "loss returns a mapping from names to one value per example, [B]; `loss` is among the names",
-                'sum over all axes but the first, and `return {"loss": ...}`',
-                type(self).__module__,
-            )
-        return values
+        return check_values(self, "loss", self.loss(net, batch, key, step), len(batch.image))
+
+
+def check_values(model: Model, method: str, values: Any, n: int) -> Values:
+    """The values that a method of a model returned for n examples. Raises ContractError if one of them isn't one number per
+    example, or the loss is missing: a scalar would be averaged as if it were the sum of a batch."""
+    named = isinstance(values, Mapping)
+    wrong = [
+        f"{name}: {_form(value)}"
+        for name, value in {"loss": None, **(values if named else {})}.items()
+        if getattr(value, "shape", None) != (n,)
+    ]
+    if wrong:
+        raise ContractError(
+            f"of {n} images {method} returned {', '.join(wrong) if named else _form(values)}",
+            f"{method} returns a mapping from names to one value per example, [B]; `loss` is among the names",
+            "sum over all axes but the first; what is one number of a whole batch is repeated, jnp.full(len(batch.image), x)",
+            type(model).__module__,
+        )
+    return values
 
 
 def _form(value: Any) -> str:

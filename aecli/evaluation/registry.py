@@ -33,34 +33,109 @@ def _anything(_: Subject) -> str | None:
 
 
 class Evaluator(NamedTuple):
-    """`abilities`: a model needs one of them, if any are named. `cannot(subject)` says why an able model cannot be measured so
-    on such data, or None. `quick`: cheap enough for the validations of a training."""
+    """`metrics`: the names of all that it measures; one that ends with `*` is the beginning of several. `abilities`: a model
+    needs one of them, if any are named. `cannot(subject)` says why an able model cannot be measured so on such data, or None.
+    `quick`: cheap enough for the validations of a training."""
 
     help: str
     measure: Callable[[Subject], Findings]
+    metrics: tuple[str, ...]
     abilities: tuple[str, ...] = ()
     cannot: Callable[[Subject], str | None] = _anything
     quick: bool = False
 
 
-EVALUATORS: Mapping[str, Evaluator] = {
-    "objective": Evaluator("the loss and its terms", objective.measure, quick=True),
-    "reconstruction": Evaluator(
-        "mse, mae, psnr, ssim, explained variance, beside PCA", reconstruction.measure, ("reconstructs",), quick=True
-    ),
-    "likelihood": Evaluator(
-        "NLL, by importance sampling or exact; bits per dimension; collapse", likelihood.measure, ("scores", "weighs")
-    ),
-    "sparsity": Evaluator("active and dead units", sparsity.measure, ("activates",), quick=True),
-    "codebook": Evaluator("usage of a finite set of codes", codebook.measure, ("quantizes",), quick=True),
-    "representation": Evaluator("probes and nearest neighbours on the codes", representation.measure, ("encodes",), codes.cannot),
-    "clustering": Evaluator("k-means on the codes; MIG and DCI", clustering.measure, ("encodes",), clustering.cannot),
-    "denoising": Evaluator("restoration of corruptions, beside filters", denoising.measure, ("reconstructs",)),
-    "classification": Evaluator("classes by Bayes' rule", classification.measure, ("scores", "weighs"), classification.cannot),
-    "generation": Evaluator(
-        "distances between draws and images, by features", generation.measure, ("samples",), generation.cannot
-    ),
-}
+OBJECTIVE = "objective"
+
+
+def registered(evaluators: Mapping[str, Evaluator]) -> Mapping[str, Evaluator]:
+    """The evaluators as they are. Raises ValueError if two measure something of the same name: the second would replace the
+    first in `eval/*.json`. The objective is set apart: its names are the variant's own, and a name that an evaluator measures too
+    is that evaluator's."""
+    owners = [(name, evaluator) for evaluator, each in evaluators.items() for name in each.metrics]
+    for number, (name, evaluator) in enumerate(owners):
+        for other, another in owners[:number]:
+            if covers(name, other.removesuffix("*")) or covers(other, name.removesuffix("*")):
+                raise ValueError(f"evaluators '{another}' and '{evaluator}' both measure '{name}' ({other}): rename one")
+    return evaluators
+
+
+def covers(declared: str, name: str) -> bool:
+    """Whether a declared name, or the beginning of names, is that of a metric."""
+    return name.startswith(declared[:-1]) if declared.endswith("*") else name == declared
+
+
+EVALUATORS: Mapping[str, Evaluator] = registered(
+    {
+        OBJECTIVE: Evaluator("the loss and its terms", objective.measure, (), quick=True),
+        "reconstruction": Evaluator(
+            "mse, mae, psnr, ssim, explained variance, beside PCA",
+            reconstruction.measure,
+            (
+                *("mse", "mae", "psnr_db", "psnr_per_image_db", "ssim", "explained_variance"),
+                *("corrupted_psnr_db", "clipped_psnr_db", "pca_gap", "principal_angle_deg"),
+            ),
+            ("reconstructs",),
+            quick=True,
+        ),
+        "likelihood": Evaluator(
+            "NLL, by importance sampling or exact; bits per dimension; collapse",
+            likelihood.measure,
+            (
+                *("nll_nats", "elbo_nats", "effective_samples", "floor_nats", "excess_nats", "bits_per_dim"),
+                *("active_units", "inactive_fraction"),
+            ),
+            ("scores", "weighs"),
+        ),
+        "sparsity": Evaluator(
+            "active and dead units",
+            sparsity.measure,
+            ("l0", "dead_fraction", "mean_activation", "density_*"),
+            ("activates",),
+            quick=True,
+        ),
+        "codebook": Evaluator(
+            "usage of a finite set of codes", codebook.measure, ("code_usage", "code_perplexity"), ("quantizes",), quick=True
+        ),
+        "representation": Evaluator(
+            "probes and nearest neighbours on the codes",
+            representation.measure,
+            ("linear_probe_accuracy", "knn_accuracy", "ridge_accuracy"),
+            ("encodes",),
+            codes.cannot,
+        ),
+        "clustering": Evaluator(
+            "k-means on the codes; MIG and DCI",
+            clustering.measure,
+            ("nmi", "ari", "mig", "dci_*"),
+            ("encodes",),
+            clustering.cannot,
+        ),
+        "denoising": Evaluator(
+            "restoration of corruptions, beside filters",
+            denoising.measure,
+            ("psnr_db (*", "ssim (*", "hidden_psnr_db (*"),
+            ("reconstructs",),
+        ),
+        "classification": Evaluator(
+            "classes by Bayes' rule",
+            classification.measure,
+            ("bayes_accuracy", "label_nll_nats", "nll_given_label_nats"),
+            ("scores", "weighs"),
+            classification.cannot,
+        ),
+        "generation": Evaluator(
+            "distances between draws and images, by features",
+            generation.measure,
+            (
+                *("frechet_distance", "kid", "precision", "recall", "density", "coverage", "copying"),
+                *("inception_frechet_distance", "inception_kid"),
+            ),
+            ("samples",),
+            generation.cannot,
+        ),
+    }
+)
 
 
 def fits(model: Model | type[Model]) -> tuple[str, ...]:
@@ -108,7 +183,7 @@ def quick(subject: Subject) -> dict[str, Metric]:
     metrics: dict[str, Metric] = {}
     for name in fits(subject.model):
         if EVALUATORS[name].quick:
-            metrics |= EVALUATORS[name].measure(subject).metrics
+            metrics |= _measure(name, subject).metrics
     return metrics
 
 
@@ -117,8 +192,18 @@ def evaluate(subject: Subject, names: Iterable[str], begin: Callable[[str], None
     found: dict[str, Findings] = {}
     for name in names:
         begin(name)
-        kept = subject.journal.kept(f"found-{name}", lambda name=name: _pack(EVALUATORS[name].measure(subject)))
+        kept = subject.journal.kept(f"found-{name}", lambda name=name: _pack(_measure(name, subject)))
         found[name] = _unpack(kept)
+    return found
+
+
+def _measure(name: str, subject: Subject) -> Findings:
+    """What an evaluator finds. Raises ValueError if it measures what it has not declared, which nothing would keep apart."""
+    evaluator = EVALUATORS[name]
+    found = evaluator.measure(subject)
+    undeclared = [key for key in found.metrics if not any(covers(declared, key) for declared in evaluator.metrics)]
+    if undeclared and name != OBJECTIVE:
+        raise ValueError(f"evaluator '{name}' does not declare {', '.join(undeclared)} in aecli/evaluation/registry.py")
     return found
 
 

@@ -11,7 +11,9 @@ import jax.numpy as jnp
 import numpy as np
 from PIL import Image
 
+from aecli.core import jitted
 from aecli.core.model import Batch
+from aecli.data.eval_batches import per_image
 from aecli.distributions.corruptions import Corruption, corrupt_batch, default_set, label
 from aecli.errors import UsageError
 from aecli.sampling import pictures
@@ -51,13 +53,14 @@ def denoise(given: Given) -> Drawn:
 def complete(given: Given) -> Drawn:
     """n test images, the region of them that is given, and what the model draws in the rest."""
     known = known_region(given.region, given.trained.spec.height, given.trained.spec.width)
-    parts: list[Any] = []
-    for batch, key, real in given.some():
+
+    def completed(batch: Batch, key: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
         mask = jnp.broadcast_to(jnp.asarray(known)[None, :, :, None], batch.image.shape)
-        made = _complete(given.model, given.state, key, batch, mask, jnp.float32(given.temperature))
-        seen = jnp.where(mask, batch.image, 0.5)
-        parts.append([np.asarray(x)[:real] for x in (batch.image, seen, made)])
-    shown = above_each_other(["image", "given", "completion"], _joined(parts))
+        seen = batch._replace(hidden=~mask[..., :1])
+        made = jitted.complete(given.model, given.state, key, seen, mask, jnp.float32(given.temperature))
+        return batch.image, jnp.where(mask, batch.image, 0.5), made
+
+    shown = above_each_other(["image", "given", "completion"], per_image(given.some(), completed))
     return shown._replace(arrays={**shown.arrays, "known": known})
 
 
@@ -92,17 +95,9 @@ def _mask(path: Path, height: int, width: int) -> Any:
     return mask
 
 
-def _restored(given: Given, corruptions: tuple[Corruption, ...]) -> list[Any]:
+def _restored(given: Given, corruptions: tuple[Corruption, ...]) -> tuple[Any, Any, Any]:
     """Images, what is shown of them, and what is made of that."""
-    parts: list[Any] = []
-    for batch, key, real in given.some():
-        made = _reconstruct(given.model, given.state, corruptions, batch, key)
-        parts.append([np.asarray(x)[:real] for x in made])
-    return _joined(parts)
-
-
-def _joined(parts: list[Any]) -> list[Any]:
-    return [np.concatenate(part) for part in zip(*parts, strict=True)]
+    return per_image(given.some(), lambda batch, key: _reconstruct(given.model, given.state, corruptions, batch, key))
 
 
 @partial(jax.jit, static_argnames=("model", "corruptions"))
@@ -111,8 +106,3 @@ def _reconstruct(
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
     shown = corrupt_batch(corruptions, batch, key)
     return batch.image, shown.image, model.reconstruct(state, shown)
-
-
-@partial(jax.jit, static_argnames=("model",))
-def _complete(model: Any, state: Any, key: jax.Array, batch: Batch, known: jax.Array, temperature: jax.Array) -> jax.Array:
-    return model.complete(state, key, batch._replace(hidden=~known.all(-1, keepdims=True)), known, temperature)

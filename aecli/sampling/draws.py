@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Any
 
 import jax
@@ -71,9 +70,4 @@ def _flat(images: Any) -> Any:
 
 
 def _draw(given: Given, label: jax.Array) -> Any:
-    return pictures.to_uint8(_sample(given.model, given.state, given.key, label, jnp.float32(given.temperature)))
-
-
-@partial(jax.jit, static_argnames=("model",))
-def _sample(model: Any, state: Any, key: jax.Array, label: jax.Array, temperature: jax.Array) -> jax.Array:
-    return model.sample(state, key, label, temperature)
+    return pictures.to_uint8(jitted.sample(given.model, given.state, given.key, label, jnp.float32(given.temperature)))

@@ -12,7 +12,7 @@ import numpy as np
 
 from aecli.config.schema import Binarize
 from aecli.core.keys import Stream, stream
-from aecli.core.model import Batch, Model, Spec
+from aecli.core.model import Batch, Model, Spec, Values, check_values
 from aecli.data.binarize import draw
 from aecli.data.train_batches import Chunk, to_unit
 
@@ -42,7 +42,13 @@ def advance(
         return state, {name: sums[name].at[i].set(jnp.sum(value.astype(jnp.float32))) for name, value in values.items()}
 
     train_step = jax.jit(model.train_step)  # so that it is traced once, for the names of the values and for the loop
-    _, values = jax.eval_shape(lambda: train_step(state, batch(jnp.int32(0)), root))
+
+    def trial() -> tuple[jax.Array, Values]:
+        some = batch(jnp.int32(0))
+        return some.label, train_step(state, some, root)[1]
+
+    label, values = jax.eval_shape(trial)
+    check_values(model, "train_step", values, len(label))
     return jax.lax.fori_loop(0, count, step, (state, {name: jnp.zeros(chunk.most) for name in values}))
 
 

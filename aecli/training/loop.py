@@ -12,7 +12,7 @@ import jax
 import numpy as np
 
 from aecli.config.schema import Experiment
-from aecli.core.model import Batch, loss_first
+from aecli.core.model import Batch, check_values, loss_first
 from aecli.data.dataset import Dataset
 from aecli.data.eval_batches import BATCH
 from aecli.data.train_batches import open_feed
@@ -245,7 +245,8 @@ class Training:
             message = "patience watches the validation split, and data.validation is 0"
             raise SettingError(("train", "patience"), "unsuitable", message, help="set data.validation, or leave patience out")
         batch = Batch.abstract(BATCH, self._spec)
-        names = [*jax.eval_shape(self._model.evaluate, template, batch, self._root)]
+        values = jax.eval_shape(self._model.evaluate, template, batch, self._root)
+        names = [*check_values(self._model, "evaluate", values, BATCH)]
         if self._train.monitor not in names:
             message = f"'{self._train.monitor}' is no metric of variant '{self._model.variant}'"
             hint = "metrics: " + ", ".join(names)

@@ -102,7 +102,9 @@ def evaluate_run(
         values = _kept_values(folder / f"{split}-values.npz", metrics)
         for name, findings in found.items():
             for key, metric in findings.metrics.items():
-                metrics.pop(key, None)  # a name that the objective has too stands where the later evaluator is
+                if name == registry.OBJECTIVE and key in metrics:
+                    continue  # an evaluator's own number, kept from before
+                metrics.pop(key, None)  # a name that the objective has too stands where the evaluator is
                 metrics[key] = Recorded(metric._replace(protocol={**protocol, **mark, **metric.protocol}), name)
             values |= {f"{name}/{key}": np.asarray(value, np.float32) for key, value in findings.values.items()}
             notes += findings.notes

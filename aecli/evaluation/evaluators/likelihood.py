@@ -7,7 +7,6 @@ active units.
 from __future__ import annotations
 
 import lzma
-from functools import partial
 from math import log
 from typing import Any
 
@@ -66,9 +65,11 @@ def measure(subject: Subject) -> Findings:
 def _exact(subject: Subject) -> dict[str, Any]:
     parts: list[Any] = []
     for number, (batch, _, real) in enumerate(subject.batches()):
-        kept = subject.journal.kept(
-            f"likelihood-{number}", lambda batch=batch: {"nll_nats": np.asarray(_nll(subject.model, subject.state, batch))}
-        )
+
+        def make(batch: Batch = batch) -> dict[str, Any]:
+            return {"nll_nats": -np.asarray(jitted.log_prob(subject.model, subject.state, batch))}
+
+        kept = subject.journal.kept(f"likelihood-{number}", make)
         parts.append(kept["nll_nats"][:real])
     return {"nll_nats": np.concatenate(parts)}
 
@@ -84,11 +85,6 @@ def _weighed(subject: Subject) -> dict[str, Any]:
         kept = subject.journal.kept(f"likelihood-{number}", make)
         parts.append({name: value[:real] for name, value in kept.items()})
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-
-
-@partial(jax.jit, static_argnames=("model",))
-def _nll(model: Any, state: Any, batch: Batch) -> jax.Array:
-    return -model.log_prob(state, batch)
 
 
 def _in_nats(subject: Subject, values: dict[str, Any], protocol: dict[str, Any]) -> dict[str, Metric]:

@@ -6,19 +6,32 @@ from functools import partial
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 
-from aecli.core.model import Batch
+from aecli.core import jitted
+from aecli.core.abilities import MeasuresCodes
+from aecli.core.keys import Stream, stream
+from aecli.core.model import Batch, check_values
 from aecli.data.eval_batches import collect
+from aecli.evaluation.codes import codes_of_split
 from aecli.evaluation.subject import Subject
-from aecli.measures.metric import Findings, average
+from aecli.measures.metric import Findings, Metric, average, unit_of
 
 
 def measure(subject: Subject) -> Findings:
-    """For every model."""
+    """For every model: the mean of each of its values over the split. What a model measures of all codes together stands beside
+    them, and its `loss` is added to theirs; the sum has no standard error, since images do not contribute to it one by one."""
     values = collect([(_values(subject.model, subject.state, batch, key), real) for batch, key, real in subject.batches()])
-    return Findings({name: average(name, value, "lower" if name == "loss" else None) for name, value in values.items()}, values)
+    metrics = {name: average(name, value, "lower" if name == "loss" else None) for name, value in values.items()}
+    if isinstance(subject.model, MeasuresCodes):
+        codes, key = jnp.asarray(codes_of_split(subject)), stream(subject.root, Stream.CODES)
+        for name, value in jitted.measure_codes(subject.model, codes, key).items():
+            added = metrics[name].value if name == "loss" else 0.0
+            better = "lower" if name == "loss" else None
+            metrics[name] = Metric(added + float(value), None, len(codes), unit_of(name), better)
+    return Findings(metrics, values)
 
 
 @partial(jax.jit, static_argnames=("model",))
 def _values(model: Any, state: Any, batch: Batch, key: jax.Array) -> dict[str, jax.Array]:
-    return dict(model.evaluate(state, batch, key))
+    return dict(check_values(model, "evaluate", model.evaluate(state, batch, key), len(batch.image)))
