@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Iterable, Mapping
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -27,12 +27,17 @@ Temperature: TypeAlias = jax.Array | float
 
 
 class Spec(NamedTuple):
-    """What the data looks like: all that a model may know about it. `classes` is 0 where there are no labels."""
+    """What the data looks like: all that a model may know about it. `classes` is 0 where there are no labels.
+
+    `kind` says what an array is: an `image`, whose neighbours in height and width are neighbours in the world, or a `vector`,
+    whose values stand in no order. A vector of d values has the shape (1, d, 1): a value is what a pixel is of an image, so
+    that masks and corruptions take single values, and a Bernoulli likelihood does not take them for colours."""
 
     height: int
     width: int
     channels: int
     classes: int
+    kind: Literal["image", "vector"] = "image"  # which runs of before there was another one do not say
 
     @property
     def shape(self) -> tuple[int, int, int]:
