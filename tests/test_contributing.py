@@ -1,0 +1,43 @@
+"""The code in CONTRIBUTING.md is run as a newcomer would run it."""
+
+from __future__ import annotations
+
+import re
+import sys
+import textwrap
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+from aecli import models
+from aecli.config import variants
+from aecli.config.load import parse
+from aecli.core.abilities import abilities
+from aecli.distributions import corruptions
+from aecli.verbs.check import smoke
+
+TEXT = (Path(__file__).parent.parent / "CONTRIBUTING.md").read_text()
+VARIANT, CORRUPTION = (
+    textwrap.dedent(block) for block in re.findall(r"^ *```python\n(.*?)^ *```", TEXT, re.DOTALL | re.MULTILINE)
+)
+
+
+def test_the_variant_is_trained_evaluated_and_sampled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, data_dir: Path) -> None:
+    (tmp_path / "plain.py").write_text(VARIANT)
+    monkeypatch.setattr(models, "__path__", [*models.__path__, str(tmp_path)])
+    monkeypatch.delitem(sys.modules, "aecli.models.plain", raising=False)
+    config = parse("data: {name: digits, batch_size: 16}\nmodel: {variant: plain}\ntrain: {steps: 1}\n", "plain.yaml")
+    assert abilities(variants.load("plain")) == ("samples", "reconstructs", "encodes", "decodes")
+    assert "eval, prior, reconstruct" in smoke(config)
+    sys.modules.pop("aecli.models.plain", None)
+
+
+def test_the_corruption_is_one(data_dir: Path) -> None:
+    names = dict(vars(corruptions))
+    exec(compile(CORRUPTION, "CONTRIBUTING.md", "exec"), names)
+    image = jnp.linspace(0, 1, 16).reshape(1, 4, 4, 1)
+    dimming = names["Dimming"]
+    assert jnp.array_equal(dimming(name="dimming", by=0.0)(image, jax.random.key(0)), image)
+    assert float(dimming(name="dimming", by=0.5)(image, jax.random.key(0)).max()) == 0.5
