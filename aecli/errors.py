@@ -67,7 +67,7 @@ class InterruptedRun(AecliError):
 
 
 MAX_SOURCE = 120
-"""Of a longer line only the part around the mistake is shown."""
+"""Characters of a line that are shown; of a longer one the part around the mistake."""
 
 
 def printable(text: str) -> str:
@@ -150,7 +150,7 @@ _TRACEBACK = "mend the file; the same with --debug shows the traceback"
 
 
 def translate(error: BaseException) -> AecliError | None:
-    """The user's view of an error that a library or a variant raised, or None where it is a bug of aecli."""
+    """The user's view of an error that a library or a variant raised, or None if it is a bug of aecli."""
     if isinstance(error, AecliError):
         return error
     if isinstance(error, OSError) and error.errno in _STORAGE:

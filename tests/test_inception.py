@@ -84,7 +84,7 @@ def test_the_network_has_94_convolutions_and_2048_features(monkeypatch: pytest.M
     with pytest.raises(UsageError, match=r"Mixed_7c.branch_pool.conv.weight"):
         inception.load(tmp_path / "less.npz")
     (tmp_path / "text.npz").write_text("no weights")
-    with pytest.raises(UsageError, match="no npz"):
+    with pytest.raises(UsageError, match="cannot be read as an npz file"):
         inception.load(tmp_path / "text.npz")
 
 

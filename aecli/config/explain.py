@@ -172,7 +172,7 @@ def _class_at(path: Sequence[str | int], data: Any) -> type[BaseModel] | None:
 
 
 def _inside(data: Any, part: str | int) -> Any:
-    """The value at a key or a position, None where there is none."""
+    """The value at a key or a position, None if there is none."""
     if isinstance(data, dict):
         return cast("dict[Any, Any]", data).get(part)
     if isinstance(data, tuple) and isinstance(part, int):
@@ -188,7 +188,7 @@ def _blocks(annotation: Any) -> list[type[BaseModel]]:
 
 
 def _named(candidates: Sequence[type[BaseModel]], data: Any) -> type[BaseModel] | None:
-    """Of several block classes the one whose `name` the data gives."""
+    """The one of several block classes whose `name` the data gives."""
     if len(candidates) < 2:
         return candidates[0] if candidates else None
     name = _inside(data, "name")

@@ -43,7 +43,7 @@ CheckName = Callable[[str], None]
 def load(path: Path, sets: Sequence[str] = (), check_name: CheckName | None = None) -> Config:
     """Reads and validates a config. Raises ConfigError with every mistake, in line order.
 
-    `check_name` raises SettingError for the name of a data set that there is not. It is asked only where there are other
+    `check_name` raises SettingError if there is no data set of a name. It is asked only where there are other
     mistakes to tell, since to know all names takes seconds; otherwise whoever opens the data will find out.
     """
     text = yamlfile.read_text(path)

@@ -71,7 +71,7 @@ def read(path: Path) -> Document:
 
 
 def read_text(path: Path) -> str:
-    """The text of a config file as it stands; raises ConfigError where it is no readable text file of sane size."""
+    """The text of a config file as it stands; raises ConfigError if it cannot be read as text, or is larger than any config."""
     name = str(path)
 
     def refuse(rule: str, message: str, help: str = "") -> ConfigError:

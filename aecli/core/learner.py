@@ -32,7 +32,7 @@ class Recipe(NamedTuple):
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Learner(Generic[M]):
-    """`params` and `ema` are `nnx.State`s of float32 parameters (`ema` None where it is off), `step` an int32 scalar that
+    """`params` and `ema` are `nnx.State`s of float32 parameters (`ema` None if it is off), `step` an int32 scalar that
     counts the steps done. Networks compute in the type of the parameters that they are given, so the precision is one cast."""
 
     graphdef: Any = dataclasses.field(metadata={"static": True})

@@ -53,7 +53,7 @@ class Batch(NamedTuple):
     """`image` [B, H, W, C] float32 in [0, 1]; `label` [B] int32, -1 where there is none; `mask` [B] bool, False for the
     padding of the last batch of an evaluation; `intensity` [B, H, W, C], the probabilities that a binary image was drawn with,
     in training on drawn images alone; `hidden` [B, H, W, 1] bool, which pixels were taken away from `image`, so that nobody
-    need guess it from zeros. Whoever takes pixels away sets it; it is None where none were: of clean images, and of corrupted
+    need guess it from zeros. Whoever takes pixels away sets it; it is None if none were: of clean images, and of corrupted
     ones that keep something of every pixel."""
 
     image: jax.Array

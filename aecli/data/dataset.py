@@ -28,7 +28,7 @@ class Dataset:
     tier: str
     fingerprint: str
     drawn_from: Mapping[str, Rows] = dataclasses.field(default_factory=dict[str, Rows])
-    """Of a frozen draw, the gray rows by split."""
+    """The gray rows, by split, that a frozen draw was made from."""
 
     def split(self, name: str) -> Rows:
         return {"train": self.train, "validation": self.validation, "test": self.test}[name]
@@ -39,7 +39,7 @@ class Dataset:
 
 
 def open_dataset(data: Data, say: Say = lambda line: None) -> Dataset:
-    """Raises SettingError where the config does not fit the data, DataError where the data cannot be had or read."""
+    """Raises SettingError if the config does not fit the data, DataError if the data cannot be had or read."""
     decoded = open_decoded(data, say) if data.tier != "stream" else None
     if decoded is None:
         source = open_source(data, say)

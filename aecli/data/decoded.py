@@ -29,7 +29,7 @@ _CHUNK = 4096
 
 
 def open_decoded(data: Data, say: Say) -> tuple[Spec, ArrayRows, ArrayRows, str] | None:
-    """The decoded cache of a data set, made where it is missing; None where it would not fit on the disk.
+    """The decoded cache of a data set, made where it is missing; None if it would not fit on the disk.
 
     A TFDS name is looked up before tensorflow_datasets is imported, which takes longer than reading the cache.
     """

@@ -169,7 +169,7 @@ def corrupt(corruptions: Sequence[Corruption], image: jax.Array, key: jax.Array)
 
 
 def hidden(corruptions: Sequence[Corruption], image: jax.Array, key: jax.Array) -> jax.Array | None:
-    """Which pixels of `corrupt(corruptions, image, key)` are hidden, [B, H, W, 1] bool; None where none can be."""
+    """Which pixels of `corrupt(corruptions, image, key)` are hidden, [B, H, W, 1] bool; None if none can be."""
     return _union(corruption.hidden(image, jax.random.fold_in(key, number)) for number, corruption in enumerate(corruptions))
 
 

@@ -24,7 +24,7 @@ def cannot(subject: Subject) -> str | None:
 
 
 def codes_of_split(subject: Subject, split: str | None = None) -> Any:
-    """Of a split, by default the one that is measured, [n, latent] float32."""
+    """The codes of a split, by default the one that is measured, [n, latent] float32."""
 
     def make() -> dict[str, Any]:
         code = per_image(subject.batches(split), lambda batch, _: jitted.encode(subject.model, subject.state, batch))
@@ -34,5 +34,5 @@ def codes_of_split(subject: Subject, split: str | None = None) -> Any:
 
 
 def labels(rows: Rows) -> Any:
-    """[n] int32."""
+    """The labels of rows, [n] int32."""
     return rows.all()[1]

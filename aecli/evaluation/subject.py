@@ -91,7 +91,7 @@ class Subject:
 
     @cached_property
     def labels(self) -> Any:
-        """Of the split, [n] int32."""
+        """The labels of the split, [n] int32."""
         return self.rows.all()[1]
 
     def pixels(self, split: str) -> Any:
@@ -129,12 +129,12 @@ class Subject:
 
     @cached_property
     def pca(self) -> linear.Pca | None:
-        """Fitted to the train split; None where images are too large for it."""
+        """Fitted to the train split; None if images are too large for it."""
         return None if self.moments is None else linear.pca(self.moments)
 
     @cached_property
     def moments(self) -> linear.Moments | None:
-        """Of the train split; None where images are too large."""
+        """The moments of the train split; None if images are too large."""
         if self.spec.size > linear.LARGEST:
             return None
         kept = self.shared("moments", lambda: linear.moments(self.images("train"))._asdict())

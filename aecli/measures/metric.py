@@ -11,13 +11,13 @@ import numpy as np
 _UNITS = (("_nats", "nats"), ("_db", "dB"), ("bits_per_dim", "bits"), ("_deg", "degrees"))
 
 VERSION = 1
-"""Of what the metrics mean: numbers of another are not to be compared with these."""
+"""The version of what the metrics mean: numbers of another one are not to be compared with these."""
 
 Better = Literal["lower", "higher"]
 
 
 class Metric(NamedTuple):
-    """`standard_error` is that of `value` over the `n` images as a sample from the data distribution; None where it has none.
+    """`standard_error` is that of `value` over the `n` images as a sample from the data distribution; None if it has none.
     `better` says which way is, where one is. `baselines`: what plain methods reach on the same images, by name. `protocol`:
     what the number depends on beside the run, the split and the seed."""
 

@@ -27,7 +27,7 @@ from aecli.nets.pixelcnn import PixelCnn
 from aecli.nets.transformer import Transformer
 
 MOST_SITES = 4096
-"""Of a net that relates every site to every other."""
+"""The most sites of a net that relates every one to every other."""
 AT_ONCE = 2**17
 """Numbers in a layer, of all sites of all images that a CPU trains on at once: with their neighbours they fit the caches."""
 

@@ -25,7 +25,7 @@ from aecli.nets.dictionary import Dictionary
 from aecli.nets.pairs import PAIRS, Hidden, check_hidden, hidden_of_net
 
 THRESHOLD_DECAY = 0.99
-"""Of the running threshold of batch_topk and the running mean activations."""
+"""How much of the running threshold of batch_topk and of the running mean activations a step keeps."""
 
 
 class EncoderDecoder(nnx.Module):

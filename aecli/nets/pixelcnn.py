@@ -32,7 +32,7 @@ class Gated(nnx.Module):
             self.condition = nnx.Linear(classes, 4 * width, use_bias=False, rngs=rngs)
 
     def biases(self, label: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """Of the two stacks, [B, 1, 1, 2 width] each."""
+        """What the label adds to the two stacks, [B, 1, 1, 2 width] each."""
         width = self.vertical_bias[...].shape[0]
         shape = (len(label), 1, 1, width)
         vertical = jnp.broadcast_to(self.vertical_bias[...], shape)

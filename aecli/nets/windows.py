@@ -27,7 +27,7 @@ class Segment(NamedTuple):
 
 
 def segments(size: int, stride: int, padding: int) -> list[Segment]:
-    """Of `size` inputs. `padding` outputs are cut off at both ends, fewer than `stride`."""
+    """The windows over `size` inputs. `padding` outputs are cut off at both ends, fewer than `stride`."""
     inner = [Segment(1, size - 1, range(2), range(stride))] if size > 1 else []
     before = Segment(0, 1, range(1, 2), range(padding, stride))
     return [before, *inner, Segment(size, 1, range(1), range(stride - padding))]

@@ -113,8 +113,8 @@ def _lock(folder: Path, mode: int) -> Generator[bool]:
 def restore(folder: Path, template: Any, warn: Warn, step: int | None = None, *, writing: bool = False) -> Loaded | None:
     """The newest good checkpoint, or the one of `step` if it is given and good, in the structure and placement of `template`.
 
-    A damaged one is passed over with a warning, and set aside if `writing`; None where there never was one. Raises
-    CheckpointError where all are damaged, or where one is sound and belongs to another model, listing the differences.
+    A damaged one is passed over with a warning, and set aside if `writing`; None if there never was one. Raises
+    CheckpointError if all are damaged, or if one is sound and belongs to another model, listing the differences.
     """
     if not folder.is_dir():
         return None
@@ -167,7 +167,7 @@ def _checkpointer() -> Any:
 
 
 def _reserve(folder: Path, size: int, step: int) -> None:
-    """Raises StorageError where so many bytes cannot be written: no room, a quota, a limit on the size of files, a disk that
+    """Raises StorageError if so many bytes cannot be written: no room, a quota, a limit on the size of files, a disk that
     fails. Orbax would find out half-way, on several threads at once, each with its own traceback."""
     path = folder / ".room.tmp"
     try:

@@ -43,7 +43,7 @@ class Run(NamedTuple):
         return self.path / "metrics.jsonl"
 
     def info(self) -> dict[str, Any]:
-        """`run.json`. Raises RunError where it cannot be read."""
+        """`run.json`. Raises RunError if it cannot be read."""
         return self._json("run.json")
 
     def recorded(self) -> dict[str, Any]:
@@ -82,7 +82,7 @@ class Run(NamedTuple):
 
     @contextlib.contextmanager
     def locked(self) -> Generator[None]:
-        """Holds the run for writing. Raises RunError where another process has it."""
+        """Holds the run for writing. Raises RunError if another process has it."""
         with (self.path / ".lock").open("a+") as file:
             give_up = time.monotonic() + _LOCK_SECONDS  # whoever only looks whether it is locked holds it for an instant
             while True:
@@ -167,7 +167,7 @@ def create(root: Path, name: str, config: str, resolved: str, info: Mapping[str,
         write_json(path / "state.json", {"schema": SCHEMA, "state": "created", "step": 0})
         write_json(path / "run.json", {"schema": SCHEMA, "id": path.name, "created": now.isoformat(), "name": stem, **info})
     except FileExistsError:
-        raise StorageError(f"{root} is in the way: it is no folder", "name another with --runs-dir") from None
+        raise StorageError(f"{root} exists and is not a folder", "name another with --runs-dir") from None
     return Run(path)
 
 

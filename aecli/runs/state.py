@@ -17,7 +17,7 @@ from aecli.system.placement import Placement, put
 
 def state_template(experiment: Experiment, spec: Spec, train_size: int, place: Placement) -> Any:
     """The form of the state, its arrays as `jax.ShapeDtypeStruct`s placed on every device: what a checkpoint is restored
-    into, without computing anything. Raises SettingError where the model cannot serve the data."""
+    into, without computing anything. Raises SettingError if the model cannot serve the data."""
     check_model(experiment, spec)
     shapes = _start.eval_shape(experiment.model, jax.random.key(0), spec, experiment.recipe(train_size))
     return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=place.replicated), shapes)
@@ -39,6 +39,6 @@ def _start(model: Model, root: jax.Array, spec: Spec, recipe: Recipe) -> Any:
 
 
 def check_model(experiment: Experiment, spec: Spec) -> None:
-    """Raises SettingError where the model cannot serve the data."""
+    """Raises SettingError if the model cannot serve the data."""
     for objection in experiment.model.objections(spec):  # the first is enough: the others may follow from it
         raise SettingError(("model", objection.key), "unsuitable", objection.message, help=objection.help)

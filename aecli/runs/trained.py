@@ -30,7 +30,7 @@ class Trained(NamedTuple):
 
 def stored_experiment(run: Run, sets: Sequence[str] = ()) -> Experiment:
     """The experiment that a run was started with, changed by `sets`, its images in the tier that they were in then: that
-    `auto` chooses another, because the disk has more room now, must not make the data look different. Raises RunError where
+    `auto` chooses another, because the disk has more room now, must not make the data look different. Raises RunError if
     the config cannot be read any more, ConfigError for a bad flag."""
     name = str(run.path / "config.resolved.yaml")
     try:

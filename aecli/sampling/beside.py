@@ -87,7 +87,7 @@ def _mask(path: Path, height: int, width: int) -> Any:
         with Image.open(path) as file:
             mask = np.asarray(file.convert("L")) >= 128
     except (OSError, ValueError) as error:
-        raise UsageError(f"--region {path}: it is no image ({error})", allowed) from None
+        raise UsageError(f"--region {path}: cannot be read as an image ({error})", allowed) from None
     if mask.shape != (height, width):
         raise UsageError(f"--region {path}: a mask of {mask.shape[0]}x{mask.shape[1]} pixels for images of {height}x{width}")
     if mask.all():

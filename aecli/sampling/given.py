@@ -61,7 +61,7 @@ class Given:
 
     @property
     def classes(self) -> int:
-        """Of a conditional model; else 0."""
+        """The number of classes that a conditional model is given; 0 if it is given none."""
         return self.trained.spec.classes if self.model.is_conditional else 0
 
     def some(self, n: int | None = None) -> Iterator[tuple[Batch, jax.Array, int]]:

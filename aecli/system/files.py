@@ -98,7 +98,7 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def read_json(path: Path) -> Any:
-    """What a JSON file holds; None where there is none, or no JSON."""
+    """What a JSON file holds; None if there is none, or no JSON."""
     try:
         return json.loads(path.read_bytes())
     except (OSError, ValueError):

@@ -24,7 +24,7 @@ class Placement(NamedTuple):
 
 
 def local_devices() -> list[Any]:
-    """The devices of this process. Raises DeviceError where JAX finds none of the platform that was asked for."""
+    """The devices of this process. Raises DeviceError if JAX finds none of the platform that was asked for."""
     try:
         return jax.local_devices()
     except (RuntimeError, AssertionError) as error:

@@ -26,7 +26,7 @@ LEAST_CALLS = 3
 
 class Speed(NamedTuple):
     """`step_seconds` is the median over calls, `step_spread` the distance of their quartiles over it. `flop_per_step` is XLA's
-    count for one step on all devices, None where it has none; `matmul_share` the rate of one device's part over
+    count for one step on all devices, None if it has none; `matmul_share` the rate of one device's part over
     `matmul_flop_per_s`, what products of square float32 matrices reach in the same minute. `peak_bytes`: of the process on a
     CPU, of the device elsewhere."""
 
@@ -44,7 +44,7 @@ class Speed(NamedTuple):
 
 
 def bench(experiment: Experiment, dataset: Dataset, seconds: float) -> Speed:
-    """Trains for about so many seconds, as `train` does, and keeps nothing. Raises SettingError where the model cannot serve the
+    """Trains for about so many seconds, as `train` does, and keeps nothing. Raises SettingError if the model cannot serve the
     data."""
     data, model = experiment.data, experiment.model
     place = placement(data.batch_size)
@@ -110,7 +110,7 @@ def matmul_rate() -> float:
 
 
 def _flop(compiled: Any) -> float | None:
-    """Of one step on one device: XLA counts the body of the loop over steps once."""
+    """The FLOP of one step on one device: XLA counts the body of the loop over steps once."""
     analysis = compiled.cost_analysis() or {}
     flop = float(analysis.get("flops", 0.0))
     return flop if flop > 0 else None

@@ -25,7 +25,7 @@ MAY_CHANGE = ("train.steps", "train.epochs")
 
 
 def start(config: Config, sets: Sequence[str], name: str, root: Path) -> Run:
-    """Trains a new run to its end. Raises SettingError where the config does not fit the data; before that, nothing is made."""
+    """Trains a new run to its end. Raises SettingError if the config does not fit the data; before that, nothing is made."""
     experiment = config.experiment
     dataset = open_dataset(experiment.data, say)
     place = placement(experiment.data.batch_size)
@@ -49,7 +49,7 @@ def start(config: Config, sets: Sequence[str], name: str, root: Path) -> Run:
 
 def resume(run: Run, sets: Sequence[str]) -> None:
     """Goes on with a run from its newest good checkpoint to its end, which `sets` may have moved. Raises UsageError for other
-    settings, RunError for a run that is held or has diverged, DataError where the data is not the same any more."""
+    settings, RunError for a run that is held or has diverged, DataError if the data is not the same any more."""
     for flag in sets:
         if flag.split("=")[0].strip() not in MAY_CHANGE:
             raise UsageError(f"--set {flag}: a resumed run keeps its settings; only {' and '.join(MAY_CHANGE)} may change")

@@ -67,7 +67,7 @@ class Layout(NamedTuple):
 
 
 def stack(images: list[Images], names: Callable[[int], str]) -> Images:
-    """[H, W, C] each -> [n, H, W, C]. Raises DataError where one differs from the first."""
+    """[H, W, C] each -> [n, H, W, C]. Raises DataError if one differs from the first."""
     for i, image in enumerate(images):
         if image.shape != images[0].shape:
             raise DataError(

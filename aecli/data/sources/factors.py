@@ -40,7 +40,7 @@ def render(shape: int, scale: int, angle: int, x: int, y: int) -> NDArray[np.uin
 
 
 def of(rows: Rows) -> Any:
-    """[n, 4] whole numbers; None where an image is none of `shapes`."""
+    """[n, 4] whole numbers; None if an image is none of `shapes`."""
     if len(rows) == 0 or rows.take(np.arange(1))[0].shape[1:] != (32, 32, 1):
         return None
     images, _ = rows.all()

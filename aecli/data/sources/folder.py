@@ -28,7 +28,7 @@ class FolderSource:
         self._layout = Layout.of(data)
         root = Path(data.path)
         if not root.is_dir():
-            raise DataError(f"{root} is no folder", "set data.path to a folder of PNG or JPEG files")
+            raise DataError(f"{root} is not a folder", "set data.path to a folder of PNG or JPEG files")
         parts = {split: root / split for split in ("train", "test")}
         if all(part.is_dir() for part in parts.values()):
             files = {split: _list(part) for split, part in parts.items()}

@@ -39,7 +39,7 @@ prepares by a hash; for these it is told not to."""
 
 class TfdsSource:
     def __init__(self, data: Data, root: Path, say: Say) -> None:
-        """Prepares the data set below `root` where it is not yet. Raises SettingError for an unknown name, DataError where
+        """Prepares the data set below `root` where it is not yet. Raises SettingError for an unknown name, DataError if
         the data cannot be had or read."""
         _hush()
         self._name, self._layout = data.name, Layout.of(data)
@@ -110,7 +110,7 @@ def names() -> tuple[str, ...]:
 
 
 def check_name(name: str) -> None:
-    """Raises SettingError for a name, with or without `/config` and `:version`, that TFDS does not know."""
+    """Raises SettingError if TFDS does not know a name, which may have `/config` and `:version`."""
     base = name.split("/")[0].split(":")[0]
     if base not in (known := names()):
         raise SettingError(
@@ -123,7 +123,7 @@ def check_name(name: str) -> None:
 
 
 def declared(name: str, root: Path) -> tuple[tuple[Any, Any, Any], int]:
-    """Image shape (None where images differ) and number of classes, as the builder declares them, prepared or not. Raises
+    """Image shape (None if images differ) and number of classes, as the builder declares them, prepared or not. Raises
     SettingError for a name that does not exist."""
     _hush()
     info = _builder(name, root).info
@@ -146,7 +146,7 @@ def _builder(name: str, root: Path) -> Any:
 
 
 def _features(name: str, info: Any) -> tuple[str, str | None]:
-    """The names of the image and the label among a data set's features. Raises SettingError where there is not one image."""
+    """The names of the image and the label among a data set's features. Raises SettingError if there is not one image."""
     images = [key for key, feature in info.features.items() if isinstance(feature, tfds.features.Image)]
     image, label = (info.supervised_keys or (None, None))[:2]
     if image not in images:
@@ -189,7 +189,7 @@ def _manual_dir(data: Data, temporary: Path) -> str | None:
     """The folder of original files to use instead of a download."""
     given = Path(data.manual_dir) if data.manual_dir is not None else None
     if given is not None and not given.is_dir():
-        raise DataError(f"data.manual_dir: {given} is no folder")
+        raise DataError(f"data.manual_dir: {given} is not a folder")
     if data.name == "fashion_mnist":
         folder = given or fashion.DEBIAN
         if fashion.has_files(folder):

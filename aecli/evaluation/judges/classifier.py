@@ -167,7 +167,7 @@ def unpack(arrays: Mapping[str, Any]) -> Classifier:
 
 
 def shipped(fingerprint: str) -> Classifier | None:
-    """The weights that come with the package for such data. Raises DataError where their file is damaged."""
+    """The weights that come with the package for such data. Raises DataError if their file is damaged."""
     if fingerprint not in SHIPPED:
         return None
     name, expected = SHIPPED[fingerprint]

@@ -26,7 +26,7 @@ FEATURES = 2048
 SIDE = 299
 BATCH = 50
 EPSILON = 1e-3
-"""Of the batch normalization."""
+"""What the batch normalization adds to a variance."""
 
 Params = dict[str, jax.Array]
 
@@ -47,7 +47,7 @@ def load(path: Path) -> Inception:
         arrays = read_arrays(path)
     except (OSError, ValueError) as error:
         raise UsageError(
-            f"--inception {path}: it is no npz file ({error})", "see the head of aecli/evaluation/judges/inception.py"
+            f"--inception {path}: cannot be read as an npz file ({error})", "see the head of aecli/evaluation/judges/inception.py"
         ) from None
     params = {name: jnp.asarray(value, jnp.float32) for name, value in arrays.items() if name != "num_batches_tracked"}
     try:

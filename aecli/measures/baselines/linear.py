@@ -23,7 +23,7 @@ class Moments(NamedTuple):
 
 
 def moments(chunks: Iterable[NDArray[np.floating]]) -> Moments:
-    """Of images that come in pieces [m, D]."""
+    """The moments of images that come in pieces [m, D]."""
     n, total, products = 0, np.zeros(()), np.zeros(())
     for chunk in chunks:
         x = np.asarray(chunk, np.float64)
