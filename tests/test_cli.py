@@ -183,7 +183,7 @@ def test_each_mistake_is_a_message_with_its_place_and_exit_2(place: Path) -> Non
         (["train", "tiny.yaml", "--set", "data.batch_size=5000"], 2, "larger than"),
         (["train", "tiny.yaml", "--set", "train.monitor=los"], 2, "did you mean 'loss'?"),
         (["train", "tiny.yaml", "--set", "data.name=cifar10"], 3, "no network"),
-        (["train", "tiny.yaml", "--runs-dir", "tiny.yaml"], 7, "no folder"),
+        (["train", "tiny.yaml", "--runs-dir", "tiny.yaml"], 7, "not a folder"),
         (["train", "--resume", "nothing"], 4, "no run 'nothing'"),
         (["train", "--resume", "last", "--set", "model.latent=2"], 2, "only train.steps"),
         (["eval", "nothing"], 4, "no run 'nothing'"),

@@ -119,17 +119,13 @@ def train(
         raise UsageError("--name is for a new run, not for --resume")
     from aecli.config.load import load
     from aecli.data.sources.registry import check_name
-    from aecli.errors import SettingError
     from aecli.runs import directory
     from aecli.verbs import train
 
     if config is not None:
         loaded = load(config, sets, check_name)
         _keep_programs(context)
-        try:
-            run = train.start(loaded, sets, name or config.stem, runs_dir)
-        except SettingError as error:
-            raise loaded.locate(error) from None
+        run = train.start(loaded, sets, name or config.stem, runs_dir)
     else:
         assert resume is not None
         run = directory.find(runs_dir, resume)
@@ -232,16 +228,9 @@ def runs(
 ) -> None:
     """List runs, the newest first."""
     from aecli.cli.tables import show_runs
-    from aecli.errors import did_you_mean
-    from aecli.runs import directory as store
-    from aecli.runs.directory import run_facts
+    from aecli.verbs.runs import list_runs
 
-    if state is not None and state not in store.STATES:
-        raise UsageError(
-            f"there is no state '{state}'", did_you_mean(state, store.STATES) or "states: " + ", ".join(store.STATES)
-        )
-    facts = [run_facts(run) for run in reversed(store.every(runs_dir))]
-    facts = [f for f in facts if (state is None or f["state"] == state) and (variant is None or f["variant"] == variant)]
+    facts = list_runs(runs_dir, state, variant)
     if as_json:
         print(json.dumps(facts, indent=2, ensure_ascii=False))
     else:
@@ -275,7 +264,6 @@ def check(
     """Validate configs, and try them with --smoke. What a CI would call."""
     from aecli.config.load import load
     from aecli.data.sources.registry import check_name
-    from aecli.errors import SettingError
     from aecli.verbs import check
 
     if smoke:
@@ -284,10 +272,7 @@ def check(
     for path in configs:
         try:
             config = load(path, sets, check_name)
-            try:
-                facts = check.smoke(config) if smoke else check.hold_against_data(config)
-            except SettingError as error:
-                raise config.locate(error) from None
+            facts = check.smoke(config) if smoke else check.hold_against_data(config)
             print(f"{path}: ok ({config.experiment.model.variant}, {facts})", flush=True)
         except Exception as error:
             known = translate(error)
@@ -313,15 +298,12 @@ def bench(
     from aecli.config.load import load
     from aecli.data.dataset import open_dataset
     from aecli.data.sources.registry import check_name
-    from aecli.errors import SettingError
     from aecli.system.progress import say
     from aecli.verbs.bench import bench as measure
 
     loaded = load(config, sets, check_name)
-    try:
+    with loaded.locating():
         speed = measure(loaded.experiment, open_dataset(loaded.experiment.data, say), seconds)
-    except SettingError as error:
-        raise loaded.locate(error) from None
     if as_json:
         print(json.dumps(speed._asdict(), indent=2, allow_nan=False))
     else:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
@@ -30,8 +31,16 @@ class Config(NamedTuple):
         """The experiment with every default written out, as YAML."""
         return dump(self.experiment)
 
-    def locate(self, error: SettingError) -> ConfigError:
-        """The same mistake with the position of the setting in the file, or the flag that set it."""
+    @contextlib.contextmanager
+    def locating(self) -> Generator[None]:
+        """Whatever is found wrong with a setting inside is told with its position in the file, or the flag that
+        set it: a SettingError becomes a ConfigError."""
+        try:
+            yield
+        except SettingError as error:
+            raise self._locate(error) from None
+
+    def _locate(self, error: SettingError) -> ConfigError:
         return ConfigError(
             [diagnostic_at(self.document, self.overrides, error.path, error.rule, error.text, error.label, error.hint)]
         )

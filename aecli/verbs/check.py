@@ -26,31 +26,34 @@ from aecli.verbs.train import model_and_data, parameter_count
 
 
 def smoke(config: Config) -> str:
-    """Trains two steps on a few images, evaluates and samples, in a temporary place; returns what was done."""
-    begun = time.monotonic()
-    full = config.experiment
-    dataset = subset(open_dataset(full.data, say), 2 * full.data.batch_size, 64)
-    two = {"steps": 2, "epochs": None, "eval_every": 1, "checkpoint_every": None}
-    experiment = full.model_copy(update={"train": full.train.model_copy(update=two)})
-    with tempfile.TemporaryDirectory(prefix="aecli-smoke-") as folder:
-        run = directory.create(Path(folder), "smoke", config.text, dump(experiment), model_and_data(experiment, dataset))
-        with run.locked():
-            place = placement(experiment.data.batch_size)
-            train(experiment, run, dataset, state_template(experiment, dataset.spec, len(dataset.train), place), place, warn)
-        trained = load(run, "last", warn)
-        measured = [name for name in fits(trained.model) if EVALUATORS[name].quick or name == "likelihood"]
-        evaluate_run(run, trained, dataset, EvalRequest(only=measured, samples=10))
-        modes = [mode for mode in modes_of(trained.model) if MODES[mode].smoke]
-        for mode in modes:
-            sample_run(run, trained, lambda: dataset, SampleRequest(mode, n=4))
-    return f"{full.data.name}, 2 steps, eval, {', '.join(modes)} in {time.monotonic() - begun:.1f} s"
+    """Trains two steps on a few images, evaluates and samples, in a temporary place; returns what was done. Raises ConfigError if
+    the config does not fit the data."""
+    with config.locating():
+        begun = time.monotonic()
+        full = config.experiment
+        dataset = subset(open_dataset(full.data, say), 2 * full.data.batch_size, 64)
+        two = {"steps": 2, "epochs": None, "eval_every": 1, "checkpoint_every": None}
+        experiment = full.model_copy(update={"train": full.train.model_copy(update=two)})
+        with tempfile.TemporaryDirectory(prefix="aecli-smoke-") as folder:
+            run = directory.create(Path(folder), "smoke", config.text, dump(experiment), model_and_data(experiment, dataset))
+            with run.locked():
+                place = placement(experiment.data.batch_size)
+                train(experiment, run, dataset, state_template(experiment, dataset.spec, len(dataset.train), place), place, warn)
+            trained = load(run, "last", warn)
+            measured = [name for name in fits(trained.model) if EVALUATORS[name].quick or name == "likelihood"]
+            evaluate_run(run, trained, dataset, EvalRequest(only=measured, samples=10))
+            modes = [mode for mode in modes_of(trained.model) if MODES[mode].smoke]
+            for mode in modes:
+                sample_run(run, trained, lambda: dataset, SampleRequest(mode, n=4))
+        return f"{full.data.name}, 2 steps, eval, {', '.join(modes)} in {time.monotonic() - begun:.1f} s"
 
 
 def hold_against_data(config: Config) -> str:
-    """What can be told, and refused with SettingError, without preparing data or compiling."""
-    experiment = config.experiment
-    spec = peek(experiment.data)
-    if spec is None:
-        return f"{experiment.data.name}, not yet prepared: the model was not held against the images"
-    any_size = 10**6  # the length of a run does not change its weights
-    return f"{experiment.data.name}, {parameter_count(state_template(experiment, spec, any_size, placement(1))):,} parameters"
+    """What can be told without preparing data or compiling. Raises ConfigError if the model cannot serve the data."""
+    with config.locating():
+        experiment = config.experiment
+        spec = peek(experiment.data)
+        if spec is None:
+            return f"{experiment.data.name}, not yet prepared: the model was not held against the images"
+        any_size = 10**6  # the length of a run does not change its weights
+        return f"{experiment.data.name}, {parameter_count(state_template(experiment, spec, any_size, placement(1))):,} parameters"

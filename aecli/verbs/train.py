@@ -25,26 +25,27 @@ MAY_CHANGE = ("train.steps", "train.epochs")
 
 
 def start(config: Config, sets: Sequence[str], name: str, root: Path) -> Run:
-    """Trains a new run to its end. Raises SettingError if the config does not fit the data; before that, nothing is made."""
-    experiment = config.experiment
-    dataset = open_dataset(experiment.data, say)
-    place = placement(experiment.data.batch_size)
-    template = state_template(experiment, dataset.spec, len(dataset.train), place)
-    weights = parameter_count(template)
-    facts = {
-        **provenance.collect(experiment.model.variant),
-        "overrides": list(sets),
-        "parameters": weights,
-        **model_and_data(experiment, dataset),
-    }
-    run = directory.create(root, name, config.text, config.resolved(), facts)
-    model = f"{experiment.model.variant} with {weights:,} parameters, {len(dataset.train):,} images of {experiment.data.name}"
-    device = f"{place.devices} x {local_devices()[0].device_kind}"
-    say(f"{run.id}: {model}, {experiment.steps(len(dataset.train)):,} steps on {device}")
-    with run.locked():
-        train(experiment, run, dataset, template, place, warn)
-    _say_end(run)
-    return run
+    """Trains a new run to its end. Raises ConfigError if the config does not fit the data; before that, nothing is made."""
+    with config.locating():
+        experiment = config.experiment
+        dataset = open_dataset(experiment.data, say)
+        place = placement(experiment.data.batch_size)
+        template = state_template(experiment, dataset.spec, len(dataset.train), place)
+        weights = parameter_count(template)
+        facts = {
+            **provenance.collect(experiment.model.variant),
+            "overrides": list(sets),
+            "parameters": weights,
+            **model_and_data(experiment, dataset),
+        }
+        run = directory.create(root, name, config.text, config.resolved(), facts)
+        model = f"{experiment.model.variant} with {weights:,} parameters, {len(dataset.train):,} images of {experiment.data.name}"
+        device = f"{place.devices} x {local_devices()[0].device_kind}"
+        say(f"{run.id}: {model}, {experiment.steps(len(dataset.train)):,} steps on {device}")
+        with run.locked():
+            train(experiment, run, dataset, template, place, warn)
+        _say_end(run)
+        return run
 
 
 def resume(run: Run, sets: Sequence[str]) -> None:

@@ -1,0 +1,19 @@
+"""`aecli runs`: which runs there are. Imports no jax."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from aecli.errors import UsageError, did_you_mean
+from aecli.runs import directory
+from aecli.runs.directory import STATES, run_facts
+
+
+def list_runs(root: Path, state: str | None = None, variant: str | None = None) -> list[dict[str, Any]]:
+    """The facts of every run below a folder, the newest first; with `state` or `variant` those of that alone. Raises UsageError
+    if there is no such state."""
+    if state is not None and state not in STATES:
+        raise UsageError(f"there is no state '{state}'", did_you_mean(state, STATES) or "states: " + ", ".join(STATES))
+    facts = [run_facts(run) for run in reversed(directory.every(root))]
+    return [f for f in facts if state in (None, f["state"]) and variant in (None, f["variant"])]
