@@ -1,11 +1,13 @@
-# make demo: a trained autoencoder, pictures and numbers.   make test: the whole suite.   make bench: aecli beside its peers.
+# make demo: a trained autoencoder, pictures and numbers.   make bench: aecli beside its peers.
+# make test: the whole suite.   make quick: two minutes of it.   AECLI_SOAK=1 make test: compiled as for a user, and many kills.
 # Another interpreter or place: make test PYTHON=python3.13 VENV=.venv-3.13
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 LOCK := requirements.lock
+TOGETHER := -n 2 --dist loadgroup --no-loadscope-reorder
 
-.PHONY: setup demo test lint bench lock clean
+.PHONY: setup demo test quick lint bench lock clean
 
 setup: $(VENV)/.installed
 
@@ -29,7 +31,10 @@ demo: setup
 	echo "more      $(BIN)/aecli show $$run"
 
 test: setup
-	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
+	$(BIN)/python -m pytest $(TOGETHER) $(ARGS)
+
+quick: setup
+	$(BIN)/python -m pytest $(TOGETHER) -m quick $(ARGS)
 
 lint: setup
 	$(BIN)/ruff check .

@@ -1,12 +1,14 @@
-"""Shared by all tests: four virtual devices, strict broadcasting, a data folder of their own. XLA optimizes little: these
-programs are compiled often and run once."""
+"""Shared by all tests: four virtual devices, strict broadcasting, a data folder of their own. XLA optimizes little
+(`process.QUICK`): these programs are compiled often and run once."""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
 
-os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=4 --xla_backend_optimization_level=0"
+from process import QUICK
+
+os.environ["XLA_FLAGS"] = f"--xla_force_host_platform_device_count=4 {QUICK}"
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 
 import jax
@@ -27,3 +29,39 @@ def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = Path(os.environ.get("AECLI_TEST_DATA_DIR") or tmp_path_factory.mktemp("data"))
     os.environ["AECLI_DATA_DIR"] = str(folder)
     return folder
+
+
+LONG = (
+    "test_configs",
+    "test_kill",
+    "test_cli",
+    "test_compile_cache",
+    "test_classifier",
+    "test_baselines",
+    "test_bench",
+    "test_modes",
+    "test_gan",
+    "test_autoregressive",
+    "test_nets",
+    "test_hidden",
+    "test_inception",
+)
+"""Files that take longest, in this order: begun first, so that no worker ends with one of them while the other has nothing to do,
+and left out of `make quick`."""
+CASES = ("test_conformance", "test_resume", "test_steps")
+"""Of their cases, `make quick` takes the defaults of each variant."""
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """For `--dist loadgroup`: the tests of a file go to one worker, which shares what the file's fixtures make; those of a case,
+    whatever their file, to one that shares what was compiled for it (`compiled.py`)."""
+    for item in items:
+        file, parameters = item.path.stem, getattr(item, "callspec", None)
+        case = parameters.id if file in CASES and parameters and "case" in parameters.params else None
+        if item.get_closest_marker("xdist_group") is None:
+            item.add_marker(pytest.mark.xdist_group(case or file))
+        if file not in LONG and (case is None or "-" not in case):
+            item.add_marker(pytest.mark.quick)
+    rank = {name: i for i, name in enumerate((*LONG, *CASES))}
+    items.sort(key=lambda item: rank.get(item.path.stem, len(rank)))

@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import os
+import signal
 import subprocess
 import sys
 import time
+import traceback
 from collections.abc import Generator
 from pathlib import Path
 from typing import Any
+from unittest import mock
+
+from aecli.cli.app import main
+from aecli.system.signals import SIGNALS
 
 TINY = """\
 seed: 0
@@ -20,17 +27,50 @@ train: {steps: 40, checkpoint_every: 10, log_every: 10}
 """
 ENDLESS = TINY.replace("steps: 40", "steps: 10000000").replace("checkpoint_every: 10", "checkpoint_every: 50")
 
+SOAK = bool(os.environ.get("AECLI_SOAK"))
+"""Whether to take the time for everything of which the suite otherwise takes a sample, compiled as for a user."""
+QUICK = "" if SOAK else "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false"
+"""Flags of XLA for programs that run for a moment: compiled in half the time, by its older way of writing a loop."""
+
 
 def environment(**more: str) -> dict[str, str]:
     """As a user's shell has it: one device, whatever the tests themselves run on."""
     env = {k: v for k, v in os.environ.items() if k not in ("XLA_FLAGS", "AECLI_RUNS_DIR")}
-    quick = {"XLA_FLAGS": "--xla_backend_optimization_level=0"}  # what is compiled here runs for a moment
-    return env | {"COLUMNS": "200", "NO_COLOR": "1"} | quick | more
+    return env | {"COLUMNS": "200", "NO_COLOR": "1", "XLA_FLAGS": QUICK} | more
 
 
 def aecli(*arguments: Any, cwd: Path, **env: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "aecli", *map(str, arguments)]
     return subprocess.run(command, cwd=cwd, env=environment(**env), capture_output=True, text=True, timeout=240)
+
+
+def called(*arguments: Any, cwd: Path) -> subprocess.CompletedProcess[str]:
+    """The same from within this process, which saves the seconds that jax takes to be imported: for what a verb prints, writes
+    and ends with. What only a process shows (signals, pipes, an environment, imports) wants `aecli`."""
+    out, err = io.StringIO(), io.StringIO()
+    handlers = {signum: signal.getsignal(signum) for signum in SIGNALS}
+    ours = environment()
+    with (
+        mock.patch.dict(os.environ, {name: ours[name] for name in ("COLUMNS", "NO_COLOR")}),
+        mock.patch.object(sys, "argv", ["aecli", *map(str, arguments)]),
+        mock.patch.object(sys, "unraisablehook", sys.unraisablehook),
+        contextlib.chdir(cwd),
+        contextlib.redirect_stdout(out),
+        contextlib.redirect_stderr(err),
+    ):
+        os.environ.pop("AECLI_RUNS_DIR", None)
+        try:
+            main()
+        except SystemExit as end:
+            code = end.code
+        except Exception:  # as Python does where nobody catches it
+            traceback.print_exc()
+            code = 1
+        finally:
+            for signum, handler in handlers.items():
+                signal.signal(signum, handler)
+    assert isinstance(code, int)
+    return subprocess.CompletedProcess(sys.argv, code, out.getvalue(), err.getvalue())
 
 
 @contextlib.contextmanager

@@ -9,8 +9,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from cases import CASES, OPTIMIZERS
-from fit import dataset, experiment
+from cases import CASES, named
+from compiled import DATA, SIZE, Compiled, call, compiled, few
+from fit import experiment
 
 from aecli.config import variants
 from aecli.config.load import load, parse
@@ -20,65 +21,66 @@ from aecli.core.keys import Stream, stream
 from aecli.core.learner import Recipe
 from aecli.core.model import Batch, Model, Spec
 from aecli.core.optimizer import Optimizer
+from aecli.data.eval_batches import BATCH
 from aecli.errors import ConfigError
 
-SPEC = dataset().spec
+SPEC = DATA.spec
 CONFIGS = Path(__file__).parent.parent / "configs"
 
 
-@pytest.fixture(scope="module", params=CASES)
+@pytest.fixture(scope="module", params=named(CASES))
 def case(request: pytest.FixtureRequest) -> str:
     return request.param
 
 
 @pytest.fixture(scope="module")
-def model(case: str) -> Model:
-    return experiment(case).model
-
-
-def init(model: Model, seed: int) -> Any:
-    recipe = Recipe(OPTIMIZERS.get(model.variant, Optimizer(learning_rate=3e-3)), 100)
-    return model.init(jax.random.key(seed), SPEC, recipe)
+def ours(case: str) -> Compiled:
+    return compiled(case)
 
 
 @pytest.fixture(scope="module")
-def state(model: Model) -> Any:
-    return init(model, 0)
+def model(ours: Compiled) -> Model:
+    return ours.model
 
 
 @pytest.fixture(scope="module")
-def step(model: Model) -> Any:
-    return jax.jit(model.train_step)
+def state(ours: Compiled) -> Any:
+    return ours.alone
 
 
 @pytest.fixture(scope="module")
 def batch() -> Batch:
-    rows = dataset().train
-    return Batch(jnp.asarray(rows.images[:16] / np.float32(255)), jnp.asarray(rows.labels[:16]), jnp.ones(16, bool))
+    return few()
 
 
-def test_the_values_are_per_example_finite_and_hold_the_loss(model: Model, state: Any, step: Any, batch: Batch) -> None:
-    for values in (step(state, batch, jax.random.key(1))[1], jax.jit(model.evaluate)(state, batch, jax.random.key(1))):
+def is_equal(a: Any, b: Any) -> bool:
+    return all(np.array_equal(x, y) for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True))
+
+
+def test_the_values_are_per_example_finite_and_hold_the_loss(ours: Compiled) -> None:
+    step = jax.jit(ours.model.train_step)
+    _, form = jax.eval_shape(step, ours.state, Batch.abstract(SIZE, SPEC), jax.random.key(0))
+    evaluated = ours.evaluate(ours.state, ours.batch, 1)
+    for values, n in ((form, SIZE), (evaluated, BATCH)):
         assert "loss" in values
         for name, value in values.items():
-            assert value.shape == (16,), name
+            assert value.shape == (n,), name
             assert value.dtype == jnp.float32, name
-            assert jnp.isfinite(value).all(), name
+    assert all(jnp.isfinite(value).all() for value in evaluated.values())
+    _, sums = ours.train(0, 0, 2)
+    assert sums.keys() == form.keys() and all(np.isfinite(value).all() for value in sums.values())
 
 
-def test_a_step_is_a_function_of_its_arguments(state: Any, step: Any, batch: Batch) -> None:
-    first, second = step(state, batch, jax.random.key(1)), step(state, batch, jax.random.key(1))
-    assert all(jnp.array_equal(a, b) for a, b in zip(jax.tree.leaves(first), jax.tree.leaves(second), strict=True))
+def test_a_step_is_a_function_of_its_arguments(ours: Compiled) -> None:
+    assert is_equal(ours.train(0, 0, 1), ours.train(0, 0, 1))
 
 
-def test_a_step_keeps_the_form_of_the_state_and_moves_it(state: Any, step: Any, batch: Batch) -> None:
-    after, _ = step(state, batch, jax.random.key(1))
-    assert jax.tree.structure(after) == jax.tree.structure(state)
-    moved = False
-    for (path, a), b in zip(jax.tree_util.tree_leaves_with_path(state), jax.tree.leaves(after), strict=True):
+def test_a_step_keeps_the_form_of_the_state_and_moves_it(ours: Compiled) -> None:
+    after, _ = ours.train(0, 0, 1)
+    assert jax.tree.structure(after) == jax.tree.structure(ours.state)
+    for (path, a), b in zip(jax.tree_util.tree_leaves_with_path(ours.state), jax.tree.leaves(after), strict=True):
         assert (a.shape, a.dtype) == (b.shape, b.dtype), path
-        moved |= not bool(jnp.array_equal(a, b))
-    assert moved
+    assert not is_equal(after, ours.state)
 
 
 def test_in_bfloat16_the_state_and_all_results_stay_float32(model: Model, batch: Batch) -> None:
@@ -96,27 +98,25 @@ def test_in_bfloat16_the_state_and_all_results_stay_float32(model: Model, batch:
     assert {x.dtype for x in jax.tree.leaves(results)} == {jnp.dtype("float32")}
 
 
-def test_another_seed_gives_another_start(model: Model, state: Any) -> None:
-    other = init(model, 1)
-    assert any(not bool(jnp.array_equal(a, b)) for a, b in zip(jax.tree.leaves(state), jax.tree.leaves(other), strict=True))
+def test_another_seed_gives_another_start(ours: Compiled) -> None:
+    assert not is_equal(ours.first(1), ours.state)
 
 
-def test_the_loss_falls_on_a_small_set(model: Model, state: Any, step: Any, batch: Batch) -> None:
-    evaluate = jax.jit(model.evaluate)
-    before = float(evaluate(state, batch, jax.random.key(9))["loss"].mean())
-    for i in range(100):
-        state, _ = step(state, batch, jax.random.key(i))
-    after = float(evaluate(state, batch, jax.random.key(9))["loss"].mean())
+def test_the_loss_falls_on_a_small_set(ours: Compiled) -> None:
+    after, _ = ours.train(0, 0, 100)
+    before, after = (np.asarray(ours.evaluate(state, ours.batch, 9)["loss"])[:48].mean() for state in (ours.state, after))
     assert after < before - 0.05 * abs(before)
 
 
-def test_evaluation_does_not_depend_on_the_rest_of_the_batch(model: Model, state: Any, batch: Batch) -> None:
+def test_evaluation_does_not_depend_on_the_rest_of_the_batch(ours: Compiled) -> None:
     """Padding must not touch the values of real images. The key draws per batch, so the shapes stay equal."""
-    evaluate = jax.jit(model.evaluate)
-    whole = evaluate(state, batch, jax.random.key(1))
-    other = batch._replace(image=batch.image.at[8:].set(0.5), mask=jnp.arange(16) < 8)
-    for name, value in evaluate(state, other, jax.random.key(1)).items():
-        assert jnp.allclose(value[:8], whole[name][:8], rtol=1e-5), name
+    whole = ours.evaluate(ours.state, ours.batch, 1)
+    kept, batch = np.arange(BATCH) < 8, ours.batch
+    image = np.where(kept[:, None, None, None], batch.image, np.float32(0.5))
+    image, mask = (jax.device_put(x, of.sharding) for x, of in ((image, batch.image), (kept, batch.mask)))
+    other = batch._replace(image=image, mask=mask)
+    for name, value in ours.evaluate(ours.state, other, 1).items():
+        assert np.allclose(value[:8], whole[name][:8], rtol=1e-5), name
 
 
 def test_the_config_survives_being_written_out(case: str) -> None:
@@ -133,37 +133,39 @@ def test_the_class_and_the_object_have_the_same_abilities(model: Model) -> None:
 def test_reconstructions_look_like_images(model: Model, state: Any, batch: Batch) -> None:
     if not isinstance(model, Reconstructs):
         pytest.skip("does not reconstruct")
-    made = jax.jit(model.reconstruct)(state, batch)
-    assert made.shape == batch.image.shape and made.dtype == jnp.float32 and jnp.isfinite(made).all()
+    made = np.asarray(call(model, "reconstruct", state, batch))
+    assert made.shape == batch.image.shape and made.dtype == np.float32 and np.isfinite(made).all()
 
 
 def test_codes_are_vectors(model: Model, state: Any, batch: Batch) -> None:
     if not isinstance(model, Encodes):
         pytest.skip("does not encode")
-    code = jax.jit(model.encode)(state, batch)
-    assert code.ndim == 2 and len(code) == 16 and jnp.isfinite(code).all()
-    other = jax.jit(model.encode)(state, batch._replace(image=20 * (1 - batch.image)))
-    assert not jnp.array_equal(code, other)
+    code = call(model, "encode", state, batch)
+    assert code.ndim == 2 and len(code) == 16 and np.isfinite(code).all()
+    other = call(model, "encode", state, batch._replace(image=20 * (1 - batch.image)))
+    assert not np.array_equal(code, other)
     if isinstance(model, Decodes):
-        made = jax.jit(model.decode)(state, code, batch.label)
-        assert made.shape == batch.image.shape and made.dtype == jnp.float32 and jnp.isfinite(made).all()
+        made = np.asarray(call(model, "decode", state, code, batch.label))
+        assert made.shape == batch.image.shape and made.dtype == np.float32 and np.isfinite(made).all()
 
 
 def test_a_posterior_is_around_the_code(model: Model, state: Any, batch: Batch) -> None:
     if not isinstance(model, Infers):
         pytest.skip("has no posterior")
-    posterior = jax.jit(model.posterior)(state, batch)
-    assert jnp.allclose(posterior.mean, jax.jit(model.encode)(state, batch)) and jnp.isfinite(posterior.log_sigma).all()
+    posterior = call(model, "posterior", state, batch)
+    assert np.allclose(posterior.mean, call(model, "encode", state, batch)) and np.isfinite(posterior.log_sigma).all()
 
 
 def test_samples_are_images_and_follow_the_key(model: Model, state: Any) -> None:
     if not isinstance(model, Samples):
         pytest.skip("does not sample")
-    sample, label = jax.jit(model.sample), jnp.arange(5) % 3
-    first, again, other = (sample(state, stream(jax.random.key(seed), Stream.SAMPLE), label) for seed in (0, 0, 1))
-    assert first.shape == (5, *SPEC.shape) and first.dtype == jnp.float32
-    assert float(first.min()) >= 0 and float(first.max()) <= 1
-    assert jnp.array_equal(first, again) and not jnp.array_equal(first, other)
+    label = jnp.arange(6) % 3
+    first, again, other = (
+        np.asarray(call(model, "sample", state, stream(jax.random.key(seed), Stream.SAMPLE), label)) for seed in (0, 0, 1)
+    )
+    assert first.shape == (6, *SPEC.shape) and first.dtype == np.float32
+    assert first.min() >= 0 and first.max() <= 1
+    assert np.array_equal(first, again) and not np.array_equal(first, other)
 
 
 def test_each_variant_is_in_a_config() -> None:
@@ -180,20 +182,20 @@ def test_a_latent_larger_than_the_image_is_refused_by_every_variant_that_has_one
             assert objection.key == "latent" and "64" in objection.message
 
 
-CONDITIONAL = [case for case in CASES if "conditional: true" in case]
-
-
-@pytest.mark.parametrize("text", CONDITIONAL)
-def test_a_label_changes_what_a_conditional_model_draws(text: str) -> None:
-    model, batch = experiment(text).model, jnp.zeros(6, jnp.int32)
-    state = model.init(jax.random.key(0), SPEC, Recipe(Optimizer(), 100))
+def test_a_label_changes_what_a_conditional_model_draws(case: str, model: Model, state: Any) -> None:
+    if "conditional: true" not in case:
+        pytest.skip("is not conditional")
     # Fresh networks may end in zeros: any weights will do.
     generator = np.random.default_rng(0)
-    state = jax.tree.map(
-        lambda x: x + 0.3 * generator.standard_normal(x.shape) if jnp.issubdtype(x.dtype, jnp.floating) else x, state
-    )
-    draw = jax.jit(model.sample)
-    assert not jnp.array_equal(draw(state, jax.random.key(1), batch), draw(state, jax.random.key(1), batch + 1))
+
+    def disturbed(x: Any) -> Any:
+        if not jnp.issubdtype(x.dtype, jnp.floating):
+            return x
+        return np.asarray(x) + (0.3 * generator.standard_normal(x.shape)).astype(x.dtype)
+
+    state = jax.tree.map(disturbed, state)
+    label = np.zeros(6, np.int32)
+    assert not np.array_equal(*(call(model, "sample", state, jax.random.key(1), label + i) for i in (0, 1)))
 
 
 def test_every_conditional_variant_refuses_data_without_labels() -> None:

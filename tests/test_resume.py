@@ -7,36 +7,39 @@ import shutil
 from pathlib import Path
 
 import pytest
-from cases import CASES
-from fit import dataset, experiment, fit, go_on
+from cases import CASES, named
+from compiled import DATA, compiled
+from fit import fit, go_on
 
+from aecli.config import variants
 from aecli.runs import checkpoint
 from aecli.runs.directory import Run
 
-ONLY_ANOTHER_NET = (
-    "variant: autoregressive, net: transformer",
-    "variant: bottleneck, net: conv",
-    "variant: bottleneck, net: linear",
-    "variant: denoising, net:",
-    "variant: sparse, penalty: l1",
-    "variant: vae, net: resnet",
-    "variant: vae, net: linear",
-)
+ONLY_ANOTHER_NET = {
+    "autoregressive-transformer",
+    "bottleneck-conv",
+    "bottleneck-linear",
+    "denoising-conv",
+    "denoising-mlp",
+    "sparse-l1-conv",
+    "vae-resnet-samples",
+    "vae-linear-beta",
+}
 """Cases whose state has the form of another's, and which are long to compile."""
 
 
-@pytest.mark.parametrize("case", [case for case in CASES if not case.startswith(ONLY_ANOTHER_NET)])
+TO_CUT = [case for case in CASES if case.name not in ONLY_ANOTHER_NET]
+
+
+@pytest.mark.parametrize("case", named(TO_CUT, portable=set(variants.variants())))
 def test_a_run_cut_anywhere_ends_with_the_same_bits(case: str, tmp_path: Path) -> None:
     """48 images in batches of 20: the six steps cross the end of two passes, after the second and the fourth. The first
     case is cut at every step, the others after a whole pass and before the last step."""
-    data = dataset()
-    e = experiment(
-        case, "steps: 6, checkpoint_every: 1, log_every: 2, keep: 9", "batch_size: 20", "learning_rate: 1e-2, ema: 0.9"
-    )
+    data, e = DATA, compiled(case).experiment
     whole, _ = fit(tmp_path, e, data)
     assert checkpoint.steps(whole.checkpoints) == [1, 2, 3, 4, 5, 6]
     expected = _digests(whole.checkpoints, 6)
-    for last in range(1, 6) if case == CASES[0] else (2, 5):
+    for last in range(1, 6) if case == CASES[0].text else (2, 5):
         cut = Run(tmp_path / f"cut-{last}")
         shutil.copytree(whole.path, cut.path)
         for later in range(last + 1, 7):
