@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-from collections.abc import Callable
 from math import log
 from typing import Any
 
@@ -12,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from compiled import call, first_state
 from fit import experiment
 
 from aecli.core.learner import Recipe
@@ -47,7 +47,7 @@ def batch_of(image: Any, label: int = 0) -> Batch:
 def test_all_binary_3x3_images_have_probability_one_together(net: str) -> None:
     model, state = build(f"{NETS[net]}, levels: 2", Spec(3, 3, 1, 0))
     every = np.array(list(itertools.product((0, 1), repeat=9))).reshape(-1, 3, 3, 1)
-    nll = jax.jit(model.evaluate)(state, batch_of(every), jax.random.key(0))["loss"]
+    nll = call(model, "evaluate", state, batch_of(every), jax.random.key(0))["loss"]
     assert np.exp(-np.asarray(nll, np.float64)).sum() == pytest.approx(1, abs=1e-5)
     assert nll.std() > 0.1, "a model of equal probabilities would prove nothing"
 
@@ -59,7 +59,7 @@ def test_all_binary_3x3_images_have_probability_one_together(net: str) -> None:
 def test_all_tiny_colour_images_have_probability_one_together(settings: str) -> None:
     model, state = build(f"{settings}, levels: 4", Spec(2, 2, 2, 0))
     every = np.array(list(itertools.product(range(4), repeat=8))).reshape(-1, 2, 2, 2) / 3
-    nll = jax.jit(model.evaluate)(state, batch_of(every), jax.random.key(0))["loss"]
+    nll = call(model, "evaluate", state, batch_of(every), jax.random.key(0))["loss"]
     assert np.exp(-np.asarray(nll, np.float64)).sum() == pytest.approx(1, abs=1e-4)
 
 
@@ -89,7 +89,7 @@ def test_intensities_as_targets_are_the_same_objective_in_expectation() -> None:
     every = jnp.array(list(itertools.product((0.0, 1.0), repeat=4))).reshape(16, 2, 2, 1)
     p = jnp.where(every == 1, intensity, 1 - intensity).prod(axis=(1, 2, 3))
     drawn, expected = (
-        model.loss(state.net, batch_of(every)._replace(intensity=i), jax.random.key(0), jnp.int32(0))["loss"]
+        jax.jit(model.loss)(state.net, batch_of(every)._replace(intensity=i), jax.random.key(0), jnp.int32(0))["loss"]
         for i in (None, intensity)
     )
     assert p @ drawn == pytest.approx(float(p @ expected), rel=1e-5)
@@ -121,13 +121,9 @@ def test_the_pixelcnn_has_no_blind_spot() -> None:
 def test_cached_and_naive_sampling_draw_the_same_pixels(settings: str) -> None:
     model, state = build(f"{settings}, levels: 16", Spec(4, 6, 2, 3))
     label = jnp.arange(20) % 3
-    cached = jax.jit(model.sample)(state, jax.random.key(1), label)
-    naive = jax.jit(model.sample_naive)(state, jax.random.key(1), label)
+    cached = call(model, "sample", state, jax.random.key(1), label)
+    naive = call(model, "sample_naive", state, jax.random.key(1), label)
     assert jnp.array_equal(cached, naive) and len(jnp.unique(cached)) > 4
-
-
-def _of(model: Autoregressive) -> Callable[..., jax.Array]:
-    return jax.jit(model.complete)
 
 
 @pytest.mark.parametrize("net", ["made", "pixelcnn", "gmlp"])
@@ -136,30 +132,29 @@ def test_completion_keeps_what_is_known_and_follows_it(net: str) -> None:
     model, state = build(f"{NETS[net]}, levels: 256", spec)
     image = jax.random.uniform(jax.random.key(2), (6, 4, 4, 1))  # not on the levels, and still untouched
     known = jnp.broadcast_to((jnp.arange(4) < 2)[None, :, None, None], image.shape)
-    made = _of(model)(state, jax.random.key(1), batch_of(image), known)
+    made = call(model, "complete", state, jax.random.key(1), batch_of(image), known)
     assert jnp.array_equal(made[:, :2], image[:, :2])
-    other = _of(model)(state, jax.random.key(1), batch_of(1 - image), known)
+    other = call(model, "complete", state, jax.random.key(1), batch_of(1 - image), known)
     assert not jnp.array_equal(made[:, 2:], other[:, 2:]), "the rest is drawn given the known half"
-    nothing = _of(model)(state, jax.random.key(1), batch_of(image), jnp.zeros_like(known))
-    assert jnp.array_equal(nothing, jax.jit(model.sample)(state, jax.random.key(1), jnp.zeros(6, jnp.int32)))
-    everything = _of(model)(state, jax.random.key(1), batch_of(image), jnp.ones_like(known))
+    nothing = call(model, "complete", state, jax.random.key(1), batch_of(image), jnp.zeros_like(known))
+    assert jnp.array_equal(nothing, call(model, "sample", state, jax.random.key(1), jnp.zeros(6, jnp.int32)))
+    everything = call(model, "complete", state, jax.random.key(1), batch_of(image), jnp.ones_like(known))
     assert jnp.array_equal(everything, image)
 
 
 def test_samples_are_as_frequent_as_they_are_likely() -> None:
     model, state = build("width: 8, layers: 1, levels: 2", Spec(2, 2, 1, 0))
     every = np.array(list(itertools.product((0, 1), repeat=4))).reshape(-1, 2, 2, 1)
-    p = np.exp(-np.asarray(jax.jit(model.evaluate)(state, batch_of(every), jax.random.key(0))["loss"]))
+    p = np.exp(-np.asarray(call(model, "evaluate", state, batch_of(every), jax.random.key(0))["loss"]))
     n = 20_000
-    drawn = jax.jit(model.sample)(state, jax.random.key(3), jnp.zeros(n, jnp.int32))
+    drawn = call(model, "sample", state, jax.random.key(3), jnp.zeros(n, jnp.int32))
     found = np.bincount(np.asarray(drawn.reshape(n, 4)).astype(int) @ [8, 4, 2, 1], minlength=16) / n
     assert np.abs(found - p).max() < 4 * np.sqrt(0.25 / n)
 
 
 def test_a_low_temperature_draws_the_likeliest_value() -> None:
     model, state = build("width: 8, layers: 1, levels: 16", Spec(3, 3, 1, 0))
-    draw = jax.jit(model.sample)
-    cold = [draw(state, jax.random.key(seed), jnp.zeros(1, jnp.int32), 1e-6) for seed in range(3)]
+    cold = [call(model, "sample", state, jax.random.key(seed), jnp.zeros(1, jnp.int32), 1e-6) for seed in range(3)]
     assert jnp.array_equal(cold[0], cold[1]) and jnp.array_equal(cold[0], cold[2])
 
 
@@ -167,8 +162,8 @@ def test_a_low_temperature_draws_the_likeliest_value() -> None:
 def test_a_fresh_model_costs_log_levels_per_value(net: str, levels: int) -> None:
     model = experiment(f"variant: autoregressive, levels: {levels}, {NETS[net]}").model
     spec = Spec(3, 3, 2, 0)
-    state = jax.jit(model.init, static_argnums=(1, 2))(jax.random.key(0), spec, Recipe(Optimizer(), 100))
-    values = jax.jit(model.evaluate)(state, batch_of(jax.random.uniform(jax.random.key(1), (4, *spec.shape))), jax.random.key(0))
+    state = first_state(model, spec, Recipe(Optimizer(), 100))
+    values = call(model, "evaluate", state, batch_of(jax.random.uniform(jax.random.key(1), (4, *spec.shape))), jax.random.key(0))
     assert jnp.allclose(values["bits_per_dim"], log(levels) / log(2))
     assert jnp.allclose(values["loss"], spec.size * log(levels))
 
@@ -178,7 +173,7 @@ def test_a_step_in_parts_is_the_step_on_the_whole_batch(monkeypatch: pytest.Monk
     monkeypatch.setattr(jax, "local_device_count", lambda: 1)
     spec = Spec(4, 4, 1, 3)
     model, noise = build("net: pixelcnn, width: 8, layers: 1, levels: 4, conditional: true", spec)
-    state = model.init(jax.random.key(0), spec, Recipe(Optimizer(name="sgd", learning_rate=0.1), 10))
+    state = first_state(model, spec, Recipe(Optimizer(name="sgd", learning_rate=0.1), 10))
     state = dataclasses.replace(state, params=noise.params)
     image = jax.random.uniform(jax.random.key(1), (12, 4, 4, 1))
     batch = Batch(image, jnp.arange(12, dtype=jnp.int32) % 3, jnp.ones(12, bool))

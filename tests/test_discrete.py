@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from math import log
 
 import jax
@@ -25,10 +26,20 @@ def params(family: Discrete, scale: float) -> jax.Array:
     return scale * jax.random.normal(jax.random.key(0), (50, family.outputs))
 
 
+@partial(jax.jit, static_argnames=("family",))
+def log_probs(family: Discrete, drawn: jax.Array) -> jax.Array:
+    return family.log_probs(drawn)
+
+
+@partial(jax.jit, static_argnames=("family",))
+def log_prob(family: Discrete, drawn: jax.Array, value: jax.Array) -> jax.Array:
+    return family.log_prob(drawn, value)
+
+
 @pytest.mark.parametrize("scale", [0.0, 1.0, 5.0, 30.0])
 @pytest.mark.parametrize("family", FAMILIES, ids=str)
 def test_the_probabilities_of_all_levels_sum_to_one(family: Discrete, scale: float) -> None:
-    every = family.log_probs(params(family, scale))
+    every = log_probs(family, params(family, scale))
     assert every.shape == (50, family.levels)
     assert np.allclose(np.exp(np.asarray(every, np.float64)).sum(1), 1, atol=2e-5)
 
@@ -37,21 +48,21 @@ def test_the_probabilities_of_all_levels_sum_to_one(family: Discrete, scale: flo
 def test_one_level_has_the_probability_that_it_has_among_all(family: Discrete) -> None:
     value = jax.random.randint(jax.random.key(1), (50,), 0, family.levels)
     drawn = params(family, 3.0)
-    among = jnp.take_along_axis(family.log_probs(drawn), value[:, None], 1)[:, 0]
-    assert jnp.allclose(family.log_prob(drawn, value), among, atol=1e-5)
+    among = np.take_along_axis(np.asarray(log_probs(family, drawn)), np.asarray(value)[:, None], 1)[:, 0]
+    assert np.allclose(log_prob(family, drawn, value), among, atol=1e-5)
 
 
 @pytest.mark.parametrize("family", FAMILIES, ids=str)
 def test_gradients_are_finite_even_for_hopeless_parameters(family: Discrete) -> None:
     value = jnp.zeros(50, jnp.int32)
-    gradient = jax.grad(lambda p: family.log_prob(p, value).sum())(params(family, 100.0))
-    assert jnp.isfinite(gradient).all()
+    gradient = jax.jit(jax.grad(lambda p: family.log_prob(p, value).sum()))(params(family, 100.0))
+    assert np.isfinite(gradient).all()
 
 
 @pytest.mark.parametrize("levels", [2, 16, 256])
 def test_equal_logits_cost_log_levels(levels: int) -> None:
     family = Categorical(levels=levels)
-    nll = -family.log_prob(jnp.zeros((3, family.outputs)), jnp.array([0, 1, levels - 1]))
+    nll = -log_prob(family, jnp.zeros((3, family.outputs)), jnp.array([0, 1, levels - 1]))
     assert jnp.allclose(nll, log(levels))
 
 
@@ -63,7 +74,7 @@ def test_a_logistic_is_the_difference_of_its_distribution_function() -> None:
     edges[0], edges[-1] = -np.inf, np.inf
     with np.errstate(over="ignore"):
         below = 1 / (1 + np.exp(-(edges[None] - mean[:, None]) / scale[:, None]))
-    assert np.allclose(np.exp(np.asarray(family.log_probs(drawn), np.float64)), np.diff(below), rtol=1e-4, atol=1e-9)
+    assert np.allclose(np.exp(np.asarray(log_probs(family, drawn), np.float64)), np.diff(below), rtol=1e-4, atol=1e-9)
 
 
 @pytest.mark.parametrize("levels", [2, 4, 16, 256])

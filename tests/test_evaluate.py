@@ -5,6 +5,7 @@ from __future__ import annotations
 import jax
 import numpy as np
 import pytest
+from compiled import call
 from fit import dataset, experiment, subject
 
 from aecli.core.model import Batch
@@ -48,7 +49,7 @@ def test_an_evaluation_equals_a_plain_computation() -> None:
     state = init(e, data.spec, 48, placement(16))
     metrics = quick(subject(e.model, state, data))
     image = data.test.images / np.float32(255)
-    made = np.asarray(e.model.reconstruct(state, Batch(image, data.test.labels, np.ones(300, bool))))
+    made = np.asarray(call(e.model, "reconstruct", state, Batch(image, data.test.labels, np.ones(300, bool))))
     error = ((made - image) ** 2).reshape(300, -1).mean(1)
     assert metrics["mse"].value == pytest.approx(error.mean(), rel=1e-5)
     assert metrics["mse"].standard_error == pytest.approx(error.std(ddof=1) / np.sqrt(300), rel=1e-4)

@@ -30,9 +30,14 @@ def test_every_rule_goes_downhill(name) -> None:
     rule = optimizer.build(300)
     x = jnp.array([3.0, -2.0])
     state = rule.init(x)
-    for _ in range(300):
+
+    @jax.jit
+    def step(x, state):
         updates, state = rule.update(jax.grad(lambda x: jnp.sum(x**2))(x), state, x)
-        x = optax.apply_updates(x, updates)
+        return optax.apply_updates(x, updates), state
+
+    for _ in range(300):
+        x, state = step(x, state)
     assert float(jnp.abs(x).max()) < 0.5
 
 

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from compiled import call, first_state
 from fit import dataset, experiment, fit
 
 from aecli.core.learner import Recipe
@@ -29,7 +30,7 @@ def test_a_linear_autoencoder_reaches_the_pca_optimum(tmp_path: Path) -> None:
     _, training = fit(tmp_path, e, data)
     state = training.state
     image = jnp.asarray(pixels.reshape(-1, 8, 8, 1), jnp.float32)
-    made = np.asarray(e.model.reconstruct(state, Batch(image, jnp.zeros(256, jnp.int32), jnp.ones(256, bool))))
+    made = np.asarray(call(e.model, "reconstruct", state, Batch(image, jnp.zeros(256, jnp.int32), jnp.ones(256, bool))))
     reached = ((made.reshape(256, -1) - pixels) ** 2).mean()
     assert best * (1 - 1e-5) <= reached <= best * 1.001
 
@@ -38,9 +39,9 @@ def test_a_linear_autoencoder_reaches_the_pca_optimum(tmp_path: Path) -> None:
 def test_the_loss_of_a_vae_is_distortion_plus_weighted_rate(step: int | None) -> None:
     model = VAE(latent=3, hidden=(8,), beta=0.5, kl_warmup=10)
     spec = Spec(8, 8, 1, 0)
-    state = model.init(jax.random.key(0), spec, Recipe(Optimizer(), 1))
+    state = first_state(model, spec, Recipe(Optimizer(), 1))
     batch = Batch(jax.random.uniform(jax.random.key(1), (4, 8, 8, 1)), jnp.full(4, -1), jnp.ones(4, bool))
-    values = model.loss(state.net, batch, jax.random.key(2), None if step is None else jnp.int32(step))
+    values = jax.jit(model.loss)(state.net, batch, jax.random.key(2), None if step is None else jnp.int32(step))
     weight = 0.5 if step is None else 0.5 * min(1, step / 10)
     assert jnp.allclose(values["loss"], values["distortion_nats"] + weight * values["rate_nats"], rtol=1e-6)
 
@@ -51,14 +52,14 @@ def test_free_bits_cost_nothing_below_and_everything_above_in_training_only() ->
     losses = {}
     for free in (0.0, 1000.0):
         model = VAE(latent=3, hidden=(8,), free_bits=free)
-        state = model.init(jax.random.key(0), spec, Recipe(Optimizer(), 1))
+        state = first_state(model, spec, Recipe(Optimizer(), 1))
 
         def mean_loss(net, step, model=model):
-            return model.loss(net, batch, jax.random.key(2), step)["loss"].mean()
+            return jax.jit(model.loss)(net, batch, jax.random.key(2), step)["loss"].mean()
 
         losses[free] = (float(mean_loss(state.net, jnp.int32(1))), float(mean_loss(state.net, None)))
     assert losses[0.0][0] == losses[0.0][1] == losses[1000.0][1]
-    values = model.loss(state.net, batch, jax.random.key(2), jnp.int32(1))
+    values = jax.jit(model.loss)(state.net, batch, jax.random.key(2), jnp.int32(1))
     assert jnp.allclose(values["loss"], values["distortion_nats"] + 3000.0, rtol=1e-6)
 
 

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from compiled import call, first_state
 from fit import dataset, experiment, subject
 
 from aecli.core.learner import Recipe
@@ -67,7 +68,7 @@ def test_the_rate_does_not_reach_the_encoder() -> None:
     data = dataset()
     images = jnp.asarray(data.train.images[:16] / np.float32(255))
     batch = Batch(images, jnp.zeros(16, jnp.int32), jnp.ones(16, bool))
-    state = jax.jit(model.init, static_argnums=(1, 2))(jax.random.key(0), data.spec, Recipe(Optimizer(name="sgd", b1=0.0), 10))
+    state = first_state(model, data.spec, Recipe(Optimizer(name="sgd", b1=0.0), 10))
     step = jax.jit(model.train_step)
     plain, _ = step(state, batch, jax.random.key(0))
     params = jax.tree.map(lambda x: x, state.learner.params)
@@ -82,10 +83,10 @@ def test_the_rate_does_not_reach_the_encoder() -> None:
 def test_usage_is_counted_over_the_whole_split() -> None:
     model = experiment("variant: vq, hidden: [4], codes: 8, dimension: 2, prior_width: 4, prior_layers: 1").model
     data = dataset(held_out=300)
-    state = jax.jit(model.init, static_argnums=(1, 2))(jax.random.key(0), data.spec, Recipe(Optimizer(), 10))
+    state = first_state(model, data.spec, Recipe(Optimizer(), 10))
     found = quick(subject(model, state, data))
     images = jnp.asarray(data.test.images / np.float32(255))
-    codes = np.asarray(model.codes_of(state, Batch(images, jnp.zeros(300, jnp.int32), jnp.ones(300, bool))))
+    codes = np.asarray(call(model, "codes_of", state, Batch(images, jnp.zeros(300, jnp.int32), jnp.ones(300, bool))))
     share = np.bincount(codes.ravel(), minlength=8) / codes.size
     assert found["code_usage"].value == pytest.approx((share > 0).mean())
     entropy = -(share[share > 0] * np.log(share[share > 0])).sum()

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from compiled import call, first_state
 from fit import dataset, experiment, fit, subject
 
 from aecli.core.learner import Learner, Recipe
@@ -25,7 +26,7 @@ def start(text: str) -> tuple[Sparse, Any, Batch]:
     assert isinstance(model, Sparse)
     rows = dataset().train
     batch = Batch(jnp.asarray(rows.images / np.float32(255)), jnp.asarray(rows.labels), jnp.ones(48, bool))
-    return model, jax.jit(model.init, static_argnums=(1, 2))(jax.random.key(0), SPEC, Recipe(Optimizer(), 100)), batch
+    return model, first_state(model, SPEC, Recipe(Optimizer(), 100)), batch
 
 
 def test_the_kl_penalty_is_0_at_its_target_and_known_elsewhere() -> None:
@@ -42,8 +43,8 @@ def test_exactly_k_stay_and_they_are_the_largest() -> None:
 
 def test_topk_has_exactly_k_active_units() -> None:
     model, state, batch = start("penalty: topk, units: 100, k: 7")
-    assert (model.active(state, batch).sum(axis=1) == 7).all()
-    assert (model.evaluate(state, batch, jax.random.key(0))["l0"] == 7).all()
+    assert (call(model, "active", state, batch).sum(axis=1) == 7).all()
+    assert (call(model, "evaluate", state, batch, jax.random.key(0))["l0"] == 7).all()
 
 
 def test_batch_topk_keeps_k_on_average_and_its_threshold_does_so_alone() -> None:
@@ -53,7 +54,7 @@ def test_batch_topk_keeps_k_on_average_and_its_threshold_does_so_alone() -> None
         state, values = step(state, batch, jax.random.key(i))
         assert float(values["l0"].mean()) == pytest.approx(7, abs=0.05)
     assert values["l0"].std() > 0, "images differ in what they need"
-    assert 6 < float(model.evaluate(state, batch, jax.random.key(0))["l0"].mean()) < 8
+    assert 6 < float(call(model, "evaluate", state, batch, jax.random.key(0))["l0"].mean()) < 8
 
 
 def test_the_dictionary_starts_tied_and_keeps_norm_1_and_the_mean_of_the_first_batch() -> None:
@@ -61,7 +62,7 @@ def test_the_dictionary_starts_tied_and_keeps_norm_1_and_the_mean_of_the_first_b
     net = state.net
     assert jnp.array_equal(net.kernel[...], net.rows[...].T)
     for i in range(5):
-        state, _ = jax.jit(model.train_step)(state, batch, jax.random.key(i))
+        state, _ = call(model, "train_step", state, batch, jax.random.key(i))
         assert jnp.allclose(jnp.linalg.norm(state.net.rows[...], axis=1), 1, atol=1e-5)
         if i == 0:
             mean = batch.image.mean(axis=0).reshape(-1)
@@ -70,26 +71,28 @@ def test_the_dictionary_starts_tied_and_keeps_norm_1_and_the_mean_of_the_first_b
 
 def test_dead_units_learn_through_the_auxiliary_loss_alone() -> None:
     model, state, batch = start("penalty: topk, units: 100, k: 2, dead_after: 3")
-    state, _ = jax.jit(model.train_step)(state, batch, jax.random.key(0))  # which takes the mean of the batch
+    state, _ = call(model, "train_step", state, batch, jax.random.key(0))  # which takes the mean of the batch
     state = SparseState(Learner.create(state.net, state.learner.recipe), state.seen)  # without the optimizer's momentum
     seen = state.seen._replace(silent=jnp.full(100, 9, jnp.int32))  # all count as dead
     state = SparseState(dataclasses.replace(state.learner, step=jnp.int32(1)), seen)
-    silent = ~np.asarray(model.active(state, batch)).any(axis=0)
+    silent = ~np.asarray(call(model, "active", state, batch)).any(axis=0)
     assert silent.any()
-    after, _ = jax.jit(model.train_step)(state, batch, jax.random.key(0))
+    after, _ = call(model, "train_step", state, batch, jax.random.key(0))
     moved = np.abs(np.asarray(after.net.kernel[...] - state.net.kernel[...])).sum(axis=0) > 1e-6
     assert moved[silent].mean() > 0.5
     off = model.model_copy(update={"auxk": 0.0})
-    unmoved, _ = jax.jit(off.train_step)(state, batch, jax.random.key(0))
+    unmoved, _ = call(off, "train_step", state, batch, jax.random.key(0))
     still = np.abs(np.asarray(unmoved.net.kernel[...] - state.net.kernel[...])).sum(axis=0)
-    really = ~np.asarray(model.active(unmoved, batch)).any(axis=0) & silent
+    really = ~np.asarray(call(model, "active", unmoved, batch)).any(axis=0) & silent
     assert (still[really] < 1e-6).all()
 
 
 def test_the_kl_penalty_brings_the_mean_activation_to_its_target(tmp_path: Any) -> None:
     data = dataset()
     e = experiment(
-        "variant: sparse, penalty: kl, rho: 0.1, weight: 3.0, units: 20", "steps: 400", optimizer="learning_rate: 1e-2"
+        "variant: sparse, penalty: kl, rho: 0.1, weight: 3.0, units: 20",
+        "steps: 400, eval_every: 1000, checkpoint_every: 1000",
+        optimizer="learning_rate: 1e-2",
     )
     _, training = fit(tmp_path, e, data)
     found = quick(subject(e.model, training.state, data, split="train"))
@@ -102,9 +105,9 @@ def test_what_evaluation_says_of_units_and_variance_is_of_the_whole_split() -> N
     found = quick(subject(model, state, data))
     images = jnp.asarray(data.test.images / np.float32(255))
     whole = Batch(images, jnp.asarray(data.test.labels), jnp.ones(300, bool))
-    dead = 1 - np.asarray(model.active(state, whole)).any(axis=0).mean()
+    dead = 1 - np.asarray(call(model, "active", state, whole)).any(axis=0).mean()
     assert found["dead_fraction"].value == pytest.approx(dead)
-    assert found["mean_activation"].value == pytest.approx(float(model.encode(state, whole).mean()), rel=1e-4)
-    error = ((np.asarray(model.reconstruct(state, whole)) - np.asarray(images)) ** 2).sum()
+    assert found["mean_activation"].value == pytest.approx(float(call(model, "encode", state, whole).mean()), rel=1e-4)
+    error = ((np.asarray(call(model, "reconstruct", state, whole)) - np.asarray(images)) ** 2).sum()
     share = 1 - error / ((np.asarray(images) - np.asarray(images).mean(0)) ** 2).sum()
     assert found["explained_variance"].value == pytest.approx(share, rel=1e-4)
