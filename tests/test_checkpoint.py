@@ -17,6 +17,8 @@ from aecli.errors import CheckpointError, StorageError
 from aecli.runs import checkpoint
 from aecli.system import files
 
+pytestmark = pytest.mark.portable
+
 
 def state(offset: float = 0.0):
     return {

@@ -13,6 +13,8 @@ from aecli.config.load import load, parse
 from aecli.config.schema import Experiment, dump
 from aecli.errors import ConfigError
 
+pytestmark = pytest.mark.portable
+
 CONFIGS = sorted((Path(__file__).parent.parent / "configs").glob("*.yaml"))
 GOOD = """\
 seed: 1

@@ -23,6 +23,8 @@ from aecli.data.sources.registry import peek
 from aecli.errors import DataError, SettingError
 from aecli.system.folders import cache_root
 
+pytestmark = pytest.mark.portable
+
 
 @pytest.fixture
 def fresh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:

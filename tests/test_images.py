@@ -11,6 +11,8 @@ from PIL import Image
 
 from aecli.sampling import pictures
 
+pytestmark = pytest.mark.portable
+
 
 def test_intensities_are_rounded_not_truncated() -> None:
     assert pictures.to_uint8(np.array([0.0, 0.499, 0.5 / 255, 0.9999, 1.0, -0.2, 1.3])).tolist() == [0, 127, 0, 255, 255, 0, 255]

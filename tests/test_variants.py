@@ -22,6 +22,8 @@ from aecli.evaluation.registry import quick
 from aecli.runs.state import init, state_template
 from aecli.system.placement import placement
 
+pytestmark = pytest.mark.portable
+
 HEAD = """\
 import jax
 import jax.numpy as jnp

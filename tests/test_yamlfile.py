@@ -14,6 +14,8 @@ from aecli.config.load import parse as parse_config
 from aecli.config.yamlfile import MAX_BYTES, parse, read
 from aecli.errors import ConfigError
 
+pytestmark = pytest.mark.portable
+
 SCALARS = {
     "1e-3": 0.001,
     "1E3": 1000.0,
