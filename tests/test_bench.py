@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from fit import dataset, experiment
-from process import TINY, aecli
+from process import TINY, aecli, called
 
 from aecli.data.train_batches import RESIDENT_STEPS
 from aecli.training.call import advance
@@ -43,9 +43,9 @@ def test_bench_is_a_verb_that_keeps_nothing(tmp_path: Path) -> None:
         json.loads(done.stdout)
     )
     assert [path.name for path in tmp_path.iterdir()] == ["tiny.yaml"]
-    shown = aecli("bench", "tiny.yaml", "--seconds", 0.2, "--set", "data.batch_size=64", cwd=tmp_path)
+    shown = called("bench", "tiny.yaml", "--seconds", 0.2, "--set", "data.batch_size=64", cwd=tmp_path)
     assert "images/s" in shown.stdout and "matmul rate" in shown.stdout
-    wrong = aecli("bench", "tiny.yaml", "--set", "model.latent=100", cwd=tmp_path)
+    wrong = called("bench", "tiny.yaml", "--set", "model.latent=100", cwd=tmp_path)
     assert wrong.returncode == 2 and "model.latent=100" in wrong.stderr
 
 

@@ -1,4 +1,5 @@
-"""The verbs, through real processes: what they print where, what they leave, and how they end."""
+"""The verbs: what they print where, what they leave, and how they end. Through real processes where a process is what it is
+about; `test_compile_cache.py` runs every verb that compiles in one."""
 
 from __future__ import annotations
 
@@ -15,12 +16,14 @@ import numpy as np
 import pytest
 import typer
 from PIL import Image
-from process import ENDLESS, TINY, aecli, commits, environment, started, wait_for
+from process import ENDLESS, TINY, aecli, called, commits, environment, started, wait_for
 
 from aecli.cli.app import app
 from aecli.evaluation.registry import EVALUATORS
 from aecli.sampling.modes import MODES
 from aecli.sampling.samplers import SAMPLERS
+
+pytestmark = pytest.mark.portable
 
 ROOT = Path(__file__).parent.parent
 
@@ -90,17 +93,17 @@ def test_train_prints_the_id_alone_and_leaves_a_whole_run(place: Path) -> None:
 
 
 def test_codes_can_be_drawn_from_a_fitted_distribution(place: Path) -> None:
-    first = aecli("sample", "last", "--sampler", "gmm", "--components", "2", "-n", "6", cwd=place)
+    first = called("sample", "last", "--sampler", "gmm", "--components", "2", "-n", "6", cwd=place)
     assert first.returncode == 0, first.stderr
     picture, arrays = (Path(line) for line in first.stdout.split())
     assert picture.name == "prior-gmm2-step40-seed0-n6.png" and "fitting gmm with 2 components" in first.stderr
     assert np.load(place / arrays)["image"].shape == (6, 8, 8, 1)
-    second = aecli("sample", "last", "--sampler", "gnm", cwd=place)
+    second = called("sample", "last", "--sampler", "gnm", cwd=place)
     assert second.returncode == 2 and "did you mean 'gmm'" in second.stderr
 
 
 def test_eval_prints_what_it_writes_and_twice_the_same(place: Path) -> None:
-    first, second = aecli("eval", "last", "--json", cwd=place), aecli("eval", the_id(place)[:8], "--json", cwd=place)
+    first, second = called("eval", "last", "--json", cwd=place), called("eval", the_id(place)[:8], "--json", cwd=place)
     assert first.returncode == second.returncode == 0, first.stderr
     assert first.stdout == second.stdout
     result = json.loads(first.stdout)
@@ -111,22 +114,22 @@ def test_eval_prints_what_it_writes_and_twice_the_same(place: Path) -> None:
     assert result["loss"]["n"] == 297 and result["loss"]["unit"] == "nats" and result["loss"]["standard_error"] > 0
     assert result["loss"]["value"] == pytest.approx(result["distortion_nats"]["value"] + result["rate_nats"]["value"], rel=1e-5)
     assert result["loss"]["protocol"]["split"] == "test"
-    table = aecli("eval", "last", "--split", "validation", cwd=place)
+    table = called("eval", "last", "--split", "validation", cwd=place)
     assert "rate_nats" in table.stdout and "150 validation images" in table.stdout
 
 
 def test_sample_writes_pictures_and_arrays_that_follow_the_seed(place: Path) -> None:
     paths = {}
     for name, arguments in {"a": ["--seed", 1], "b": ["--seed", 2]}.items():
-        done = aecli("sample", "last", "-n", 9, *arguments, cwd=place)
+        done = called("sample", "last", "-n", 9, *arguments, cwd=place)
         assert done.returncode == 0, done.stderr
         paths[name] = [place / line for line in done.stdout.split()]
     first, second = (np.load(paths[name][1])["image"] for name in "ab")
     assert first.shape == (9, 8, 8, 1) and first.dtype == np.uint8 and not np.array_equal(first, second)
     before = paths["a"][0].read_bytes()
-    aecli("sample", "last", "-n", 9, "--seed", 1, cwd=place)
+    called("sample", "last", "-n", 9, "--seed", 1, cwd=place)
     assert paths["a"][0].read_bytes() == before
-    done = aecli("sample", "last", "--mode", "reconstruct", "-n", 5, cwd=place)
+    done = called("sample", "last", "--mode", "reconstruct", "-n", 5, cwd=place)
     picture, arrays = (place / line for line in done.stdout.split())
     with Image.open(picture) as opened:
         assert opened.width > 5 * 56
@@ -136,25 +139,25 @@ def test_sample_writes_pictures_and_arrays_that_follow_the_seed(place: Path) -> 
 
 def test_a_mode_that_the_variant_has_not_names_what_would_work(place: Path) -> None:
     (place / "plain.yaml").write_text(TINY.replace("variant: vae", "variant: bottleneck").replace("steps: 40", "steps: 2"))
-    run = aecli("train", "plain.yaml", "--runs-dir", "other", cwd=place).stdout.strip()
-    done = aecli("sample", run, "--runs-dir", "other", cwd=place)
+    run = called("train", "plain.yaml", "--runs-dir", "other", cwd=place).stdout.strip()
+    done = called("sample", run, "--runs-dir", "other", cwd=place)
     assert done.returncode == 2
     assert "cannot do --mode prior" in done.stderr and "--mode reconstruct" in done.stderr and "vae" in done.stderr
-    done = aecli("sample", run, "--mode", "dream", "--runs-dir", "other", cwd=place)
+    done = called("sample", run, "--mode", "dream", "--runs-dir", "other", cwd=place)
     assert done.returncode == 2 and "no mode 'dream'" in done.stderr
 
 
 def test_runs_lists_and_filters_and_show_tells(place: Path) -> None:
-    table = aecli("runs", cwd=place).stdout
+    table = called("runs", cwd=place).stdout
     assert the_id(place) in table and "completed" in table and "vae" in table
-    facts = json.loads(aecli("runs", "--state", "completed", "--variant", "vae", "--json", cwd=place).stdout)
+    facts = json.loads(called("runs", "--state", "completed", "--variant", "vae", "--json", cwd=place).stdout)
     assert [f["id"] for f in facts] == [the_id(place)] and facts[0]["step"] == 40
-    assert "no such runs" in aecli("runs", "--variant", "gan", cwd=place).stderr
-    assert aecli("runs", "--state", "complete", cwd=place).returncode == 2
-    shown = aecli("show", "last", cwd=place).stdout
+    assert "no such runs" in called("runs", "--variant", "gan", cwd=place).stderr
+    assert called("runs", "--state", "complete", cwd=place).returncode == 2
+    shown = called("show", "last", cwd=place).stdout
     for word in ("completed", "1,350 train", "validation", "variant: vae", "jax "):
         assert word in shown
-    assert json.loads(aecli("show", "last", "--json", cwd=place).stdout)["state"] == "completed"
+    assert json.loads(called("show", "last", "--json", cwd=place).stdout)["state"] == "completed"
 
 
 def test_each_mistake_is_a_message_with_its_place_and_exit_2(place: Path) -> None:
@@ -162,8 +165,8 @@ def test_each_mistake_is_a_message_with_its_place_and_exit_2(place: Path) -> Non
     bad = bad.replace("1e-3", "0").replace("steps", "stepps").replace("digits", "fashion_mnst")
     (place / "bad.yaml").write_text(bad)
     before = sorted((place / "runs").iterdir())
-    for verb in ("train", "check"):
-        done = aecli(verb, "bad.yaml", cwd=place)
+    for verb, run in (("train", aecli), ("check", called)):
+        done = run(verb, "bad.yaml", cwd=place)
         assert done.returncode == 2 and done.stdout == ""
         lines = [line for line in done.stderr.splitlines() if line.startswith("bad.yaml:")]
         assert [int(line.split(":")[1]) for line in lines] == [1, 2, 2, 3, 4, 5]
@@ -194,7 +197,7 @@ def test_each_mistake_is_a_message_with_its_place_and_exit_2(place: Path) -> Non
     ],
 )
 def test_mistakes_end_with_their_code_and_say_what_to_do(place: Path, arguments: list[str], code: int, text: str) -> None:
-    done = aecli(*arguments, cwd=place)
+    done = called(*arguments, cwd=place)
     assert done.returncode == code, done.stderr
     assert text in done.stderr and "Traceback" not in done.stderr and done.stdout == ""
 
@@ -214,51 +217,51 @@ def test_a_limit_on_the_size_of_files_is_exit_7_and_the_run_goes_on(tmp_path: Pa
     command = f"ulimit -f 64; exec {sys.executable} -m aecli train tiny.yaml"
     done = subprocess.run(["bash", "-c", command], cwd=tmp_path, env=environment(), capture_output=True, text=True)
     assert done.returncode == 7 and "file too large" in done.stderr and "Traceback" not in done.stderr
-    assert json.loads(aecli("runs", "--json", cwd=tmp_path).stdout)[0]["state"] == "failed"
-    done = aecli("train", "--resume", "last", cwd=tmp_path)
+    assert json.loads(called("runs", "--json", cwd=tmp_path).stdout)[0]["state"] == "failed"
+    done = called("train", "--resume", "last", cwd=tmp_path)
     assert done.returncode == 0 and "no checkpoint yet: starting at step 0" in done.stderr
 
 
 def test_divergence_is_exit_6_and_says_the_step(place: Path) -> None:
     flags = ["--set", "optimizer.name=sgd", "--set", "optimizer.learning_rate=1e6", "--runs-dir", "other"]
-    done = aecli("train", "tiny.yaml", *flags, cwd=place)
+    done = called("train", "tiny.yaml", *flags, cwd=place)
     assert done.returncode == 6 and "not finite at step" in done.stderr and "Traceback" not in done.stderr
-    assert json.loads(aecli("runs", "--state", "diverged", "--json", "--runs-dir", "other", cwd=place).stdout)
-    done = aecli("train", "--resume", "last", "--runs-dir", "other", cwd=place)
+    assert json.loads(called("runs", "--state", "diverged", "--json", "--runs-dir", "other", cwd=place).stdout)
+    done = called("train", "--resume", "last", "--runs-dir", "other", cwd=place)
     assert done.returncode == 4 and "would do so again" in done.stderr
 
 
 def test_check_and_its_smoke_test_leave_nothing(place: Path) -> None:
     before = sorted((place / "runs").iterdir())
-    done = aecli("check", "tiny.yaml", cwd=place)
+    done = called("check", "tiny.yaml", cwd=place)
     assert done.returncode == 0 and done.stdout.startswith("tiny.yaml: ok (vae, digits,")
-    done = aecli("check", "--smoke", "tiny.yaml", "nowhere.yaml", cwd=place)
+    done = called("check", "--smoke", "tiny.yaml", "nowhere.yaml", cwd=place)
     assert done.returncode == 2 and "no such file" in done.stderr
     assert "tiny.yaml: ok (vae, digits, 2 steps, eval, prior, reconstruct" in done.stdout
     assert sorted((place / "runs").iterdir()) == before
 
 
 def test_variants_and_data_list(place: Path) -> None:
-    facts = json.loads(aecli("variants", "--json", cwd=place).stdout)
+    facts = json.loads(called("variants", "--json", cwd=place).stdout)
     by_name = {fact["variant"]: fact for fact in facts}
     assert by_name["vae"]["abilities"] == ["samples", "reconstructs", "encodes", "infers", "decodes", "weighs"]
     assert by_name["bottleneck"]["abilities"] == ["reconstructs", "encodes", "decodes"]
     assert by_name["vae"]["settings"]["latent"] == 20
     assert "class" in by_name["vae"]["modes"] and "codebook" in by_name["vq"]["evaluators"] and by_name["gan"]["samplers"] == []
-    told = aecli("variants", "sparse", cwd=place).stdout
+    told = called("variants", "sparse", cwd=place).stdout
     assert "of what the encoder sees" in told and MODES["codes"].help in told and EVALUATORS["sparsity"].help in told
     assert "vae" not in told
-    assert "did you mean 'sparse'" in aecli("variants", "sparce", cwd=place).stderr
-    listed = aecli("data", "list", cwd=place).stdout
+    assert "did you mean 'sparse'" in called("variants", "sparce", cwd=place).stderr
+    listed = called("data", "list", cwd=place).stdout
     assert "digits" in listed and "prepared" in listed and os.environ["AECLI_DATA_DIR"] in listed
-    done = aecli("data", "prepare", "digits", cwd=place)
+    done = called("data", "prepare", "digits", cwd=place)
     assert done.returncode == 0 and done.stdout.strip() == os.environ["AECLI_DATA_DIR"]
-    assert aecli("data", "prepare", "digts", cwd=place).returncode == 2
+    assert called("data", "prepare", "digts", cwd=place).returncode == 2
 
 
 def test_a_moved_run_is_a_run(place: Path) -> None:
     shutil.copytree(place / "runs" / the_id(place), place / "moved" / the_id(place))
-    done = aecli("eval", "last", "--only", "objective", "--json", "--runs-dir", "moved", cwd=place)
+    done = called("eval", "last", "--only", "objective", "--json", "--runs-dir", "moved", cwd=place)
     assert done.returncode == 0 and "loss" in json.loads(done.stdout)
 
 
@@ -267,7 +270,7 @@ def test_a_damaged_checkpoint_is_exit_5(place: Path) -> None:
     shutil.copytree(place / "runs" / the_id(place), copy)
     for path in copy.glob("checkpoints/*/manifest.ocdbt"):
         path.write_bytes(b"x")
-    done = aecli("eval", "last", "--runs-dir", "damaged", cwd=place)
+    done = called("eval", "last", "--runs-dir", "damaged", cwd=place)
     assert done.returncode == 5 and "damaged" in done.stderr and "Traceback" not in done.stderr
 
 
@@ -277,7 +280,7 @@ def test_other_data_than_the_run_was_trained_on_is_refused(place: Path) -> None:
     info = json.loads((copy / "run.json").read_text())
     info["data"]["fingerprint"] = "0" * 64
     (copy / "run.json").write_text(json.dumps(info))
-    done = aecli("eval", "last", "--runs-dir", "relabelled", cwd=place)
+    done = called("eval", "last", "--runs-dir", "relabelled", cwd=place)
     assert done.returncode == 3 and "fingerprint" in done.stderr
 
 
@@ -286,20 +289,20 @@ def test_a_run_goes_on_in_the_tier_that_it_began_in(place: Path) -> None:
     (place / "stream.yaml").write_text(
         TINY.replace("name: digits", "name: digits, tier: stream").replace("steps: 40", "steps: 4")
     )
-    run = aecli("train", "stream.yaml", "--runs-dir", "streamed", cwd=place).stdout.strip()
+    run = called("train", "stream.yaml", "--runs-dir", "streamed", cwd=place).stdout.strip()
     resolved = place / "streamed" / run / "config.resolved.yaml"
     resolved.write_text(resolved.read_text().replace("tier: stream", "tier: auto"))
-    done = aecli("train", "--resume", run, "--set", "train.steps=6", "--runs-dir", "streamed", cwd=place)
+    done = called("train", "--resume", run, "--set", "train.steps=6", "--runs-dir", "streamed", cwd=place)
     assert done.returncode == 0, done.stderr
-    assert aecli("eval", run, "--only", "objective", "--runs-dir", "streamed", cwd=place).returncode == 0
+    assert called("eval", run, "--only", "objective", "--runs-dir", "streamed", cwd=place).returncode == 0
 
 
 def test_a_complete_run_can_be_made_longer_and_nothing_else(place: Path) -> None:
     copy = place / "longer" / the_id(place)
     shutil.copytree(place / "runs" / the_id(place), copy)
-    done = aecli("train", "--resume", "last", "--runs-dir", "longer", cwd=place)
+    done = called("train", "--resume", "last", "--runs-dir", "longer", cwd=place)
     assert done.returncode == 0 and done.stdout.strip() == the_id(place) and "complete at step 40" in done.stderr
-    done = aecli("train", "--resume", "last", "--set", "train.steps=55", "--runs-dir", "longer", cwd=place)
+    done = called("train", "--resume", "last", "--set", "train.steps=55", "--runs-dir", "longer", cwd=place)
     assert done.returncode == 0 and "resuming at step 40" in done.stderr
     assert json.loads((copy / "state.json").read_text())["step"] == 55
     assert "steps: 55" in (copy / "config.resolved.yaml").read_text()
@@ -307,11 +310,11 @@ def test_a_complete_run_can_be_made_longer_and_nothing_else(place: Path) -> None
 
 def test_markup_in_names_is_text(tmp_path: Path) -> None:
     (tmp_path / "[red]x[bold].yaml").write_text(TINY.replace("steps: 40", "steps: 2"))
-    done = aecli("train", "[red]x[bold].yaml", cwd=tmp_path)
+    done = called("train", "[red]x[bold].yaml", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    assert aecli("runs", cwd=tmp_path).stdout.count(done.stdout.strip()) == 1
+    assert called("runs", cwd=tmp_path).stdout.count(done.stdout.strip()) == 1
     (tmp_path / "bad.yaml").write_text(TINY.replace("hidden", "'[/bold]'"))
-    assert "'[/bold]' is not a setting" in aecli("check", "bad.yaml", cwd=tmp_path).stderr
+    assert "'[/bold]' is not a setting" in called("check", "bad.yaml", cwd=tmp_path).stderr
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
@@ -332,18 +335,18 @@ def test_a_signal_saves_and_ends_and_the_run_goes_on(tmp_path: Path, signum: int
     (tmp_path / "endless.yaml").write_text(ENDLESS)
     with started("train", "endless.yaml", cwd=tmp_path) as process:
         wait_for(lambda: len(commits(tmp_path)) >= 2, process)
-        refused = aecli("train", "--resume", "last", cwd=tmp_path)
+        refused = called("train", "--resume", "last", cwd=tmp_path)
         assert refused.returncode == 4 and f"process {process.pid}" in refused.stderr, "the run is held"
-        assert json.loads(aecli("runs", "--json", cwd=tmp_path).stdout)[0]["state"] == "running"
-        looked = aecli("eval", "last", "--only", "objective", cwd=tmp_path)
+        assert json.loads(called("runs", "--json", cwd=tmp_path).stdout)[0]["state"] == "running"
+        looked = called("eval", "last", "--only", "objective", cwd=tmp_path)
         assert looked.returncode == 0, looked.stderr
         process.send_signal(signum)
         out, err = process.communicate(timeout=60)
     assert process.returncode == code, err
     assert out == "" and "which is saved" in err and "Traceback" not in err
-    [fact] = json.loads(aecli("runs", "--json", cwd=tmp_path).stdout)
+    [fact] = json.loads(called("runs", "--json", cwd=tmp_path).stdout)
     assert fact["state"] == "interrupted"
-    done = aecli("train", "--resume", "last", "--set", f"train.steps={fact['step'] + 5}", cwd=tmp_path)
+    done = called("train", "--resume", "last", "--set", f"train.steps={fact['step'] + 5}", cwd=tmp_path)
     assert done.returncode == 0 and f"resuming at step {fact['step']}" in done.stderr
 
 
@@ -356,9 +359,9 @@ def test_a_signal_while_starting_leaves_no_broken_run(tmp_path: Path, delay: flo
         _, err = process.communicate(timeout=60)
     assert process.returncode in (143, -signal.SIGTERM), err  # before the program has begun it is the system that ends it
     assert "Traceback" not in err
-    for fact in json.loads(aecli("runs", "--json", cwd=tmp_path).stdout):
+    for fact in json.loads(called("runs", "--json", cwd=tmp_path).stdout):
         assert fact["state"] in ("interrupted", "crashed", "created")
-        done = aecli("train", "--resume", fact["id"], "--set", f"train.steps={(fact['step'] or 0) + 2}", cwd=tmp_path)
+        done = called("train", "--resume", fact["id"], "--set", f"train.steps={(fact['step'] or 0) + 2}", cwd=tmp_path)
         assert done.returncode == 0, done.stderr
 
 
@@ -370,9 +373,9 @@ def test_a_second_signal_ends_at_once(tmp_path: Path) -> None:
         process.send_signal(signal.SIGINT)
         process.communicate(timeout=60)
     assert process.returncode in (-signal.SIGINT, 130)
-    [fact] = json.loads(aecli("runs", "--json", cwd=tmp_path).stdout)
+    [fact] = json.loads(called("runs", "--json", cwd=tmp_path).stdout)
     assert fact["state"] in ("crashed", "interrupted")
-    done = aecli("train", "--resume", "last", "--set", f"train.steps={fact['step'] + 60}", cwd=tmp_path)
+    done = called("train", "--resume", "last", "--set", f"train.steps={fact['step'] + 60}", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
 
 

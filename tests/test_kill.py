@@ -1,6 +1,6 @@
 """kill -9 at random moments: every run goes on and ends with the arrays of one that was never disturbed.
 
-AECLI_KILLS sets how many runs are killed; the default keeps the suite short.
+AECLI_SOAK=1 kills twenty runs that are four times as long; AECLI_KILLS sets how many.
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ import time
 from pathlib import Path
 
 import pytest
-from process import TINY, aecli, commits, started, wait_for
+from process import SOAK, TINY, aecli, commits, started, wait_for
 
 from aecli.runs import checkpoint
 
-KILLS = int(os.environ.get("AECLI_KILLS", "2"))
-STEPS = 4000
+KILLS = int(os.environ.get("AECLI_KILLS", "20" if SOAK else "2"))
+STEPS = 4000 if SOAK else 1000
 CONFIG = (
     TINY.replace("steps: 40", f"steps: {STEPS}")
     .replace("checkpoint_every: 10", "checkpoint_every: 40")
