@@ -17,7 +17,7 @@ from fit import dataset, experiment
 
 from aecli.core.learner import Recipe
 from aecli.core.model import Batch, Model, Spec
-from aecli.data.eval_batches import BATCH, batches
+from aecli.data.eval_batches import EVAL_BATCH, batches
 from aecli.data.train_batches import Feed, open_feed
 from aecli.evaluation.evaluators import objective
 from aecli.runs.state import init
@@ -60,7 +60,7 @@ class Compiled:
     @cached_property
     def batch(self) -> Batch:
         """All train images and padding, as an evaluation has them."""
-        return next(batches(DATA.train, "none", jax.random.key(0), placement(BATCH)))[0]
+        return next(batches(DATA.train, "none", jax.random.key(0), placement(EVAL_BATCH)))[0]
 
     def first(self, seed: int) -> Any:
         return init(self.experiment.model_copy(update={"seed": seed}), DATA.spec, len(DATA.train), self.place)

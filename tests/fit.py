@@ -11,7 +11,7 @@ from aecli.config.load import parse
 from aecli.config.schema import Experiment, dump
 from aecli.core.model import Spec
 from aecli.data.dataset import Dataset
-from aecli.data.eval_batches import BATCH
+from aecli.data.eval_batches import EVAL_BATCH
 from aecli.data.rows import ArrayRows
 from aecli.evaluation.request import EvalRequest
 from aecli.evaluation.subject import Subject
@@ -43,7 +43,7 @@ def dataset(train: int = 48, held_out: int = 16, size: tuple[int, int, int] = (8
 def subject(model: Any, state: Any, data: Dataset, **more: Any) -> Subject:
     """What evaluators are given of a model that was trained on such data; `more` are fields of it or of its request."""
     asked = {name: more.pop(name) for name in EvalRequest._fields if name in more and name != "inception"}
-    given = {"binarize": "none", "seed": 0, "place": placement(BATCH), **more}
+    given = {"binarize": "none", "seed": 0, "place": placement(EVAL_BATCH), **more}
     return Subject(model=model, state=state, dataset=data, request=EvalRequest(**asked), **given)
 
 

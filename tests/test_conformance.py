@@ -10,18 +10,30 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from cases import CASES, named
-from compiled import DATA, SIZE, Compiled, call, compiled, few
+from compiled import DATA, SIZE, Compiled, compiled, few
 from fit import experiment
 
 from aecli.config import variants
 from aecli.config.load import load, parse
 from aecli.config.schema import dump
-from aecli.core.abilities import Decodes, Encodes, Infers, Reconstructs, Samples, abilities
+from aecli.core import jitted
+from aecli.core.abilities import (
+    Activates,
+    Completes,
+    Decodes,
+    Encodes,
+    Infers,
+    Quantizes,
+    Reconstructs,
+    Samples,
+    Scores,
+    abilities,
+)
 from aecli.core.keys import Stream, stream
 from aecli.core.learner import Recipe
 from aecli.core.model import Batch, Model, Spec
 from aecli.core.optimizer import Optimizer
-from aecli.data.eval_batches import BATCH
+from aecli.data.eval_batches import EVAL_BATCH
 from aecli.errors import ConfigError
 
 SPEC = DATA.spec
@@ -61,7 +73,7 @@ def test_the_values_are_per_example_finite_and_hold_the_loss(ours: Compiled) -> 
     step = jax.jit(ours.model.train_step)
     _, form = jax.eval_shape(step, ours.state, Batch.abstract(SIZE, SPEC), jax.random.key(0))
     evaluated = ours.evaluate(ours.state, ours.batch, 1)
-    for values, n in ((form, SIZE), (evaluated, BATCH)):
+    for values, n in ((form, SIZE), (evaluated, EVAL_BATCH)):
         assert "loss" in values
         for name, value in values.items():
             assert value.shape == (n,), name
@@ -111,7 +123,7 @@ def test_the_loss_falls_on_a_small_set(ours: Compiled) -> None:
 def test_evaluation_does_not_depend_on_the_rest_of_the_batch(ours: Compiled) -> None:
     """Padding must not touch the values of real images. The key draws per batch, so the shapes stay equal."""
     whole = ours.evaluate(ours.state, ours.batch, 1)
-    kept, batch = np.arange(BATCH) < 8, ours.batch
+    kept, batch = np.arange(EVAL_BATCH) < 8, ours.batch
     image = np.where(kept[:, None, None, None], batch.image, np.float32(0.5))
     image, mask = (jax.device_put(x, of.sharding) for x, of in ((image, batch.image), (kept, batch.mask)))
     other = batch._replace(image=image, mask=mask)
@@ -133,27 +145,27 @@ def test_the_class_and_the_object_have_the_same_abilities(model: Model) -> None:
 def test_reconstructions_look_like_images(model: Model, state: Any, batch: Batch) -> None:
     if not isinstance(model, Reconstructs):
         pytest.skip("does not reconstruct")
-    made = np.asarray(call(model, "reconstruct", state, batch))
+    made = np.asarray(jitted.reconstruct(model, state, batch))
     assert made.shape == batch.image.shape and made.dtype == np.float32 and np.isfinite(made).all()
 
 
 def test_codes_are_vectors(model: Model, state: Any, batch: Batch) -> None:
     if not isinstance(model, Encodes):
         pytest.skip("does not encode")
-    code = call(model, "encode", state, batch)
+    code = jitted.encode(model, state, batch)
     assert code.ndim == 2 and len(code) == 16 and np.isfinite(code).all()
-    other = call(model, "encode", state, batch._replace(image=20 * (1 - batch.image)))
+    other = jitted.encode(model, state, batch._replace(image=20 * (1 - batch.image)))
     assert not np.array_equal(code, other)
     if isinstance(model, Decodes):
-        made = np.asarray(call(model, "decode", state, code, batch.label))
+        made = np.asarray(jitted.decode(model, state, code, batch.label))
         assert made.shape == batch.image.shape and made.dtype == np.float32 and np.isfinite(made).all()
 
 
 def test_a_posterior_is_around_the_code(model: Model, state: Any, batch: Batch) -> None:
     if not isinstance(model, Infers):
         pytest.skip("has no posterior")
-    posterior = call(model, "posterior", state, batch)
-    assert np.allclose(posterior.mean, call(model, "encode", state, batch)) and np.isfinite(posterior.log_sigma).all()
+    posterior = jitted.posterior(model, state, batch)
+    assert np.allclose(posterior.mean, jitted.encode(model, state, batch)) and np.isfinite(posterior.log_sigma).all()
 
 
 def test_samples_are_images_and_follow_the_key(model: Model, state: Any) -> None:
@@ -161,11 +173,29 @@ def test_samples_are_images_and_follow_the_key(model: Model, state: Any) -> None
         pytest.skip("does not sample")
     label = jnp.arange(6) % 3
     first, again, other = (
-        np.asarray(call(model, "sample", state, stream(jax.random.key(seed), Stream.SAMPLE), label)) for seed in (0, 0, 1)
+        np.asarray(jitted.sample(model, state, stream(jax.random.key(seed), Stream.SAMPLE), label, jnp.float32(1)))
+        for seed in (0, 0, 1)
     )
     assert first.shape == (6, *SPEC.shape) and first.dtype == np.float32
     assert first.min() >= 0 and first.max() <= 1
     assert np.array_equal(first, again) and not np.array_equal(first, other)
+
+
+def test_a_completion_keeps_what_is_known_and_a_score_is_one_number_an_image(model: Model, state: Any, batch: Batch) -> None:
+    if isinstance(model, Completes):
+        known = jnp.broadcast_to((jnp.arange(8) < 4)[None, :, None, None], batch.image.shape)
+        made = np.asarray(jitted.complete(model, state, jax.random.key(0), batch, known, jnp.float32(1)))
+        assert np.array_equal(made[:, :4], np.asarray(batch.image)[:, :4]) and not np.array_equal(made, batch.image)
+    if isinstance(model, Scores):
+        assert jitted.log_prob(model, state, batch).shape == (16,)
+    if isinstance(model, Activates):
+        active = jitted.active(model, state, batch)
+        assert active.dtype == bool and len(active) == 16
+    if isinstance(model, Quantizes):
+        codes = np.asarray(jitted.codes_of(model, state, batch))
+        assert codes.ndim == 2 and codes.min() >= 0 and codes.max() < model.code_count()
+    if not isinstance(model, Completes | Scores | Activates | Quantizes):
+        pytest.skip("has none of these")
 
 
 def test_each_variant_is_in_a_config() -> None:
@@ -195,7 +225,7 @@ def test_a_label_changes_what_a_conditional_model_draws(case: str, model: Model,
 
     state = jax.tree.map(disturbed, state)
     label = np.zeros(6, np.int32)
-    assert not np.array_equal(*(call(model, "sample", state, jax.random.key(1), label + i) for i in (0, 1)))
+    assert not np.array_equal(*(jitted.sample(model, state, jax.random.key(1), label + i, jnp.float32(1)) for i in (0, 1)))
 
 
 def test_every_conditional_variant_refuses_data_without_labels() -> None:

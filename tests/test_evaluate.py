@@ -9,7 +9,7 @@ from compiled import call
 from fit import dataset, experiment, subject
 
 from aecli.core.model import Batch
-from aecli.data.eval_batches import BATCH, batches, collect
+from aecli.data.eval_batches import EVAL_BATCH, batches, collect
 from aecli.data.rows import ArrayRows
 from aecli.evaluation.registry import quick
 from aecli.measures.metric import Metric, average, psnr_db
@@ -29,13 +29,13 @@ def test_psnr_is_pooled() -> None:
     assert metric.standard_error == pytest.approx(10 * np.log10(0.0105 / 0.0095), rel=0.02)
 
 
-@pytest.mark.parametrize("n", [1, BATCH - 1, BATCH, BATCH + 1, 2 * BATCH + 7])
+@pytest.mark.parametrize("n", [1, EVAL_BATCH - 1, EVAL_BATCH, EVAL_BATCH + 1, 2 * EVAL_BATCH + 7])
 def test_every_row_comes_once_and_padding_is_masked(n: int) -> None:
     rng = np.random.default_rng(0)
     rows = ArrayRows(rng.integers(0, 256, (n, 2, 2, 1), np.uint8), np.arange(n, dtype=np.int32))
     parts = []
-    for batch, _, real in batches(rows, "none", jax.random.key(0), placement(BATCH)):
-        assert batch.image.shape == (BATCH, 2, 2, 1) and int(batch.mask.sum()) == real
+    for batch, _, real in batches(rows, "none", jax.random.key(0), placement(EVAL_BATCH)):
+        assert batch.image.shape == (EVAL_BATCH, 2, 2, 1) and int(batch.mask.sum()) == real
         parts.append(({"label": batch.label, "loss": batch.image.sum((1, 2, 3))}, real))
     collected = collect(parts)
     assert collected["label"].tolist() == list(range(n))

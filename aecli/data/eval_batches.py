@@ -18,7 +18,7 @@ from aecli.data.rows import Rows
 from aecli.data.train_batches import to_unit
 from aecli.system.placement import Placement, put
 
-BATCH = 256
+EVAL_BATCH = 256
 """Images at once. A part of the protocol: the keys of random draws are per batch."""
 
 
@@ -26,11 +26,11 @@ def batches(
     rows: Rows, binarize: Binarize, root: jax.Array, place: Placement, poll: Callable[[], None] = lambda: None
 ) -> Iterator[tuple[Batch, jax.Array, int]]:
     """Every row once: the batch, its key, and how many of its rows are real. Calls `poll` before each."""
-    split = place.rows if BATCH % place.devices == 0 else place.replicated
-    for number, start in enumerate(range(0, len(rows), BATCH)):
+    split = place.rows if EVAL_BATCH % place.devices == 0 else place.replicated
+    for number, start in enumerate(range(0, len(rows), EVAL_BATCH)):
         poll()
-        index = np.minimum(np.arange(start, start + BATCH), len(rows) - 1)
-        real = min(BATCH, len(rows) - start)
+        index = np.minimum(np.arange(start, start + EVAL_BATCH), len(rows) - 1)
+        real = min(EVAL_BATCH, len(rows) - start)
         images, labels = rows.take(index)
         images, labels = put((images, labels), split)
         yield _batch(images, labels, real, binarize, root, number), stream(root, Stream.EVALUATE, number), real

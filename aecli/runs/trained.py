@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from aecli.config.load import parse
 from aecli.config.schema import Experiment
 from aecli.core.model import Model, Spec
-from aecli.data.eval_batches import BATCH
+from aecli.data.eval_batches import EVAL_BATCH
 from aecli.errors import ConfigError, RunError, UsageError
 from aecli.runs import checkpoint, provenance
 from aecli.runs.directory import Run
@@ -54,7 +54,7 @@ def load(run: Run, which: str, warn: Callable[[str], None]) -> Trained:
     if changed is not None:
         warn(changed)
     info = run.info()["data"]
-    place = placement(BATCH)
+    place = placement(EVAL_BATCH)
     spec = Spec(**info["spec"])
     template = state_template(experiment, spec, info["sizes"]["train"], place)
     known = checkpoint.steps(run.checkpoints)

@@ -14,7 +14,7 @@ import numpy as np
 from aecli.config.schema import Experiment
 from aecli.core.model import Batch, check_values, loss_first
 from aecli.data.dataset import Dataset
-from aecli.data.eval_batches import BATCH
+from aecli.data.eval_batches import EVAL_BATCH
 from aecli.data.train_batches import open_feed
 from aecli.errors import AecliError, DivergedError, InterruptedRun, SettingError, did_you_mean
 from aecli.evaluation.registry import quick
@@ -244,9 +244,9 @@ class Training:
         if self._train.patience is not None and not len(self._dataset.validation):
             message = "patience watches the validation split, and data.validation is 0"
             raise SettingError(("train", "patience"), "unsuitable", message, help="set data.validation, or leave patience out")
-        batch = Batch.abstract(BATCH, self._spec)
+        batch = Batch.abstract(EVAL_BATCH, self._spec)
         values = jax.eval_shape(self._model.evaluate, template, batch, self._root)
-        names = [*check_values(self._model, "evaluate", values, BATCH)]
+        names = [*check_values(self._model, "evaluate", values, EVAL_BATCH)]
         if self._train.monitor not in names:
             message = f"'{self._train.monitor}' is no metric of variant '{self._model.variant}'"
             hint = "metrics: " + ", ".join(names)

@@ -11,7 +11,7 @@ import jax
 import numpy as np
 
 from aecli.data.dataset import Dataset, open_dataset
-from aecli.data.eval_batches import BATCH
+from aecli.data.eval_batches import EVAL_BATCH
 from aecli.errors import DataError, UsageError
 from aecli.evaluation import registry
 from aecli.evaluation.journal import Journal
@@ -75,7 +75,7 @@ def evaluate_run(
         "step": trained.step,
         "binarize": experiment.data.binarize,
         "seed": experiment.seed,
-        "batch": BATCH,
+        "batch": EVAL_BATCH,
         "fingerprint": dataset.fingerprint,
     }
     code = provenance.code_now(run.info())

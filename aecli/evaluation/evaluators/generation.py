@@ -20,7 +20,7 @@ from aecli.measures.metric import Findings, Metric, average
 
 LEAST = 4 * FEATURES
 """Fewer images do not tell a covariance of so many features."""
-BATCH = 250
+DRAW_BATCH = 250
 RESAMPLES = 20
 
 
@@ -102,13 +102,13 @@ def _images(flat: Any, subject: Subject) -> Any:
 def _drawn(subject: Subject, n: int) -> Any:
     """[n, H, W, C] in [0, 1]; of binary data, drawn bits."""
     parts: list[Any] = []
-    for number, start in enumerate(range(0, n, BATCH)):
+    for number, start in enumerate(range(0, n, DRAW_BATCH)):
         subject.poll()
         subject.tell(start, n)
 
         def make(number: int = number) -> dict[str, Any]:
             key = stream(subject.root, Stream.SAMPLE, number)
-            label = subject.labels[np.arange(number * BATCH, (number + 1) * BATCH) % len(subject.labels)]
+            label = subject.labels[np.arange(number * DRAW_BATCH, (number + 1) * DRAW_BATCH) % len(subject.labels)]
             return {"image": np.asarray(_sample(subject.model, subject.state, key, jnp.asarray(label), subject.is_binary))}
 
         parts.append(subject.journal.kept(f"draws-{number}", make)["image"])
