@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 LOCK := requirements.lock
 TOGETHER := -n 2 --dist loadgroup --no-loadscope-reorder
 
-.PHONY: setup demo test quick lint bench lock clean
+.PHONY: setup demo test quick faults lint bench lock clean
 
 setup: $(VENV)/.installed
 
@@ -35,6 +35,10 @@ test: setup
 
 quick: setup
 	$(BIN)/python -m pytest $(TOGETHER) -m quick $(ARGS)
+
+# Puts known faults into copies of the program and tells which test catches each.
+faults: setup
+	$(BIN)/python tests/find_faults.py $(ARGS)
 
 lint: setup
 	$(BIN)/ruff check .
