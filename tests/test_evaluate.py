@@ -108,3 +108,13 @@ def test_every_batch_has_random_numbers_of_its_own() -> None:
     ]
     for (image, key), (other_image, other_key) in itertools.combinations(made, 2):
         assert not np.array_equal(image, other_image) and not np.array_equal(key, other_key)
+
+
+def test_only_what_is_measured_is_drawn_by_the_runs_seed() -> None:
+    """What is fitted to train images is kept and shared by runs: it must not depend on which run asks for it first."""
+    e = experiment("variant: vae, hidden: [12], latent: 3")
+    ours = [subject(e.model, None, dataset(), binarize="dynamic", seed=seed) for seed in (0, 1)]
+    train, test = ([one.pixels(split) for one in ours] for split in ("train", "test"))
+    assert np.array_equal(*train) and not np.array_equal(*test)
+    frozen = subject(e.model, None, dataset(), binarize="fixed", seed=1).pixels("train")
+    assert np.array_equal(frozen, train[0]) and set(np.unique(frozen)) == {0.0, 1.0}
