@@ -16,11 +16,12 @@ from test_bounds import probabilistic_pca
 
 from aecli.core.model import Spec
 from aecli.data.dataset import Dataset
+from aecli.data.eval_batches import BATCH
 from aecli.data.rows import ArrayRows
 from aecli.data.sources.factors import FACTORS, render
 from aecli.errors import UsageError
 from aecli.evaluation import codes, importance
-from aecli.evaluation.evaluators import likelihood, representation
+from aecli.evaluation.evaluators import classification, likelihood, representation
 from aecli.evaluation.journal import Journal
 from aecli.evaluation.registry import EVALUATORS, chosen, evaluate, fits
 from aecli.evaluation.request import EvalRequest
@@ -202,6 +203,20 @@ def test_classes_by_bayes_rule_are_right_where_a_model_has_learned_them(tmp_path
     found = EVALUATORS["classification"].measure(subject(e.model, training.state, data, samples=100))
     assert found.metrics["bayes_accuracy"].value > 0.95 > found.metrics["bayes_accuracy"].baselines["commonest class"]
     assert found.metrics["label_nll_nats"].value < 0.3
+
+
+def test_bayes_rule_weighs_classes_as_often_as_they_are_in_train(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of images that say nothing: the commonest class of the train split is read off all of them, however rare it is here."""
+    data, counts = dataset(train=40, held_out=20), np.array([30, 9, 1])
+    train = ArrayRows(data.train.images, np.repeat([0, 1, 2], counts).astype(np.int32))
+    test = ArrayRows(data.test.images, np.repeat([0, 1], [5, 15]).astype(np.int32))
+    data = dataclasses.replace(data, train=train, test=test)
+    monkeypatch.setattr(classification, "_log_prob", lambda *arguments: jnp.zeros(BATCH))
+    model = experiment("variant: vae, hidden: [8], latent: 2, conditional: true").model
+    found = classification.measure(subject(model, None, data)).metrics
+    assert found["bayes_accuracy"].value == 0.25 == found["bayes_accuracy"].baselines["commonest class"]
+    surprise = -np.log((counts + 0.5) / (counts + 0.5).sum())
+    assert found["label_nll_nats"].value == pytest.approx(surprise @ [0.25, 0.75, 0])
 
 
 def test_every_evaluator_is_chosen_by_ability_and_says_why_not() -> None:
