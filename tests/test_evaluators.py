@@ -158,6 +158,31 @@ def test_a_code_of_the_factors_is_disentangled_and_a_mixed_one_is_not() -> None:
     assert min(apart) > 0.9 and mixed[0] < 0.5 and mixed[1] < 0.5
 
 
+def test_units_weigh_by_how_much_they_say(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of importances that are given: two units that stand for a factor each, and one that says a little of both."""
+    import sklearn.ensemble
+
+    importance = iter([np.array([0.8, 0.0, 0.2]), np.array([0.0, 0.6, 0.4])])
+
+    class Reader:
+        def __init__(self, *settings: Any, **more: Any) -> None:
+            self.feature_importances_ = next(importance)
+
+        def fit(self, code: Any, factor: Any) -> Any:
+            return self
+
+        def score(self, code: Any, factor: Any) -> float:
+            return 0.75
+
+    monkeypatch.setattr(sklearn.ensemble, "RandomForestClassifier", Reader)
+    factors = np.zeros((4, 2), int)
+    disentanglement, completeness, accuracy = dci(np.zeros((4, 3)), factors, np.zeros((4, 3)), factors)
+    both = 1 + (np.log2(1 / 3) / 3 + 2 * np.log2(2 / 3) / 3)
+    assert disentanglement == pytest.approx(0.4 * 1 + 0.3 * 1 + 0.3 * both)
+    entropy = -np.array([0.8 * np.log(0.8) + 0.2 * np.log(0.2), 0.6 * np.log(0.6) + 0.4 * np.log(0.4)]) / np.log(3)
+    assert completeness == pytest.approx(1 - entropy.mean()) and accuracy == 0.75
+
+
 def test_the_factors_of_shapes_are_read_off_the_images() -> None:
     from aecli.data.sources import factors
 
