@@ -128,6 +128,15 @@ def test_probes_read_what_is_there_and_nothing_else() -> None:
     assert 0.15 < probes.logistic(*parts(noise)).right.mean() < 0.52
 
 
+def test_a_probe_is_chosen_without_the_images_that_it_is_measured_on() -> None:
+    rng = np.random.default_rng(0)
+    label = rng.integers(0, 2, 560).astype(np.int32)
+    features = (np.eye(2)[label] @ rng.standard_normal((2, 30)) / 3 + rng.standard_normal((560, 30))).astype(np.float32)
+    train, validation, held_out = (Labelled(features[p], label[p]) for p in (slice(60), slice(60, 360), slice(360, 560)))
+    right, wrong = (probes.logistic(train, validation, held_out._replace(label=y)) for y in (held_out.label, 1 - held_out.label))
+    assert right.choice == wrong.choice and np.array_equal(right.right, ~wrong.right)
+
+
 def test_a_tie_between_neighbours_goes_to_the_nearest() -> None:
     known = Labelled(np.array([[0.0], [1.0], [2.1], [3.0]], np.float32), np.array([0, 1, 1, 0], np.int32))
     votes = probes._votes(known, np.array([[0.4], [2.6]], np.float32))
