@@ -101,6 +101,13 @@ def test_an_exact_likelihood_comes_with_bits_and_what_others_need() -> None:
     assert set(bits.baselines) == {"pixel histograms", "xz"} and found.metrics["nll_nats"].protocol["exact"] is True
 
 
+def test_bits_are_counted_per_value_of_an_image_in_colour_too() -> None:
+    data = dataset(held_out=20, size=(4, 4, 3))
+    e, state = started("variant: autoregressive, net: made, hidden: [8], levels: 256", data)
+    found = likelihood.measure(subject(e.model, state, data, baselines=False)).metrics
+    assert found["bits_per_dim"].value == pytest.approx(found["nll_nats"].value / (48 * np.log(2)), rel=1e-5)
+
+
 def test_a_collapsed_posterior_is_reported() -> None:
     data = binary(dataset(held_out=40))
     e, state = started(VAE, data)
