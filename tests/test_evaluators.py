@@ -301,6 +301,22 @@ def test_an_evaluation_goes_on_where_it_stopped(tmp_path: Path) -> None:
     assert not list((tmp_path / "unfinished").glob("*.npz")), "work under another protocol is of no use"
 
 
+def test_an_unfinished_evaluation_is_of_no_use_to_one_with_other_settings(tmp_path: Path) -> None:
+    data = dataset(held_out=300)
+    run, _ = fit(tmp_path, experiment(f"{VAE}, likelihood: gaussian", "steps: 2"), data)
+    trained = load(run, "last", print)
+
+    def stop_after_a_batch(done: int, total: int) -> None:
+        if done:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        evaluate_run(run, trained, data, Request(only=("likelihood",), samples=5), Watch(tell=stop_after_a_batch))
+    assert (run.path / "eval" / ".test.unfinished" / "likelihood-0.npz").exists()
+    after, anew = (evaluate_run(run, trained, data, Request(only=("likelihood",), samples=7), Watch()).metrics for _ in range(2))
+    assert after == anew and after["nll_nats"]["protocol"]["samples"] == 7
+
+
 def test_numbers_are_kept_with_the_run_beside_those_of_other_evaluators(tmp_path: Path) -> None:
     data = dataset(train=120, held_out=30)
     run, _ = fit(tmp_path, experiment("variant: bottleneck, hidden: [12], latent: 3"), data)
