@@ -68,6 +68,14 @@ def test_a_fit_is_kept_with_the_run_and_used_again(tmp_path: Path, model: str, s
     assert np.array_equal(draw(never), first) and len(told) == 1
 
 
+def test_codes_are_drawn_at_the_temperature_that_is_asked_for(tmp_path: Path) -> None:
+    """At 0 all codes of one Gaussian are its mean."""
+    ours = trained(tmp_path, "bottleneck, latent: 3")
+    draw = samplers.fitted(tmp_path / "samplers", ours, "gaussian", None, lambda: DATA.train, print)
+    cold, warm = (from_latent(Ask(ours, lambda: DATA, 6, temperature=t), draw).arrays["image"] for t in (0.0, 1.0))
+    assert (cold == cold[0]).all() and (warm != warm[0]).any()
+
+
 def test_what_a_model_cannot_do_names_what_would_work(tmp_path: Path) -> None:
     model = experiment("variant: bottleneck, latent: 3").model
     with pytest.raises(UsageError) as caught:
