@@ -69,6 +69,16 @@ def test_the_dictionary_starts_tied_and_keeps_norm_1_and_the_mean_of_the_first_b
             assert jnp.allclose(state.net.mean[...], mean, atol=0.002), "a step of Adam beside the mean"
 
 
+def test_the_bias_takes_the_mean_of_the_first_batch_alone() -> None:
+    """From then on it is learned: another batch moves it by a step of Adam, not to its own mean."""
+    model, state, batch = start("penalty: topk, units: 100, k: 7")
+    step = jax.jit(model.train_step)
+    first, _ = step(state, batch, jax.random.key(0))
+    second, _ = step(first, batch._replace(image=1 - batch.image), jax.random.key(1))
+    moved = jnp.abs(second.net.mean[...] - first.net.mean[...])
+    assert 0 < float(moved.max()) < 0.005
+
+
 def test_dead_units_learn_through_the_auxiliary_loss_alone() -> None:
     model, state, batch = start("penalty: topk, units: 100, k: 2, dead_after: 3")
     state, _ = call(model, "train_step", state, batch, jax.random.key(0))  # which takes the mean of the batch
