@@ -46,6 +46,16 @@ def test_the_loss_of_a_vae_is_distortion_plus_weighted_rate(step: int | None) ->
     assert jnp.allclose(values["loss"], values["distortion_nats"] + weight * values["rate_nats"], rtol=1e-6)
 
 
+@pytest.mark.parametrize("text", ["variant: vae, hidden: [8], latent: 3", "variant: hvae, hidden: 8, latent: 3"])
+def test_a_warm_up_of_the_rate_does_not_act_at_evaluation(text: str) -> None:
+    model = experiment(f"{text}, kl_warmup: 10").model
+    state = model.init(jax.random.key(0), Spec(8, 8, 1, 0), Recipe(Optimizer(), 100))
+    batch = Batch(jax.random.uniform(jax.random.key(1), (4, 8, 8, 1)), jnp.full(4, -1), jnp.ones(4, bool))
+    values = model.evaluate(state, batch, jax.random.key(2))
+    assert float(jnp.abs(values["rate_nats"]).min()) > 1e-3
+    assert jnp.allclose(values["loss"], values["distortion_nats"] + values["rate_nats"], rtol=1e-6)
+
+
 def test_free_bits_cost_nothing_below_and_everything_above_in_training_only() -> None:
     spec = Spec(8, 8, 1, 0)
     batch = Batch(jax.random.uniform(jax.random.key(1), (4, 8, 8, 1)), jnp.full(4, -1), jnp.ones(4, bool))
