@@ -62,6 +62,14 @@ def test_the_best_checkpoint_stays_and_patience_ends_the_run(tmp_path: Path) -> 
     assert best_step(run) == best
 
 
+def test_a_monitor_that_stands_still_is_not_better(tmp_path: Path) -> None:
+    """A rate too small to move a weight: the first evaluation stays the best, and patience runs out."""
+    e = experiment(VAE, "epochs: 9, patience: 2", "batch_size: 16", "name: sgd, learning_rate: 1e-30, b1: 0.0")
+    run, training = fit(tmp_path, e, DATA)
+    values = {row["loss"] for row in run.rows() if row["split"] == "validation"}
+    assert len(values) == 1 and run.recorded()["best_step"] == 3 and training.at.step == 9
+
+
 def test_a_loss_that_is_not_finite_ends_the_run_and_names_the_step(tmp_path: Path) -> None:
     e = experiment(
         VAE, "steps: 60, checkpoint_every: 1, log_every: 60", "batch_size: 16", "name: sgd, learning_rate: 1e3, warmup: 50"
