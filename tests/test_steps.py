@@ -61,6 +61,14 @@ def test_calls_of_any_length_give_the_same_bits_and_compile_once() -> None:
     assert advance._cache_size() == compiled
 
 
+def test_calls_of_any_length_draw_the_same_binary_images() -> None:
+    results = []
+    for cuts in ([3], [1, 2]):
+        place, state = start()
+        results.append(run(cuts, place, state, ResidentFeed(DATA.train, 0, 16, place), "dynamic")[0])
+    assert equal(*results)
+
+
 @pytest.mark.parametrize("case", named(CASES))
 def test_the_first_state_has_the_types_of_every_later_one(case: str) -> None:
     """Or the steps would be compiled again after the first call."""
