@@ -100,6 +100,14 @@ def test_every_tier_feeds_the_same_batches_and_trains_to_the_same_bits() -> None
     assert equal(*ends)
 
 
+def test_the_order_of_the_train_images_follows_the_seed() -> None:
+    place = placement(16)
+    one, other = (np.asarray(ResidentFeed(DATA.train, seed, 16, place).chunk(0, 3).index)[:3] for seed in (0, 1))
+    assert (one == other).mean() < 0.2
+    one, other = (np.asarray(HostFeed(DATA.train, seed, 16, DATA.spec, place).chunk(0, 3).images)[:3] for seed in (0, 1))
+    assert not np.array_equal(one, other)
+
+
 def test_the_tiers_of_a_real_data_set_are_equal(data_dir: Path) -> None:
     feeds = []
     for tier in ("device", "memmap", "stream"):
