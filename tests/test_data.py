@@ -15,7 +15,7 @@ from PIL import Image
 from aecli.config.schema import Data
 from aecli.core.model import Spec
 from aecli.data.binarize import draw_fixed
-from aecli.data.dataset import open_dataset, subset
+from aecli.data.dataset import Dataset, open_dataset, subset
 from aecli.data.rows import ArrayRows
 from aecli.data.sources import fashion
 from aecli.data.sources.factors import FACTORS, render
@@ -195,6 +195,23 @@ def test_a_folder_gives_labels_and_a_shuffled_split(fresh: Path, tmp_path: Path)
     assert 0 < labels[:20].mean() < 1
     write_images(tmp_path / "own", {"cat": 13})
     assert open_dataset(data).fingerprint != opened.fingerprint, "a new file is another data set"
+
+
+def images_of(opened: Dataset) -> list[bytes]:
+    """Of all splits."""
+    rows = (opened.split(split) for split in ("train", "validation", "test"))
+    return [image.tobytes() for part in rows for image in part.take(np.arange(len(part)))[0]]
+
+
+def test_no_image_is_in_two_splits(fresh: Path, tmp_path: Path) -> None:
+    """Of a file or a folder that says nothing of a test split: the parts that are held out are cut from train."""
+    images = np.random.default_rng(0).integers(0, 256, (40, 6, 5), np.uint8)
+    np.savez(tmp_path / "own.npz", image=images)
+    write_images(tmp_path / "own", {"cat": 12, "dog": 18})
+    of_file = open_dataset(Data(name="npz", path=str(tmp_path / "own.npz"), batch_size=4, validation=6, test=0.2))
+    assert sorted(images_of(of_file)) == sorted(image.tobytes() for image in images)
+    of_folder = open_dataset(Data(name="folder", path=str(tmp_path / "own"), batch_size=4, validation=4, test=0.2))
+    assert len(images_of(of_folder)) == 30 == len(set(images_of(of_folder)))
 
 
 def test_a_folder_with_train_and_test_keeps_them(fresh: Path, tmp_path: Path) -> None:
