@@ -315,6 +315,16 @@ def test_the_frozen_draw_is_drawn_once_split_after_split() -> None:
     assert np.array_equal(first[0].images.reshape(50, 16) // 255, expected)
 
 
+def test_the_frozen_draw_of_a_data_set_is_of_validation_then_test() -> None:
+    gray, drawn = (open_dataset(Data(name="digits", validation=100, binarize=b)) for b in ("none", "fixed"))
+    generator = np.random.RandomState(777)
+    for split in ("validation", "test"):
+        rows = np.arange(len(gray.split(split)))
+        expected = generator.binomial(1, gray.split(split).take(rows)[0].reshape(len(rows), -1) / 255.0)
+        assert np.array_equal(drawn.split(split).take(rows)[0].reshape(len(rows), -1) // 255, expected)
+        assert np.array_equal(drawn.intensity(split).take(rows)[0], gray.split(split).take(rows)[0])
+
+
 def test_a_subset_keeps_the_first_rows() -> None:
     opened = open_dataset(Data(name="digits"))
     small = subset(opened, 20, 5)
