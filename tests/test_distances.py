@@ -44,6 +44,22 @@ def test_a_mode_that_is_missed_costs_recall_and_one_that_is_made_up_precision() 
     assert not precise[300:].any()
 
 
+def test_the_balls_of_a_set_reach_to_the_kth_other_image() -> None:
+    """By all distances, sorted: the first is that of an image to itself."""
+    real, drawn = RNG.standard_normal((60, 3)), 1 + RNG.standard_normal((50, 3))
+    across = np.linalg.norm(drawn[:, None] - real[None], axis=2)
+
+    def reach(x: np.ndarray, k: int) -> np.ndarray:
+        return np.sort(np.linalg.norm(x[:, None] - x[None], axis=2), axis=1)[:, k]
+
+    precise, recalled = distances.precision_recall(real, drawn, 3)
+    assert np.array_equal(precise, (across <= reach(real, 3)[None]).any(1)) and 0 < precise.mean() < 1
+    assert np.array_equal(recalled, (across <= reach(drawn, 3)[:, None]).any(0)) and 0 < recalled.mean() < 1
+    density, covered = distances.density_coverage(real, drawn, 5)
+    inside = across <= reach(real, 5)[None]
+    assert np.allclose(density, inside.sum(1) / 5) and np.array_equal(covered, inside.any(0)) and 0 < covered.mean() < 1
+
+
 def test_copies_are_nearer_than_new_images() -> None:
     train, held_out, fresh = (RNG.standard_normal((400, 4)) for _ in range(3))
 
