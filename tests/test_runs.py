@@ -122,6 +122,19 @@ def test_metrics_past_a_checkpoint_are_moved_aside(tmp_path: Path) -> None:
     assert run.rows() == [{"step": 1}]
 
 
+def test_metrics_are_on_the_disk_up_to_the_offset_that_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A checkpoint counts on them: a resume keeps that many bytes."""
+    run, synced, fsync = make(tmp_path), [], os.fsync
+
+    def noted(handle: int) -> None:
+        synced.append((os.readlink(f"/proc/self/fd/{handle}"), os.fstat(handle).st_size))
+        fsync(handle)
+
+    monkeypatch.setattr(directory.os, "fsync", noted)
+    run.append_metrics({"step": 1})
+    assert (str(run.metrics.resolve()), run.metrics_size()) in synced
+
+
 def test_a_row_that_a_kill_cut_short_is_not_read(tmp_path: Path) -> None:
     run = make(tmp_path)
     run.append_metrics({"step": 1})
