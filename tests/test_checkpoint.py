@@ -120,6 +120,16 @@ def test_a_flipped_bit_anywhere_in_the_commit_file_is_found(folder: Path) -> Non
     assert unseen == []
 
 
+def test_an_array_other_than_the_one_saved_is_damage_though_every_file_is_as_it_was(folder: Path) -> None:
+    """As if the library read its files in another way than it wrote them."""
+    manifest = json.loads((folder / "3.commit.json").read_text())
+    manifest["leaves"][0]["sha256"] = 64 * "0"
+    (folder / "3.commit.json").write_text(json.dumps(checkpoint._sealed(manifest)))
+    warnings: list[str] = []
+    restored = checkpoint.restore(folder, state(), warnings.append)
+    assert restored is not None and restored.step == 2 and "is not what was saved" in warnings[0]
+
+
 def test_a_reader_sets_nothing_aside(folder: Path) -> None:
     (folder / "3" / "manifest.ocdbt").write_bytes(b"x")
     restored = checkpoint.restore(folder, state(), lambda text: None)
