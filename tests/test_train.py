@@ -13,7 +13,7 @@ from fit import dataset, experiment, fit, go_on, new_run
 from aecli.errors import CheckpointError, DivergedError, InterruptedRun, SettingError
 from aecli.runs import checkpoint
 from aecli.runs.state import state_template
-from aecli.runs.trained import best_step
+from aecli.runs.trained import best_step, load
 from aecli.system.placement import placement
 from aecli.system.signals import Signals
 from aecli.training.call import advance, all_finite
@@ -60,6 +60,7 @@ def test_the_best_checkpoint_stays_and_patience_ends_the_run(tmp_path: Path) -> 
     kept = checkpoint.steps(run.checkpoints)
     assert best in kept and kept[-1] == training.at.step and len(kept) == 3
     assert best_step(run) == best
+    assert [load(run, which, print).step for which in ("best", "last")] == [best, kept[-1]]
 
 
 def test_a_monitor_that_stands_still_is_not_better(tmp_path: Path) -> None:
