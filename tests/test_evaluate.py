@@ -100,11 +100,11 @@ def test_a_poll_may_stop_an_evaluation() -> None:
 
 def test_every_batch_has_random_numbers_of_its_own() -> None:
     """Of one gray, so that equal numbers would make equal draws."""
-    n = 2 * BATCH + 7
+    n = 2 * EVAL_BATCH + 7
     rows = ArrayRows(np.full((n, 4, 4, 1), 128, np.uint8), np.zeros(n, np.int32))
     made = [
         (np.asarray(batch.image)[:7], np.asarray(jax.random.key_data(key)))
-        for batch, key, _ in batches(rows, "dynamic", jax.random.key(0), placement(BATCH))
+        for batch, key, _ in batches(rows, "dynamic", jax.random.key(0), placement(EVAL_BATCH))
     ]
     for (image, key), (other_image, other_key) in itertools.combinations(made, 2):
         assert not np.array_equal(image, other_image) and not np.array_equal(key, other_key)

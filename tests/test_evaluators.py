@@ -32,7 +32,7 @@ from aecli.measures.metric import Findings, Metric
 from aecli.measures.probes import Labelled
 from aecli.runs.state import init
 from aecli.runs.trained import load
-from aecli.verbs.evaluate import evaluate_run
+from aecli.verbs.evaluate import Watch, evaluate_run
 
 VAE = "variant: vae, hidden: [12], latent: 3"
 
@@ -311,10 +311,10 @@ def test_an_unfinished_evaluation_is_of_no_use_to_one_with_other_settings(tmp_pa
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        evaluate_run(run, trained, data, Request(only=("likelihood",), samples=5), Watch(tell=stop_after_a_batch))
+        evaluate_run(run, trained, data, EvalRequest(only=("likelihood",), samples=5), Watch(tell=stop_after_a_batch))
     assert (run.path / "eval" / ".test.unfinished" / "likelihood-0.npz").exists()
-    after, anew = (evaluate_run(run, trained, data, Request(only=("likelihood",), samples=7), Watch()).metrics for _ in range(2))
-    assert after == anew and after["nll_nats"]["protocol"]["samples"] == 7
+    after, anew = (evaluate_run(run, trained, data, EvalRequest(only=("likelihood",), samples=7)).metrics for _ in range(2))
+    assert after == anew and after["nll_nats"].protocol["samples"] == 7
 
 
 def test_numbers_are_kept_with_the_run_beside_those_of_other_evaluators(tmp_path: Path) -> None:

@@ -72,7 +72,7 @@ def test_codes_are_drawn_at_the_temperature_that_is_asked_for(tmp_path: Path) ->
     """At 0 all codes of one Gaussian are its mean."""
     ours = trained(tmp_path, "bottleneck, latent: 3")
     draw = samplers.fitted(tmp_path / "samplers", ours, "gaussian", None, lambda: DATA.train, print)
-    cold, warm = (from_latent(Ask(ours, lambda: DATA, 6, temperature=t), draw).arrays["image"] for t in (0.0, 1.0))
+    cold, warm = (from_sampler(Given(ours, lambda: DATA, 6, temperature=t), draw).arrays["image"] for t in (0.0, 1.0))
     assert (cold == cold[0]).all() and (warm != warm[0]).any()
 
 
