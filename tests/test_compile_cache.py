@@ -72,7 +72,7 @@ def test_the_folder_of_a_killed_process_goes_and_that_of_a_living_one_stays(tmp_
     code = f"""
 import os, sys
 from pathlib import Path
-from aecli.compile_cache import kept_programs
+from aecli.system.compile_cache import kept_programs
 with kept_programs(Path({str(tmp_path)!r})):
     print("in", flush=True)
     sys.stdin.read()
@@ -125,7 +125,7 @@ import sys
 import jax
 hits = []
 jax.monitoring.register_event_listener(lambda event, **_: hits.append(event) if event.endswith("cache_hits") else None)
-from aecli.cli import app
+from aecli.cli.app import app
 app(sys.argv[1:], standalone_mode=False)
 print(len(hits))
 """

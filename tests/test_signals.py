@@ -9,7 +9,7 @@ import pytest
 
 SWALLOWED = """
 import gc, os, signal, time
-from aecli.signals import Terminated, raise_on_signals
+from aecli.system.signals import Terminated, raise_on_signals
 
 def callback(phase, info):
     gc.callbacks.clear()
@@ -36,7 +36,7 @@ def test_a_signal_whose_exception_is_ignored_comes_again(name: str, error: str) 
 
 def test_other_ignored_exceptions_are_still_told() -> None:
     script = """
-from aecli.signals import raise_on_signals
+from aecli.system.signals import raise_on_signals
 raise_on_signals()
 class Broken:
     def __del__(self):
