@@ -146,7 +146,7 @@ class VariantError(AecliError):
 
 _STORAGE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO}
 _MODELS = "aecli.models."
-_TRACEBACK = "mend the file; the same with --debug shows the traceback"
+_TRACEBACK = "mend the file, or report it if it came with aecli; the same with --debug shows the traceback"
 
 
 def translate(error: BaseException) -> AecliError | None:

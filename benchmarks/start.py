@@ -24,14 +24,14 @@ CHOSEN = ("quickstart", "vae_fashion", "bottleneck_conv_fashion", "hvae_fashion"
 IMPORTS = "import time, jax, flax.nnx; print(time.time())"
 TRAIN = """
 import os, signal, sys, time
-from aecli.progress import Progress
+from aecli.system.progress import Progress
 
 def begin(self, step):
     print(time.time(), flush=True)
     os.kill(os.getpid(), signal.SIGINT)
 
 Progress.begin = begin
-from aecli.cli import main
+from aecli.cli.app import main
 sys.argv = ["aecli", "train", sys.argv[1]]
 main()
 """

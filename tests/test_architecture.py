@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import importlib.util
 import re
 import tomllib
 from pathlib import Path
@@ -10,7 +11,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-FILES = sorted((ROOT / "aecli").glob("*/**/*.py"))
+FILES = sorted([*(ROOT / "aecli").glob("*/**/*.py"), ROOT / "aecli" / "errors.py"])
 LAYERS = [
     "errors",
     "nets",
@@ -99,6 +100,15 @@ def test_the_command_starts_light(name: str) -> None:
 def test_only_placement_knows_shardings() -> None:
     users = {path.name for path in (ROOT / "aecli").rglob("*.py") if re.search(r"PartitionSpec|make_mesh", path.read_text())}
     assert users == {"placement.py"}
+
+
+def test_what_scripts_import_is_there() -> None:
+    """Scripts that stand in strings are told from the rest of a text by no tool."""
+    for folder in ("benchmarks", "tests"):
+        for path in sorted((ROOT / folder).glob("*.py")):
+            for module, name in re.findall(r"from (aecli[\w.]*) import (\w+)", path.read_text()):
+                if path.stem != "test_variants":  # which imports what is not there
+                    assert hasattr(importlib.import_module(module), name) or importlib.util.find_spec(f"{module}.{name}"), path
 
 
 def test_no_pickle_and_no_eval_anywhere() -> None:

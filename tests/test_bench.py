@@ -11,12 +11,12 @@ from process import TINY, aecli, called
 
 from aecli.data.train_batches import RESIDENT_STEPS
 from aecli.training.call import advance
-from aecli.verbs.bench import bench, matmul_rate
+from aecli.verbs.bench import matmul_rate, speed_of
 
 
 def test_the_numbers_hang_together() -> None:
     e = experiment("variant: vae, hidden: [12], latent: 3")
-    speed = bench(e, dataset(), 0.3)
+    speed = speed_of(e, dataset(), 0.3)
     assert speed.images_per_s == pytest.approx(16 / speed.step_seconds)
     assert speed.step_spread >= 0 and speed.steps_per_call >= 1 and speed.compile_seconds > 0 and speed.peak_bytes > 1e7
     assert speed.flop_per_step is not None and speed.matmul_share is not None
@@ -30,7 +30,7 @@ def test_the_numbers_hang_together() -> None:
 def test_a_call_is_no_longer_than_a_chunk_and_the_steps_are_compiled_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("aecli.verbs.bench.adapt", lambda count, seconds: 2 * count)  # as if every call were too short
     before = advance._cache_size()
-    speed = bench(experiment("variant: vae, hidden: [12], latent: 3"), dataset(), 0.1)
+    speed = speed_of(experiment("variant: vae, hidden: [12], latent: 3"), dataset(), 0.1)
     assert speed.steps_per_call == RESIDENT_STEPS
     assert advance._cache_size() == before, "the program that was compiled for counting is the one that runs"
 

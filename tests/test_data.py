@@ -243,7 +243,7 @@ def test_a_broken_image_is_named(fresh: Path, tmp_path: Path, content: bytes) ->
 def test_an_empty_or_missing_folder_is_refused(fresh: Path, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no PNG or JPEG"):
         open_dataset(Data(name="folder", path=str(tmp_path)))
-    with pytest.raises(DataError, match="no folder"):
+    with pytest.raises(DataError, match="is not a folder"):
         open_dataset(Data(name="folder", path=str(tmp_path / "nowhere")))
 
 

@@ -181,7 +181,18 @@ def test_an_objective_over_a_set_is_measured_of_the_whole_split_without_padding(
     assert "measures_codes" in abilities(ours.model)
 
 
-def test_a_number_of_a_set_that_is_none_is_refused(data: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(OverASet, "measure_codes", lambda self, codes, key: {"distance": codes.mean(axis=0)})
-    with pytest.raises(ContractError, match="distance: an array of shape"):
-        objective.measure(of_a_set(data, scale=2.0))
+@pytest.mark.parametrize(
+    ("returned", "message"),
+    [
+        (lambda codes: {"distance": codes.mean(axis=0)}, "distance: an array of shape"),
+        (lambda codes: {"loss": 0.0}, "loss: float"),
+        (lambda codes: None, "measure_codes returned nothing"),
+        (lambda codes: {"mse": codes.mean()}, "measure_codes and evaluate both return mse"),
+    ],
+)
+def test_what_is_no_number_of_a_set_is_refused(
+    data: Dataset, monkeypatch: pytest.MonkeyPatch, returned: Any, message: str
+) -> None:
+    monkeypatch.setattr(OverASet, "measure_codes", lambda self, codes, key: returned(codes))
+    with pytest.raises(ContractError, match=message):
+        objective.measure(of_a_set(data, scale=2.0 + hash(message) % 1000))  # another model, so that nothing compiled is taken

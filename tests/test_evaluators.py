@@ -16,7 +16,7 @@ from test_bounds import probabilistic_pca
 
 from aecli.core.model import Spec
 from aecli.data.dataset import Dataset
-from aecli.data.eval_batches import BATCH
+from aecli.data.eval_batches import EVAL_BATCH
 from aecli.data.rows import ArrayRows
 from aecli.data.sources.factors import FACTORS, render
 from aecli.errors import UsageError
@@ -252,7 +252,7 @@ def test_bayes_rule_weighs_classes_as_often_as_they_are_in_train(monkeypatch: py
     train = ArrayRows(data.train.images, np.repeat([0, 1, 2], counts).astype(np.int32))
     test = ArrayRows(data.test.images, np.repeat([0, 1], [5, 15]).astype(np.int32))
     data = dataclasses.replace(data, train=train, test=test)
-    monkeypatch.setattr(classification, "_log_prob", lambda *arguments: jnp.zeros(BATCH))
+    monkeypatch.setattr(classification, "_log_prob", lambda *arguments: jnp.zeros(EVAL_BATCH))
     model = experiment("variant: vae, hidden: [8], latent: 2, conditional: true").model
     found = classification.measure(subject(model, None, data)).metrics
     assert found["bayes_accuracy"].value == 0.25 == found["bayes_accuracy"].baselines["commonest class"]

@@ -19,6 +19,7 @@ from aecli.models.bottleneck import Bottleneck
 from aecli.runs.trained import Trained
 from aecli.sampling.given import Given
 from aecli.sampling.modes import MODES
+from aecli.sampling.request import SampleRequest
 from aecli.system.placement import placement
 
 DATA = dataset()
@@ -104,7 +105,7 @@ def test_evaluators_tell_what_is_hidden(corruption: Corruption) -> None:
 
 def ask(model: Any, **more: Any) -> Given:
     e = experiment("variant: bottleneck").model_copy(update={"model": model})
-    return Given(Trained(e, DATA.spec, None, 0, placement(16)), lambda: DATA, 4, **more)
+    return Given(Trained(e, DATA.spec, None, 0, placement(16)), lambda: DATA, 4, SampleRequest(**more))
 
 
 def test_modes_tell_what_is_hidden() -> None:
@@ -112,6 +113,7 @@ def test_modes_tell_what_is_hidden() -> None:
     assert np.array_equal(arrays["reconstruction"].mean((1, 2, 3)), np.full(4, 255 * 16 / 64))
     assert (arrays["corrupted"][arrays["reconstruction"] == 255] == 0).all()
     arrays = MODES["denoise"].show(ask(Told(corruption=(BLOCK,)))).arrays
+    assert np.array_equal(arrays["restored from block 4"].mean((1, 2, 3)), np.full(4, 255 * 16 / 64))
     assert (arrays["block 4"][arrays["restored from block 4"] == 255] == 0).all()
     for region in ("upper", "left", "block"):
         arrays = MODES["complete"].show(ask(Told(), region=region)).arrays

@@ -17,6 +17,7 @@ from aecli.sampling import samplers
 from aecli.sampling.draws import from_sampler
 from aecli.sampling.given import Given
 from aecli.sampling.modes import check_mode
+from aecli.sampling.request import SampleRequest
 
 DATA = dataset(train=120)
 
@@ -72,7 +73,9 @@ def test_codes_are_drawn_at_the_temperature_that_is_asked_for(tmp_path: Path) ->
     """At 0 all codes of one Gaussian are its mean."""
     ours = trained(tmp_path, "bottleneck, latent: 3")
     draw = samplers.fitted(tmp_path / "samplers", ours, "gaussian", None, lambda: DATA.train, print)
-    cold, warm = (from_sampler(Given(ours, lambda: DATA, 6, temperature=t), draw).arrays["image"] for t in (0.0, 1.0))
+    cold, warm = (
+        from_sampler(Given(ours, lambda: DATA, 6, SampleRequest(temperature=t)), draw).arrays["image"] for t in (0.0, 1.0)
+    )
     assert (cold == cold[0]).all() and (warm != warm[0]).any()
 
 

@@ -54,6 +54,16 @@ def test_an_old_run_is_evaluated_as_it_was(place: Path, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", RUNS)
+def test_old_numbers_are_kept_beside_new_ones(place: Path, name: str) -> None:
+    file = place / "runs" / RUNS[name] / "eval" / "test.json"
+    before = json.loads(file.read_text())
+    aecli("eval", RUNS[name], "--only", "objective")
+    after = json.loads(file.read_text())
+    assert after.keys() == before.keys()
+    assert all(after[key] == metric for key, metric in before.items() if metric["evaluator"] != "objective")
+
+
+@pytest.mark.parametrize("name", RUNS)
 def test_an_old_run_is_sampled_as_it_was(place: Path, name: str) -> None:
     [file] = (place / "runs" / RUNS[name] / "samples").glob("reconstruct-*.npz")
     before = dict(np.load(file))

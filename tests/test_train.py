@@ -59,7 +59,7 @@ def test_the_best_checkpoint_stays_and_patience_ends_the_run(tmp_path: Path) -> 
     assert training.at.step == best + 3 * 3 < 400 and "stopped early" in recorded["reason"]
     kept = checkpoint.steps(run.checkpoints)
     assert best in kept and kept[-1] == training.at.step and len(kept) == 3
-    assert best_step(run) == best
+    assert best_step(run, checkpoint.steps(run.checkpoints)) == best
     assert [load(run, which, print).step for which in ("best", "last")] == [best, kept[-1]]
 
 
@@ -102,7 +102,7 @@ def test_without_a_validation_split_the_last_checkpoint_is_the_one(tmp_path: Pat
     data = dataclasses.replace(data, validation=data.validation.part(0, 0))
     run, _ = fit(tmp_path, experiment(VAE, "epochs: 2, log_every: 100"), data)
     assert [row["split"] for row in run.rows()] == ["train"]
-    assert best_step(run) is None and checkpoint.steps(run.checkpoints) == [3, 6]
+    assert best_step(run, checkpoint.steps(run.checkpoints)) is None and checkpoint.steps(run.checkpoints) == [3, 6]
 
 
 @pytest.mark.parametrize("batch", [5, 6, 16])
@@ -188,10 +188,10 @@ def test_the_last_evaluation_counts_even_if_a_signal_cut_it(tmp_path: Path, monk
     monkeypatch.setattr(Training, "_stop_if_asked", asked)
     with pytest.raises(InterruptedRun):
         go_on(run, e, DATA)
-    assert best_step(run) is None
+    assert best_step(run, checkpoint.steps(run.checkpoints)) is None
     monkeypatch.setattr(Training, "_stop_if_asked", stop)
     go_on(run, e, DATA)
-    assert best_step(run) == 3 == run.recorded()["best_step"]
+    assert best_step(run, checkpoint.steps(run.checkpoints)) == 3 == run.recorded()["best_step"]
     assert run.recorded()["best_value"] == whole.recorded()["best_value"]
     assert digests(run.checkpoints, 3) == digests(whole.checkpoints, 3)
 

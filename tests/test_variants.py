@@ -58,6 +58,12 @@ ON_LOADING = {
         "build(self, spec) cannot be called as aecli calls it: too many",
         "what aecli/core/model.py says (SingleLoss.build)",
     ),
+    "a property for a method": (
+        SOUND + "    @property\n    def code_count(self): return 3\n    def codes_of(self, state, batch): return batch.image\n",
+        10,
+        "code_count is not a method",
+        "what Quantizes asks for in aecli/core/abilities.py is called",
+    ),
     "a long ability": (
         SOUND + "    def encode(self, state, batch, key): return batch.image\n",
         14,
@@ -270,3 +276,10 @@ def test_the_verbs_name_the_broken_file_and_serve_the_others(tmp_path: Path) -> 
     assert "error: aecli/models/state.py: Net holds state" in err[3]
     assert "error: aecli/models/ability.py:14: TypeError: cannot reshape" in err[4]
     assert "Traceback" in err[5] and "ability.py" in err[5]
+
+
+@pytest.mark.filterwarnings("ignore:Field name")
+def test_a_setting_that_hides_what_a_model_tells_of_itself_is_refused(write: Any) -> None:
+    write(SOUND.replace("width: int = 3", "target_activation: float = 0.7"))
+    with pytest.raises(VariantError, match="a setting is called target_activation"):
+        variants.load("mine")

@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+import traceback
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -15,7 +16,7 @@ from typer.core import TyperGroup
 from aecli import __version__
 from aecli.errors import InterruptedRun, UsageError, translate
 from aecli.evaluation.request import EvalRequest
-from aecli.sampling.request import SampleRequest
+from aecli.sampling.request import DEFAULT, SampleRequest
 
 
 class _Group(TyperGroup):
@@ -78,7 +79,7 @@ Json = Annotated[bool, typer.Option("--json", help="JSON instead of a table.")]
 Only = Annotated[list[str], typer.Option(metavar="NAME,...", help="These evaluators alone; may be repeated.")]
 Skip = Annotated[list[str], typer.Option(metavar="NAME,...", help="All but these evaluators; may be repeated.")]
 RUNS = Path("runs")
-SAMPLE, EVAL = SampleRequest(), EvalRequest()
+SAMPLE, EVAL = DEFAULT, EvalRequest()
 
 
 def _keep_programs(context: typer.Context) -> None:
@@ -162,11 +163,14 @@ def sample(
 ) -> None:
     """Draw pictures from a run. Writes a labelled PNG grid and the arrays as npz, and prints their paths."""
     from aecli.runs import directory
+    from aecli.verbs.sample import check_request
     from aecli.verbs.sample import sample as draw
 
+    request = SampleRequest(mode, sampler, components, n, seed, temperature, region, path)
+    check_request(request)  # a wrong flag is told before a missing run
     run = directory.find(runs_dir, run_name)
     _keep_programs(context)
-    for file in draw(run, SampleRequest(mode, sampler, components, n, seed, temperature, region, path), checkpoint):
+    for file in draw(run, request, checkpoint):
         print(file)
 
 
@@ -200,9 +204,10 @@ def eval(
     from aecli.system.progress import Meter, say
     from aecli.verbs.evaluate import Watch, evaluate
 
+    request = EvalRequest(split, _names(only), _names(skip), samples, draws, inception)
+    request.check()  # a wrong flag is told before a missing run
     run = directory.find(runs_dir, run_name)
     _keep_programs(context)
-    request = EvalRequest(split, _names(only), _names(skip), samples, draws, inception)
     with Meter() as meter:
         measured = evaluate(run, request, checkpoint, Watch(meter.begin, meter.tell))
     for note in measured.notes:
@@ -276,8 +281,10 @@ def check(
             print(f"{path}: ok ({config.experiment.model.variant}, {facts})", flush=True)
         except Exception as error:
             known = translate(error)
-            if known is None or context.find_root().params["debug"]:
+            if known is None:
                 raise
+            if context.find_root().params["debug"]:
+                traceback.print_exc()
             if not str(known.render()).startswith(str(path)):
                 print(f"{path}:", file=sys.stderr)
             print(known.render(), file=sys.stderr)
@@ -296,14 +303,10 @@ def bench(
     """Measure how fast a config trains, and what share of this machine's matrix products that is. Keeps nothing."""
     from aecli.cli.tables import show_speed
     from aecli.config.load import load
-    from aecli.data.dataset import open_dataset
     from aecli.data.sources.registry import check_name
-    from aecli.system.progress import say
     from aecli.verbs.bench import bench as measure
 
-    loaded = load(config, sets, check_name)
-    with loaded.locating():
-        speed = measure(loaded.experiment, open_dataset(loaded.experiment.data, say), seconds)
+    speed = measure(load(config, sets, check_name), seconds)
     if as_json:
         print(json.dumps(speed._asdict(), indent=2, allow_nan=False))
     else:

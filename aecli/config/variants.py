@@ -38,13 +38,15 @@ def load(variant: str) -> type[Model]:
     try:
         module = importlib.import_module(name)
     except Exception as error:
-        known = translate(error) or blame_variant(error, name)
+        # A file that cannot be read is that file's error, not the disk's.
+        known = blame_variant(error, name) if isinstance(error, OSError) else translate(error) or blame_variant(error, name)
         if known is None:
             raise
         raise known from error
     cls = _only_model(module)
     _check_abstract(cls)
     _check_signatures(cls)
+    _check_settings(cls)
     return cls
 
 
@@ -130,11 +132,19 @@ def _check_abstract(cls: type[Model]) -> None:
 
 def _check_signatures(cls: type[Model]) -> None:
     """Raises VariantError if a method cannot be called as the program calls it."""
-    owners = [owner for owner in (Model, SingleLoss, *ABILITIES.values()) if _has(cls, owner)]
+    owners: list[type] = [owner for owner in (Model, SingleLoss, *ABILITIES.values()) if issubclass(cls, owner)]
     for contract, name, asked in [(owner, *member) for owner in owners for member in vars(owner).items()]:
         ours = inspect.getattr_static(cls, name, None)
-        if name.startswith("_") or not inspect.isfunction(asked) or not inspect.isfunction(ours) or ours is asked:
+        if name.startswith("_") or not inspect.isfunction(asked) or ours is asked:
             continue
+        if not inspect.isfunction(ours):
+            raise VariantError(
+                cls.__module__,
+                _line(cls),
+                f"{name} is not a method",
+                f"what {contract.__name__} asks for in {contract.__module__.replace('.', '/')}.py is called",
+                f"def {name}{_written(asked)}",
+            )
         parameters = inspect.signature(asked).parameters.values()
         needed = sum(parameter.default is parameter.empty for parameter in parameters)
         try:
@@ -151,8 +161,16 @@ def _check_signatures(cls: type[Model]) -> None:
             ) from None
 
 
-def _has(cls: type[Model], owner: type) -> bool:
-    return issubclass(cls, owner)
+def _check_settings(cls: type[Model]) -> None:
+    taken = [name for name in cls.model_fields if name in vars(Model)]
+    if taken:
+        raise VariantError(
+            cls.__module__,
+            _line(cls),
+            f"a setting is called {taken[0]}, which is what a Model tells of itself",
+            "settings have names that Model (aecli/core/model.py) does not use",
+            "rename it",
+        )
 
 
 def _written(function: Any) -> str:

@@ -13,4 +13,5 @@ class Frozen(BaseModel):
 
     def changed(self, *names: str) -> bool:
         """Whether any of these settings differs from its default."""
-        return any(getattr(self, name) != type(self).model_fields[name].get_default(call_default_factory=True) for name in names)
+        fields, values = type(self).model_fields, dict(self)
+        return any(values[name] != fields[name].get_default(call_default_factory=True, validated_data=values) for name in names)

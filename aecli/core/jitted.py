@@ -7,9 +7,8 @@ from typing import Any
 
 import jax
 
-from aecli.core.contract import ContractError
 from aecli.core.gaussian import Gaussian
-from aecli.core.model import Batch, Values
+from aecli.core.model import Batch, Values, check_codes_values
 
 
 @partial(jax.jit, static_argnames=("model",))
@@ -57,16 +56,7 @@ def codes_of(model: Any, state: Any, batch: Batch) -> jax.Array:
 @partial(jax.jit, static_argnames=("model",))
 def measure_codes(model: Any, codes: jax.Array, key: jax.Array) -> Values:
     """[n, latent] -> name -> a number. Raises ContractError if one isn't a number."""
-    values = model.measure_codes(codes, key)
-    wrong = {name: value.shape for name, value in values.items() if value.shape}
-    if wrong:
-        raise ContractError(
-            f"measure_codes returned {', '.join(f'{name}: an array of shape {shape}' for name, shape in wrong.items())}",
-            "measure_codes returns a mapping from names to numbers, of the whole set of codes",
-            "take the mean",
-            type(model).__module__,
-        )
-    return values
+    return check_codes_values(model, model.measure_codes(codes, key))
 
 
 @partial(jax.jit, static_argnames=("model",))

@@ -114,7 +114,7 @@ class Model(Frozen):
         return tuple(getattr(self, "corruption", ()))
 
     @property
-    def target(self) -> float | None:
+    def target_activation(self) -> float | None:
         """The mean activation that the objective aims at; None if it aims at none."""
         return None
 
@@ -210,6 +210,22 @@ def check_values(model: Model, method: str, values: Any, n: int) -> Values:
             f"of {n} images {method} returned {', '.join(wrong) if named else _form(values)}",
             f"{method} returns a mapping from names to one value per example, [B]; `loss` is among the names",
             "sum over all axes but the first; what is one number of a whole batch is repeated, jnp.full(len(batch.image), x)",
+            type(model).__module__,
+        )
+    return values
+
+
+def check_codes_values(model: Model, values: Any) -> Values:
+    """What `measure_codes` of a model returned. Raises ContractError if that is not numbers by name."""
+    named = isinstance(values, Mapping)
+    wrong = [
+        f"{name}: {_form(value)}" for name, value in (values.items() if named else ()) if getattr(value, "shape", None) != ()
+    ]
+    if wrong or not named:
+        raise ContractError(
+            f"measure_codes returned {', '.join(wrong) if named else _form(values)}",
+            "measure_codes returns a mapping from names to one number each, an array [], of the whole set of codes",
+            "take the mean, and leave constants to jnp.asarray",
             type(model).__module__,
         )
     return values

@@ -19,7 +19,7 @@ class Rows(Protocol):
         ...
 
     def all(self) -> tuple[Images, Labels]:
-        """Every row."""
+        """Every row; arrays may be those that the rows are kept in, and a memory map stays one."""
         ...
 
     def part(self, start: int, stop: int) -> Rows:

@@ -82,7 +82,7 @@ class HostChunk:
 
 class ResidentFeed:
     def __init__(self, rows: Rows, seed: int, batch_size: int, place: Placement) -> None:
-        images, labels = rows.all()
+        images, labels = (np.array(x) for x in rows.all())  # copies: a device may take memory as it is, and rows be a mapped file
         self._seed, self._batch, self._n, self._place = seed, batch_size, len(rows), place
         self._images = put(images.reshape(len(images), -1), place.replicated)
         self._labels = put(labels, place.replicated)

@@ -8,7 +8,6 @@ import numpy as np
 
 from aecli.core import jitted
 from aecli.data.eval_batches import per_image
-from aecli.data.rows import Rows
 from aecli.evaluation.subject import Subject
 
 LARGEST_PROBED = 4096
@@ -31,8 +30,3 @@ def codes_of_split(subject: Subject, split: str | None = None) -> Any:
         return {"code": code.astype(np.float32)}
 
     return subject.journal.kept(f"codes-{split or subject.split}", make)["code"]
-
-
-def labels(rows: Rows) -> Any:
-    """The labels of rows, [n] int32."""
-    return rows.all()[1]

@@ -6,10 +6,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from aecli.errors import UsageError
+
 SAMPLES = 500
 """Importance samples per image; the published protocols take 5,000."""
 DRAWS = 10_000
 """Images to draw, at most as many as the split has."""
+
+
+HELD_OUT = ("test", "validation")
 
 
 class EvalRequest(NamedTuple):
@@ -23,3 +28,8 @@ class EvalRequest(NamedTuple):
     samples: int = SAMPLES
     draws: int = DRAWS
     inception: Path | None = None
+
+    def check(self) -> None:
+        """Raises UsageError if the split is unknown."""
+        if self.split not in HELD_OUT:
+            raise UsageError(f"--split {self.split}: there are {' and '.join(HELD_OUT)}")

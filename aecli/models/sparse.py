@@ -154,7 +154,7 @@ class Sparse(Model):
         return self.decode(state, self.encode(state, batch), batch.label)
 
     @property
-    def target(self) -> float | None:
+    def target_activation(self) -> float | None:
         """The mean activation that the penalty aims at, where it does."""
         return self.rho if self.penalty in ("kl", "square") else None
 

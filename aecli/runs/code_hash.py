@@ -1,5 +1,7 @@
 """Tells whether the code of a variant is still what a run was trained with: a hash of what its files say, not of how.
 
+Texts count, since nothing tells a message from a name that is looked up: a reworded one in core marks every run.
+
 Only the standard library is used and nothing is imported to be looked at, so that a verb that needs no jax can ask.
 """
 

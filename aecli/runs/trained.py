@@ -60,7 +60,7 @@ def load(run: Run, which: str, warn: Callable[[str], None]) -> Trained:
     known = checkpoint.steps(run.checkpoints)
     if not known:
         raise RunError(f"run {run.id} has no checkpoint yet, it is {run.state()}", "train it for longer")
-    best = best_step(run) if which == "best" else None
+    best = best_step(run, known) if which == "best" else None
     wanted = known[-1] if best is None else best
     restored = checkpoint.restore(run.checkpoints, template, warn, wanted)
     if restored is None:
@@ -70,7 +70,7 @@ def load(run: Run, which: str, warn: Callable[[str], None]) -> Trained:
     return Trained(experiment, spec, restored.state, restored.step, place)
 
 
-def best_step(run: Run) -> int | None:
-    """The best step that has a checkpoint, as the newest one tells it; None if no evaluation chose one."""
+def best_step(run: Run, known: Sequence[int]) -> int | None:
+    """The best of the known steps, as the newest checkpoint tells it; None if no evaluation chose one."""
     best = checkpoint.newest_extra(run.checkpoints).get("progressed", {}).get("best_step")
-    return best if best in checkpoint.steps(run.checkpoints) else None
+    return best if best in known else None

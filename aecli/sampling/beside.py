@@ -52,7 +52,7 @@ def denoise(given: Given) -> Drawn:
 
 def complete(given: Given) -> Drawn:
     """n test images, the region of them that is given, and what the model draws in the rest."""
-    known = known_region(given.region, given.trained.spec.height, given.trained.spec.width)
+    known = known_region(given.request.region, given.trained.spec.height, given.trained.spec.width)
 
     def completed(batch: Batch, key: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
         mask = jnp.broadcast_to(jnp.asarray(known)[None, :, :, None], batch.image.shape)

@@ -18,6 +18,7 @@ from aecli.data.eval_batches import batches
 from aecli.data.rows import Rows, choose
 from aecli.runs.trained import Trained
 from aecli.sampling import pictures
+from aecli.sampling.request import DEFAULT, SampleRequest
 
 COLUMNS = 12
 """Images in a line at most."""
@@ -32,16 +33,21 @@ class Drawn(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Given:
-    """What a mode is given. `n` images, pairs, latents or units, by the mode; `open_data` is called if the mode needs images. The
-    others are those of the `SampleRequest`."""
+    """What a mode is given: a trained model, and how many images, pairs, latents or units it is to show. `open_data` is called if
+    the mode needs images."""
 
     trained: Trained
     open_data: Callable[[], Dataset]
     n: int
-    seed: int = 0
-    temperature: float = 1.0
-    region: str = "upper"
-    path: str = "linear"
+    request: SampleRequest = DEFAULT
+
+    @property
+    def seed(self) -> int:
+        return self.request.seed
+
+    @property
+    def temperature(self) -> float:
+        return self.request.temperature
 
     @property
     def model(self) -> Any:

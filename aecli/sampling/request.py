@@ -19,3 +19,6 @@ class SampleRequest(NamedTuple):
     temperature: float = 1.0
     region: str = "upper"
     path: str = "linear"
+
+
+DEFAULT = SampleRequest()

@@ -26,15 +26,15 @@ PATHS = ("linear", "spherical")
 def interpolate(given: Given) -> Drawn:
     """n pairs of test images, and between them the images of codes on the line, or on the great circle, from one code to the
     other (Shoemake 1985; its radius changes evenly too)."""
-    if given.path not in PATHS:
-        raise UsageError(f"--path {given.path}: there are {' and '.join(PATHS)}")
+    if given.request.path not in PATHS:
+        raise UsageError(f"--path {given.request.path}: there are {' and '.join(PATHS)}")
     image, code, label = _encoded(given, 2 * given.n)
     n = len(image) // 2
     if n == 0:
         raise UsageError("a walk needs two test images, and there is one")
     first, second = code[:n], code[n : 2 * n]
     t = np.linspace(0, 1, STEPS)[:, None, None]
-    walk = _linear(first, second, t) if given.path == "linear" else _spherical(first, second, t)
+    walk = _linear(first, second, t) if given.request.path == "linear" else _spherical(first, second, t)
     made = [
         pictures.to_uint8(jitted.decode(given.model, given.state, jnp.asarray(step, jnp.float32), label[:n])) for step in walk
     ]

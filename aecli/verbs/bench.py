@@ -10,13 +10,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from aecli.config.load import Config
 from aecli.config.schema import Experiment
 from aecli.core.model import Batch
-from aecli.data.dataset import Dataset
+from aecli.data.dataset import Dataset, open_dataset
 from aecli.data.train_batches import open_feed
 from aecli.runs.state import init, state_template
 from aecli.system.placement import local_devices, placement
-from aecli.system.progress import peak_bytes
+from aecli.system.progress import peak_bytes, say
 from aecli.training.call import adapt, advance
 
 MATMUL_SIDE = 2048
@@ -43,7 +44,13 @@ class Speed(NamedTuple):
     devices: str
 
 
-def bench(experiment: Experiment, dataset: Dataset, seconds: float) -> Speed:
+def bench(config: Config, seconds: float) -> Speed:
+    """How fast a config trains; see `speed_of`. Raises ConfigError if the config does not fit the data."""
+    with config.locating():
+        return speed_of(config.experiment, open_dataset(config.experiment.data, say), seconds)
+
+
+def speed_of(experiment: Experiment, dataset: Dataset, seconds: float) -> Speed:
     """Trains for about so many seconds, as `train` does, and keeps nothing. Raises SettingError if the model cannot serve the
     data."""
     data, model = experiment.data, experiment.model

@@ -26,8 +26,6 @@ from aecli.runs.trained import Trained, load
 from aecli.system.files import exclusive, read_arrays, read_json, write_arrays, write_json
 from aecli.system.progress import say, warn
 
-HELD_OUT = ("test", "validation")
-
 
 class Watch(NamedTuple):
     """What is told of a measurement that goes on: `begin(evaluator)`, then `tell(done, total)`."""
@@ -45,26 +43,22 @@ NOBODY = Watch()
 
 
 def evaluate(run: Run, request: EvalRequest, checkpoint: str = "best", watch: Watch = NOBODY) -> Measured:
-    """Measures the `best` or the `last` checkpoint of a run on the run's data; see `evaluate_run`. Raises UsageError if the split
-    is unknown or the Inception weights cannot be used, and what `load` and `open_dataset` raise."""
-    if request.split not in HELD_OUT:
-        raise UsageError(f"--split {request.split}: there are {' and '.join(HELD_OUT)}")
+    """Measures the `best` or the `last` checkpoint of a run on the run's data; see `evaluate_run`."""
+    request.check()
     trained = load(run, checkpoint, warn)
-    judge = None if request.inception is None else load_inception(request.inception)
-    return evaluate_run(run, trained, open_dataset(trained.experiment.data, say), request, watch, judge)
+    return evaluate_run(run, trained, open_dataset(trained.experiment.data, say), request, watch)
 
 
-def evaluate_run(
-    run: Run, trained: Trained, dataset: Dataset, request: EvalRequest, watch: Watch = NOBODY, judge: Inception | None = None
-) -> Measured:
+def evaluate_run(run: Run, trained: Trained, dataset: Dataset, request: EvalRequest, watch: Watch = NOBODY) -> Measured:
     """Measures a trained model on a split. Writes `eval/<split>.json`, which is returned, and the per-image values to
     `eval/<split>-values.npz`; numbers of other evaluators of the same checkpoint stay in them. What an interrupted evaluation
     has done is found again. Numbers that are measured with other code than the run was trained with say so in `protocol.code`.
-    `judge`: the network of the request's Inception weights.
 
-    Raises DataError if the data is not what the run was trained on, UsageError if the split is empty or an evaluator that was
-    asked for does not fit."""
+    Raises DataError if the data is not what the run was trained on, UsageError if the split is unknown or empty, an evaluator
+    that was asked for does not fit, or the Inception weights cannot be used."""
+    request.check()
     experiment, split = trained.experiment, request.split
+    judge = None if request.inception is None else load_inception(request.inception)
     if dataset.fingerprint != run.info()["data"]["fingerprint"]:
         raise DataError(f"the data is not what run {run.id} was trained on: its fingerprint differs", "restore the data")
     if not len(dataset.split(split)):

@@ -14,11 +14,10 @@ from aecli.sampling import pictures, samplers
 from aecli.sampling.draws import from_sampler
 from aecli.sampling.given import Drawn, Given
 from aecli.sampling.modes import MODES, check_mode
-from aecli.sampling.request import SampleRequest
+from aecli.sampling.request import DEFAULT, SampleRequest
 from aecli.system.files import write_arrays
 from aecli.system.progress import say, warn
 
-DEFAULT = SampleRequest()
 _OPTIONS = ("temperature", "region", "path")
 """The fields of a request that only some modes heed."""
 
@@ -41,7 +40,7 @@ def sample_run(
     check_ability(trained.model, request)
     mode = MODES[request.mode]
     n = request.n or mode.n
-    given = Given(trained, open_data, n, request.seed, request.temperature, request.region, request.path)
+    given = Given(trained, open_data, n, request)
     if request.sampler is None:
         drawn = mode.show(given)
     else:

@@ -25,7 +25,8 @@ MAY_CHANGE = ("train.steps", "train.epochs")
 
 
 def start(config: Config, sets: Sequence[str], name: str, root: Path) -> Run:
-    """Trains a new run to its end. Raises ConfigError if the config does not fit the data; before that, nothing is made."""
+    """Trains a new run to its end. Raises ConfigError if the config does not fit the data, before anything is
+    made; what the loop refuses, a monitor that the model does not report, leaves a run that failed."""
     with config.locating():
         experiment = config.experiment
         dataset = open_dataset(experiment.data, say)

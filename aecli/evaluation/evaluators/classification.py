@@ -10,7 +10,6 @@ import numpy as np
 
 from aecli.core.abilities import Scores
 from aecli.core.model import Batch
-from aecli.evaluation.codes import labels
 from aecli.evaluation.importance import importance_bounds
 from aecli.evaluation.subject import Subject
 from aecli.measures.metric import Findings, average
@@ -29,7 +28,7 @@ def measure(subject: Subject) -> Findings:
     it was used. log p(x | y) is exact, or estimated from a tenth of the likelihood's importance samples, with the same random
     numbers for each label. Of gray images under a Bernoulli likelihood it is a cross-entropy, which ranks the labels as well."""
     model, spec = subject.model, subject.spec
-    counts = np.bincount(labels(subject.dataset.train), minlength=spec.classes)
+    counts = np.bincount(subject.dataset.train.all()[1], minlength=spec.classes)
     log_prior = np.log((counts + 0.5) / (counts + 0.5).sum())
     samples = max(1, subject.request.samples // 10)
     parts: list[Any] = []

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 
 from aecli.core import jitted
 from aecli.core.abilities import MeasuresCodes
+from aecli.core.contract import ContractError
 from aecli.core.keys import Stream, stream
 from aecli.core.model import Batch, check_values
 from aecli.data.eval_batches import collect
@@ -25,7 +26,15 @@ def measure(subject: Subject) -> Findings:
     metrics = {name: average(name, value, "lower" if name == "loss" else None) for name, value in values.items()}
     if isinstance(subject.model, MeasuresCodes):
         codes, key = jnp.asarray(codes_of_split(subject)), stream(subject.root, Stream.CODES)
-        for name, value in jitted.measure_codes(subject.model, codes, key).items():
+        of_set = jitted.measure_codes(subject.model, codes, key)
+        if clash := sorted(set(of_set) & set(metrics) - {"loss"}):
+            raise ContractError(
+                f"measure_codes and evaluate both return {', '.join(clash)}",
+                "a name stands for one thing; only `loss` is the sum of both",
+                "rename one",
+                type(subject.model).__module__,
+            )
+        for name, value in of_set.items():
             added = metrics[name].value if name == "loss" else 0.0
             better = "lower" if name == "loss" else None
             metrics[name] = Metric(added + float(value), None, len(codes), unit_of(name), better)

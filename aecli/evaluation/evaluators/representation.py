@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from aecli.evaluation.codes import LARGEST_PROBED, codes_of_split, labels
+from aecli.evaluation.codes import LARGEST_PROBED, codes_of_split
 from aecli.evaluation.subject import Subject
 from aecli.measures import probes
 from aecli.measures.metric import Findings, average
@@ -28,11 +28,11 @@ def measure(subject: Subject) -> Findings:
 
     def parts(of: Any) -> tuple[Labelled, Labelled, Labelled]:
         """`of(split)` gives the features of a split."""
-        train = Labelled(of("train"), labels(subject.dataset.train))
+        train = Labelled(of("train"), subject.dataset.train.all()[1])
         held_out = Labelled(of(subject.split), subject.labels)
         if cut < len(train.label):
             return Labelled(*(x[:cut] for x in train)), Labelled(*(x[cut:] for x in train)), held_out
-        return train, Labelled(of("validation"), labels(subject.dataset.validation)), held_out
+        return train, Labelled(of("validation"), subject.dataset.validation.all()[1]), held_out
 
     found = _read(*parts(lambda split: codes_of_split(subject, split)))
     beside: dict[str, dict[str, Any]] = {}

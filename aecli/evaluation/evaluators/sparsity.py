@@ -37,7 +37,7 @@ def measure(subject: Subject) -> Findings:
     }
     if not subject.baselines:
         return Findings(metrics)
-    if (rho := subject.model.target) is not None:
+    if (rho := subject.model.target_activation) is not None:
         metrics["mean_activation"] = metrics["mean_activation"]._replace(protocol={"target": rho})
     metrics = {"l0": average("l0", l0), **metrics}
     density = counts / n
