@@ -25,8 +25,12 @@ needs_fashion = pytest.mark.skipif(
 
 @pytest.fixture(scope="session", autouse=True)
 def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A cache that no other test session and no user shares. AECLI_TEST_DATA_DIR keeps it between sessions."""
-    folder = Path(os.environ.get("AECLI_TEST_DATA_DIR") or tmp_path_factory.mktemp("data"))
+    """A cache that no other test session and no user shares, and all workers of this one do: to prepare Fashion-MNIST takes as
+    long as many tests. AECLI_TEST_DATA_DIR keeps it between sessions."""
+    base = tmp_path_factory.getbasetemp()
+    ours = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+    folder = Path(os.environ.get("AECLI_TEST_DATA_DIR") or ours / "data")
+    folder.mkdir(parents=True, exist_ok=True)
     os.environ["AECLI_DATA_DIR"] = str(folder)
     return folder
 

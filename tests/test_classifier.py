@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from functools import partial
 from importlib import resources
 from pathlib import Path
 
-import jax
 import numpy as np
 import pytest
 from conftest import needs_fashion
@@ -35,11 +33,7 @@ def test_the_features_of_digits_come_with_the_package(data_dir: Path) -> None:
 
 
 @needs_fashion
-def test_the_features_of_fashion_mnist_come_with_the_package(data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    # Of 10,000 images: here it is worth while to have XLA optimize.
-    optimized = partial(jax.jit, compiler_options={"xla_backend_optimization_level": 3, "xla_cpu_use_fusion_emitters": True})
-    monkeypatch.setattr(classifier, "_features", optimized(classifier._hidden))
-    monkeypatch.setattr(classifier, "_logits", optimized(classifier._logits.__wrapped__))
+def test_the_features_of_fashion_mnist_come_with_the_package(data_dir: Path) -> None:
     check("fashion_mnist", 0.9)
 
 
