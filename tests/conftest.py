@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 from process import QUICK
 
@@ -13,7 +14,9 @@ os.environ.setdefault("JAX_PLATFORMS", "cpu")
 
 import jax
 import pytest
+from cases import CASES
 
+from aecli.config import variants
 from aecli.data.sources import fashion
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
@@ -52,20 +55,36 @@ LONG = (
 )
 """Files that take longest, in this order: begun first, so that no worker ends with one of them while the other has nothing to do,
 and left out of `make quick`."""
-CASES = ("test_conformance", "test_resume", "test_steps")
-"""Of their cases, `make quick` takes the defaults of each variant."""
+CASE_FILES = ("test_conformance", "test_resume", "test_steps")
+CASE_NAMES = {case.name for case in CASES}
+"""Of these cases, `make quick` takes the defaults of each variant."""
+
+
+def case_of(nodeid: str) -> str | None:
+    """The name of the case that a test is about: the id of its one parameter, in the files of cases."""
+    file, _, test = nodeid.rpartition("/")[2].partition(".py::")
+    name = test.partition("[")[2].removesuffix("]")
+    return name if file in CASE_FILES and name in CASE_NAMES else None
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """For `--dist loadgroup`: the tests of a file go to one worker, which shares what the file's fixtures make; those of a case,
-    whatever their file, to one that shares what was compiled for it (`compiled.py`)."""
     for item in items:
-        file, parameters = item.path.stem, getattr(item, "callspec", None)
-        case = parameters.id if file in CASES and parameters and "case" in parameters.params else None
-        if item.get_closest_marker("xdist_group") is None:
-            item.add_marker(pytest.mark.xdist_group(case or file))
-        if file not in LONG and (case is None or "-" not in case):
+        case = case_of(item.nodeid)
+        if item.path.stem not in LONG and (case is None or case in variants.variants()):
             item.add_marker(pytest.mark.quick)
-    rank = {name: i for i, name in enumerate((*LONG, *CASES))}
+    rank = {name: i for i, name in enumerate((*LONG, *CASE_FILES))}
     items.sort(key=lambda item: rank.get(item.path.stem, len(rank)))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """The tests of a file go to one worker, which shares what the file's fixtures make; those of a case, whatever their file, to
+    one that shares what was compiled for it (`compiled.py`). Marks of xdist, which would say so too, are lost with pytest 9."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class Together(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return case_of(nodeid) or nodeid.partition("::")[0]
+
+    return Together(config, log) if config.getvalue("dist") == "loadscope" else None
