@@ -454,7 +454,7 @@ FAULTS = (
         "prior of the classes from the measured split",
         "aecli/evaluation/evaluators/classification.py",
         "measure",
-        "counts = np.bincount(labels(subject.dataset.train), minlength=spec.classes)",
+        "counts = np.bincount(subject.dataset.train.all()[1], minlength=spec.classes)",
         "counts = np.bincount(subject.labels, minlength=spec.classes)",
         "Bayes' rule is told how frequent the classes are among the very images that it is to tell apart.",
         ("test_evaluators.py::test_bayes_rule_weighs_classes_as_often_as_they_are_in_train",),
