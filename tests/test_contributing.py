@@ -6,7 +6,9 @@ import gc
 import re
 import sys
 import textwrap
+from inspect import signature
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -15,12 +17,13 @@ import pytest
 from aecli import models
 from aecli.config import variants
 from aecli.config.load import parse
-from aecli.core.abilities import abilities
+from aecli.core.abilities import MeasuresCodes, abilities
+from aecli.core.model import SingleLoss
 from aecli.distributions import corruptions
 from aecli.verbs.check import smoke
 
 TEXT = (Path(__file__).parent.parent / "CONTRIBUTING.md").read_text()
-VARIANT, CORRUPTION = (
+VARIANT, OVER_A_SET, CORRUPTION = (
     textwrap.dedent(block) for block in re.findall(r"^ *```python\n(.*?)^ *```", TEXT, re.DOTALL | re.MULTILINE)
 )
 
@@ -33,6 +36,13 @@ def test_the_variant_is_trained_evaluated_and_sampled(tmp_path: Path, monkeypatc
     assert abilities(variants.load("plain")) == ("samples", "reconstructs", "encodes", "decodes")
     assert "eval, prior, reconstruct" in smoke(config)
     sys.modules.pop("aecli.models.plain", None)
+
+
+def test_the_sketch_of_an_objective_over_a_set_has_the_signatures_of_the_contract() -> None:
+    names: dict[str, Any] = {}
+    exec(compile(OVER_A_SET, "CONTRIBUTING.md", "exec"), names)
+    for asked, name in ((SingleLoss, "loss"), (MeasuresCodes, "measure_codes")):
+        assert list(signature(names[name]).parameters) == list(signature(getattr(asked, name)).parameters)
 
 
 def test_the_corruption_is_one(data_dir: Path) -> None:
