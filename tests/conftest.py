@@ -53,8 +53,22 @@ LONG = (
     "test_hidden",
     "test_inception",
 )
-"""Files that take longest, in this order: begun first, so that no worker ends with one of them while the other has nothing to do,
-and left out of `make quick`."""
+"""Files that take longest, in this order: begun first, so that no worker ends with one of them while the other is idle."""
+NOT_QUICK = {
+    *LONG,
+    *(
+        "test_resume",
+        "test_steps",
+        "test_data",
+        "test_evaluators",
+        "test_train",
+        "test_bounds",
+        "test_quantizers",
+        "test_latents",
+    ),
+}
+"""Files left out of `make quick`, which has two minutes: what remains trains, resumes, evaluates and samples too
+(`test_conformance`, `test_old_runs`, `test_evaluator_contract`), in fewer ways."""
 CASE_FILES = ("test_conformance", "test_resume", "test_steps")
 CASE_NAMES = {case.name for case in CASES}
 """Of these cases, `make quick` takes the defaults of each variant."""
@@ -71,7 +85,7 @@ def case_of(nodeid: str) -> str | None:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         case = case_of(item.nodeid)
-        if item.path.stem not in LONG and (case is None or case in variants.variants()):
+        if item.path.stem not in NOT_QUICK and (case is None or case in variants.variants()):
             item.add_marker(pytest.mark.quick)
     rank = {name: i for i, name in enumerate((*LONG, *CASE_FILES))}
     items.sort(key=lambda item: rank.get(item.path.stem, len(rank)))
