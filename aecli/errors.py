@@ -9,7 +9,6 @@ from __future__ import annotations
 import difflib
 import errno
 import signal
-import traceback
 from collections.abc import Iterable, Sequence
 from typing import ClassVar, NamedTuple
 
@@ -169,6 +168,8 @@ def blame_variant(error: BaseException, loading: str = "") -> VariantError | Non
     """The same error as one of the variant's file that it came through, whose module is being imported where `loading` names it;
     None if it came through none. core and models know nothing of this room, so the traceback says where it was, and a breach of
     the contract its own rule."""
+    import traceback  # which the command does not need to start
+
     kinds = {kind.__name__ for kind in type(error).__mro__}
     if not isinstance(error, Exception) or kinds & {"JaxRuntimeError", "XlaRuntimeError"}:
         return None  # what goes wrong in the device is not in the file, wherever it was called

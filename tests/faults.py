@@ -132,7 +132,7 @@ FAULTS = (
         'run.cut_metrics(0 if restored is None else int(restored.extra["metrics_offset"]))',
         "run.cut_metrics(run.metrics_size())",
         "Rows of steps that are done again after a resume stand twice in the metrics.",
-        ("test_resume.py::test_a_run_cut_anywhere_ends_with_the_same_bits[variant: bottleneck]",),
+        ("test_resume.py::test_a_run_cut_anywhere_ends_with_the_same_bits[bottleneck]",),
         silent=True,
     ),
     Fault(
@@ -203,10 +203,7 @@ FAULTS = (
         "return self._values(state.net, code, state.seen.mean, batch.image)",
         "return self._values(state.net, code, code.mean(axis=0), batch.image)",
         "The penalty of a held-out image depends on the images that it is evaluated with, and on the padding.",
-        (
-            "test_conformance.py::test_evaluation_does_not_depend_on_the_rest_of_the_batch"
-            "[variant: sparse, penalty: kl, units: 12]",
-        ),
+        ("test_conformance.py::test_evaluation_does_not_depend_on_the_rest_of_the_batch[sparse-kl]",),
         silent=True,
         blind=True,
     ),

@@ -6,7 +6,6 @@ from __future__ import annotations
 import json
 import os
 import sys
-import traceback
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -284,7 +283,7 @@ def check(
             if known is None:
                 raise
             if context.find_root().params["debug"]:
-                traceback.print_exc()
+                sys.excepthook(type(error), error, error.__traceback__)
             if not str(known.render()).startswith(str(path)):
                 print(f"{path}:", file=sys.stderr)
             print(known.render(), file=sys.stderr)
