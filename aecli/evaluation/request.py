@@ -8,25 +8,19 @@ from typing import NamedTuple
 
 from aecli.errors import UsageError
 
-SAMPLES = 500
-"""Importance samples per image; the published protocols take 5,000."""
-DRAWS = 10_000
-"""Images to draw, at most as many as the split has."""
-
-
 HELD_OUT = ("test", "validation")
 
 
 class EvalRequest(NamedTuple):
     """`split` is what is measured. `only` and `skip` name evaluators; without `only`, all that fit. `samples`: importance samples
-    per image. `draws`: images to draw. `inception`: the file of weights by whose features published Frechet distances are
-    measured."""
+    per image; the published protocols take 5,000. `draws`: images to draw, at most as many as the split has. `inception`: the
+    file of weights by whose features published Frechet distances are measured."""
 
     split: str = "test"
     only: Sequence[str] = ()
     skip: Sequence[str] = ()
-    samples: int = SAMPLES
-    draws: int = DRAWS
+    samples: int = 500
+    draws: int = 10_000
     inception: Path | None = None
 
     def check(self) -> None:

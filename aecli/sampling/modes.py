@@ -27,13 +27,13 @@ class Mode(NamedTuple):
     smoke: bool = False
 
 
-DRAWS = frozenset({"temperature"})
+TEMPERATURE = frozenset({"temperature"})
 
 
 MODES: Mapping[str, Mode] = {
-    "prior": Mode(("samples",), draws.prior, "draws from the model's distribution", options=DRAWS, smoke=True),
-    "class": Mode(("samples",), draws.by_class, "draws of each class, a line a class", 10, DRAWS, conditional=True),
-    "neighbours": Mode(("samples",), draws.neighbours, "draws above the train images nearest to them", 12, DRAWS),
+    "prior": Mode(("samples",), draws.prior, "draws from the model's distribution", options=TEMPERATURE, smoke=True),
+    "class": Mode(("samples",), draws.by_class, "draws of each class, a line a class", 10, TEMPERATURE, conditional=True),
+    "neighbours": Mode(("samples",), draws.neighbours, "draws above the train images nearest to them", 12, TEMPERATURE),
     "reconstruct": Mode(("reconstructs",), beside.reconstruct, "test images and what is left of them after the code", smoke=True),
     "denoise": Mode(("reconstructs",), beside.denoise, "test images, corrupted and restored", 12),
     "complete": Mode(
@@ -41,7 +41,7 @@ MODES: Mapping[str, Mode] = {
         beside.complete,
         "a part of test images, and what the model draws in the rest",
         24,
-        DRAWS | {"region"},
+        TEMPERATURE | {"region"},
         smoke=True,
     ),
     "interpolate": Mode(
