@@ -23,8 +23,8 @@ _OPTIONS = ("temperature", "region", "path")
 
 
 def sample(run: Run, request: SampleRequest = DEFAULT, checkpoint: str = "best") -> tuple[Path, Path]:
-    """Draws from the `best` or the `last` checkpoint of a run; see `sample_run`. What the model cannot do is refused before
-    anything is loaded."""
+    """Draws from the `best` or the `last` checkpoint of a run; see `sample_run`. Raises UsageError, before anything is loaded, if
+    the request contradicts itself or asks for what the model cannot do."""
     check_request(request)
     check_ability(stored_experiment(run).model, request)
     trained = load(run, checkpoint, warn)
@@ -35,9 +35,7 @@ def sample_run(
     run: Run, trained: Trained, open_data: Callable[[], Dataset], request: SampleRequest = DEFAULT
 ) -> tuple[Path, Path]:
     """Writes a labelled PNG grid and the arrays as npz into the run's `samples/`, and returns their paths. `open_data` is called
-    if images are needed. Raises UsageError if the request contradicts itself or asks for what the model cannot do."""
-    check_request(request)
-    check_ability(trained.model, request)
+    if images are needed. The request is one that `check_request` and `check_ability` let pass."""
     mode = MODES[request.mode]
     n = request.n or mode.n
     given = Given(trained, open_data, n, request)
@@ -62,7 +60,7 @@ def check_request(request: SampleRequest) -> None:
     for option in _given(request):
         if option not in heeded:
             users = [name for name, mode in MODES.items() if option in mode.options]
-            raise UsageError(f"--{option} is for --mode {' or '.join(users)}")
+            raise UsageError(f"--{option} is for --mode {', '.join(users)}")
 
 
 def check_ability(model: Model, request: SampleRequest) -> None:
