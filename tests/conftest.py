@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from pathlib import Path
 from typing import Any
@@ -16,10 +17,12 @@ import jax
 import pytest
 from cases import CASES
 
+from aecli.cli.app import FEW_COLLECTIONS
 from aecli.config import variants
 from aecli.data.sources import fashion
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
+gc.set_threshold(*FEW_COLLECTIONS)  # as the program has it
 
 needs_fashion = pytest.mark.skipif(
     not fashion.has_files(fashion.DEBIAN), reason="needs Debian's package dataset-fashion-mnist (apt-get install it)"

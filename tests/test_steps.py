@@ -166,10 +166,10 @@ def values_of(state, feed) -> Call:
 def test_the_first_step_that_is_not_finite_is_named() -> None:
     place, state = start()
     feed = ResidentFeed(DATA.train, 0, 16, place)
-    assert bool(all_finite(state))
+    assert all_finite(state)
     assert values_of(state, feed).bad() is None
     broken = dataclasses.replace(start()[1], params=jax.tree.map(lambda p: p * jnp.nan, start()[1].params))
-    assert not bool(all_finite(broken))
+    assert not all_finite(broken)
     assert values_of(broken, feed).bad() == 7
     fine = np.float32([1, 2, 3])
     assert Call(4, 3, {"loss": fine, "rate": np.float32([1, 2, np.inf])}).bad() == 6

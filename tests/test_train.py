@@ -84,7 +84,7 @@ def test_a_loss_that_is_not_finite_ends_the_run_and_names_the_step(tmp_path: Pat
     assert kept and kept[-1] in (named - 1, named)
     template = state_template(e, DATA.spec, len(DATA.train), placement(16))
     restored = checkpoint.restore(run.checkpoints, template, print)
-    assert restored is not None and bool(all_finite(restored.state)), "what was kept is sound"
+    assert restored is not None and all_finite(restored.state), "what was kept is sound"
 
 
 def test_a_monitor_that_does_not_exist_is_refused_before_training(tmp_path: Path) -> None:

@@ -23,14 +23,19 @@ EVAL_BATCH = 256
 
 
 def batches(
-    rows: Rows, binarize: Binarize, root: jax.Array, place: Placement, poll: Callable[[], None] = lambda: None
+    rows: Rows,
+    binarize: Binarize,
+    root: jax.Array,
+    place: Placement,
+    poll: Callable[[], None] = lambda: None,
+    size: int = EVAL_BATCH,
 ) -> Iterator[tuple[Batch, jax.Array, int]]:
-    """Every row once: the batch, its key, and how many of its rows are real. Calls `poll` before each."""
-    split = place.rows if EVAL_BATCH % place.devices == 0 else place.replicated
-    for number, start in enumerate(range(0, len(rows), EVAL_BATCH)):
+    """Every row once: the batch of `size`, its key, and how many of its rows are real. Calls `poll` before each."""
+    split = place.rows if size % place.devices == 0 else place.replicated
+    for number, start in enumerate(range(0, len(rows), size)):
         poll()
-        index = np.minimum(np.arange(start, start + EVAL_BATCH), len(rows) - 1)
-        real = min(EVAL_BATCH, len(rows) - start)
+        index = np.minimum(np.arange(start, start + size), len(rows) - 1)
+        real = min(size, len(rows) - start)
         images, labels = rows.take(index)
         images, labels = put((images, labels), split)
         yield _batch(images, labels, real, binarize, root, number), stream(root, Stream.EVALUATE, number), real

@@ -25,9 +25,8 @@ def start(net: nnx.Module, key: jax.Array) -> Vectors:
         path: jax.random.normal(jax.random.fold_in(key, i), (kernel[...].shape[-1],))
         for i, (path, kernel) in enumerate(_kernels(net).items())
     }
-    for _ in range(START_ITERATIONS):
-        vectors = iterate(net, vectors)
-    return vectors
+    # A loop of the device: unrolled, these few products take longer to compile than the steps of a training.
+    return jax.lax.fori_loop(0, START_ITERATIONS, lambda _, vectors: iterate(net, vectors), vectors)
 
 
 def iterate(net: nnx.Module, vectors: Vectors) -> Vectors:

@@ -14,7 +14,7 @@ from PIL import Image
 from aecli.core.keys import Stream, stream
 from aecli.core.model import Batch
 from aecli.data.dataset import Dataset
-from aecli.data.eval_batches import batches
+from aecli.data.eval_batches import EVAL_BATCH, batches
 from aecli.data.rows import Rows, choose
 from aecli.runs.trained import Trained
 from aecli.sampling import pictures
@@ -71,11 +71,15 @@ class Given:
         return self.trained.spec.classes if self.model.is_conditional else 0
 
     def some(self, n: int | None = None) -> Iterator[tuple[Batch, jax.Array, int]]:
-        """Batches of n test images chosen by the seed: the batch, its key, and how many of it are real."""
-        return self.batches(choose(self.dataset.test, n or self.n, self.seed))
+        """Batches of n test images chosen by the seed: the batch, its key, and how many of it are real. For few images
+        the batch is no larger than it need be: an autoregressive model would complete the padding, too, value by value."""
+        rows = choose(self.dataset.test, n or self.n, self.seed)
+        whole = -(-len(rows) // self.trained.place.devices) * self.trained.place.devices
+        return self.batches(rows, min(whole, EVAL_BATCH))
 
-    def batches(self, rows: Rows) -> Iterator[tuple[Batch, jax.Array, int]]:
-        return batches(rows, self.trained.experiment.data.binarize, jax.random.key(self.seed), self.trained.place)
+    def batches(self, rows: Rows, size: int = EVAL_BATCH) -> Iterator[tuple[Batch, jax.Array, int]]:
+        trained = self.trained
+        return batches(rows, trained.experiment.data.binarize, jax.random.key(self.seed), trained.place, size=size)
 
 
 def in_lines(drawn: Any, columns: int | None = None) -> Image.Image:

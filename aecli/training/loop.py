@@ -195,7 +195,7 @@ class Training:
 
     def _save(self) -> None:
         at, run = self._at, self._run
-        if not bool(all_finite(self._state)):
+        if not all_finite(self._state):
             raise self._diverged(at.step, "a weight or an optimizer value is not finite")
         key = self._root
         extra = {

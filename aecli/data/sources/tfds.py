@@ -8,7 +8,7 @@ import logging
 import os
 import shutil
 import tempfile
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -82,10 +82,16 @@ class TfdsSource:
             records = self._sources[split].__getitems__(index.tolist())
         except (RuntimeError, ValueError, IndexError, OSError) as error:
             raise self._damaged(f"split '{split}' cannot be read: {str(error).splitlines()[0]}") from None
-        with ThreadPoolExecutor(os.cpu_count()) as pool:
-            images = list(pool.map(lambda record: self._decode(record[self._image]), records))
+        # A task a thread: to hand over one small image takes longer than to decode it.
+        share = -(-len(records) // (os.cpu_count() or 1))
+        with ThreadPoolExecutor() as pool:
+            shares = pool.map(self._decode_all, (records[i : i + share] for i in range(0, len(records), share)))
+            images = [image for images in shares for image in images]
         labels = [-1 if self._label is None else int(record[self._label]) for record in records]
         return stack(images, lambda i: f"example {index[i]}"), np.array(labels, np.int32)
+
+    def _decode_all(self, records: Sequence[Mapping[str, Any]]) -> list[Images]:
+        return [self._decode(record[self._image]) for record in records]
 
     def _decode(self, encoded: bytes) -> Images:
         try:

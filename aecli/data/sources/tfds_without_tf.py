@@ -56,5 +56,7 @@ def _encode_png(self: Any, image: Any) -> bytes:
     if array.dtype != np.uint8 or self.encoding_format not in (None, "png"):
         raise TypeError(f"encoding {array.dtype} images as {self.encoding_format} needs TensorFlow")
     buffer = io.BytesIO()
-    Image.fromarray(array[..., 0] if array.shape[-1] == 1 else array).save(buffer, "PNG")
+    picture = Image.fromarray(array[..., 0] if array.shape[-1] == 1 else array)
+    # Of such small images the fastest level takes half the time and a fifth more room.
+    picture.save(buffer, "PNG", compress_level=1)
     return buffer.getvalue()
