@@ -285,7 +285,7 @@ def test_other_data_than_the_run_was_trained_on_is_refused(place: Path) -> None:
 
 
 def test_a_run_goes_on_in_the_tier_that_it_began_in(place: Path) -> None:
-    """A stream is known by its origin and a decoded cache by its bytes; `auto` may choose another tier another day."""
+    """Whatever tier `auto` would choose today."""
     (place / "stream.yaml").write_text(
         TINY.replace("name: digits", "name: digits, tier: stream").replace("steps: 40", "steps: 4")
     )

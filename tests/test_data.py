@@ -34,7 +34,7 @@ def fresh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def everything_in(folder: Path) -> list[str]:
-    return sorted(path.name for path in folder.rglob("*") if path.name != ".lock")
+    return sorted(path.name for path in folder.rglob("*") if path.suffix != ".lock")
 
 
 def write_images(
@@ -150,25 +150,6 @@ def test_a_truncated_shard_is_found(fresh: Path) -> None:
         open_dataset(Data(name="digits"))
     assert "remove" in str(caught.value.help)
     assert [path for path in everything_in(fresh / "decoded")] == []
-
-
-@pytest.mark.parametrize("damage", ["flip", "truncate", "delete", "meta"])
-def test_a_damaged_cache_is_found(fresh: Path, damage: str) -> None:
-    opened = open_dataset(Data(name="digits"))
-    [file] = fresh.glob("decoded/digits-*/train.npy")
-    raw = bytearray(file.read_bytes())
-    if damage == "flip":
-        raw[5000] ^= 1
-        file.write_bytes(raw)
-    elif damage == "truncate":
-        file.write_bytes(raw[:-1])
-    elif damage == "delete":
-        file.unlink()
-    else:
-        (file.parent / "meta.json").write_text("{")
-    with pytest.raises(DataError, match="damaged"):
-        open_dataset(Data(name="digits"))
-    assert opened.fingerprint
 
 
 def test_the_cache_is_read_without_tensorflow_datasets(fresh: Path) -> None:

@@ -55,8 +55,8 @@ def test_a_fit_is_kept_with_the_run_and_used_again(tmp_path: Path, model: str, s
     ours = trained(tmp_path, model)
     told: list[str] = []
 
-    def draw(train: Any) -> Any:
-        drawn = samplers.fitted(tmp_path / "samplers", ours, sampler, 4, train, told.append)
+    def draw(train: Any, fingerprint: str = "of this data") -> Any:
+        drawn = samplers.fitted(tmp_path / "samplers", ours, fingerprint, sampler, 4, train, told.append)
         return from_sampler(Given(ours, lambda: DATA, 6), drawn).arrays["image"]
 
     first = draw(lambda: DATA.train)
@@ -67,12 +67,26 @@ def test_a_fit_is_kept_with_the_run_and_used_again(tmp_path: Path, model: str, s
         raise AssertionError("the fit is there")
 
     assert np.array_equal(draw(never), first) and len(told) == 1
+    assert np.array_equal(draw(lambda: DATA.train, "of other data"), first) and len(told) == 2, "a fit is for one data set"
+    with pytest.raises(AssertionError, match="the fit is there"):
+        draw(never)
+    [file] = (tmp_path / "samplers").iterdir()
+    whole = file.read_bytes()
+    for damaged in (
+        b"",
+        whole[: len(whole) // 2],
+        b"PK" + whole[3:],
+        bytes([whole[0] ^ 1]) + whole[1:],
+        whole[:90] + b"?" + whole[91:],
+    ):
+        file.write_bytes(damaged)
+        assert np.array_equal(draw(lambda: DATA.train, "of other data"), first)
 
 
 def test_codes_are_drawn_at_the_temperature_that_is_asked_for(tmp_path: Path) -> None:
     """At 0 all codes of one Gaussian are its mean."""
     ours = trained(tmp_path, "bottleneck, latent: 3")
-    draw = samplers.fitted(tmp_path / "samplers", ours, "gaussian", None, lambda: DATA.train, print)
+    draw = samplers.fitted(tmp_path / "samplers", ours, "of this data", "gaussian", None, lambda: DATA.train, print)
     cold, warm = (
         from_sampler(Given(ours, lambda: DATA, 6, SampleRequest(temperature=t)), draw).arrays["image"] for t in (0.0, 1.0)
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import os
 from collections.abc import Callable, Generator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, cast
@@ -16,7 +17,8 @@ from aecli.config import yamlfile
 from aecli.config.explain import Override, diagnostic_at, explain
 from aecli.config.schema import Experiment, dump
 from aecli.config.yamlfile import Document, Mark
-from aecli.errors import ConfigError, Diagnostic, SettingError
+from aecli.errors import ConfigError, DataError, Diagnostic, SettingError
+from aecli.system.progress import say
 
 
 class Config(NamedTuple):
@@ -30,6 +32,35 @@ class Config(NamedTuple):
     def resolved(self) -> str:
         """The experiment with every default written out, as YAML."""
         return dump(self.experiment)
+
+    def given(self, key: str) -> str | None:
+        """What the file or a flag says of a setting of `data`, as it is written; None if neither says anything."""
+        value, _ = self._said(key)
+        return value if isinstance(value, str) else None
+
+    def beside(self, folder: Path, say: Say) -> Config:
+        """The same with the paths of its data made absolute: those of the file are looked for in `folder`, which it lies in, and
+        then in the current folder, those of flags in the current folder alone. `~` is the user's home. Says so where both
+        have one. Raises DataError if there is no such path."""
+        data = self.experiment.data
+        found: dict[str, str] = {}
+        for key in ("path", "manual_dir"):
+            value, by_flag = self._said(key)
+            if isinstance(value, str):
+                found[key] = _absolute(f"data.{key}", value, [] if by_flag else [folder], key == "path", say)
+        if not found:
+            return self
+        return self._replace(experiment=self.experiment.model_copy(update={"data": data.model_copy(update=found)}))
+
+    def _said(self, key: str) -> tuple[Any, bool]:
+        """The value of a setting of `data` as it was written, and whether a flag set it."""
+        for override in reversed(self.overrides):
+            if override.path == ("data", key):
+                return override.value, True
+            if override.path == ("data",) and isinstance(override.value, dict):
+                return cast("dict[str, Any]", override.value).get(key), True
+        block = cast("dict[str, Any]", self.document.data).get("data")
+        return (cast("dict[str, Any]", block).get(key) if isinstance(block, dict) else None), False
 
     @contextlib.contextmanager
     def locating(self) -> Generator[None]:
@@ -47,16 +78,40 @@ class Config(NamedTuple):
 
 
 CheckName = Callable[[str], None]
+Say = Callable[[str], None]
+
+
+def _absolute(setting: str, given: str, before: Sequence[Path], must: bool, say: Say) -> str:
+    """A path of a config, absolute: in the first of the folders that has it. Raises DataError if none has, and one `must`."""
+    path = os.path.expanduser(given)
+    if os.path.isabs(path):
+        return path
+    if not given.strip():
+        raise DataError(f"{setting} is empty", "name a folder or a file")
+    places = list(dict.fromkeys(os.path.abspath(folder / path) for folder in (*before, Path())))
+    found = [place for place in places if os.path.exists(place)]
+    if not found:
+        text = f"{setting} is '{given}', and " + (
+            f"neither {' nor '.join(places)} exists" if len(places) > 1 else f"{places[0]} does not exist"
+        )
+        if must:
+            raise DataError(text, "a path in a config is looked for beside the config, then in the current folder")
+        say(text)
+        return places[0]
+    if len(found) > 1 and not os.path.samefile(*found):
+        say(f"{setting}: taking {found[0]}, beside the config, and not {found[1]}")
+    return found[0]
 
 
 def load(path: Path, sets: Sequence[str] = (), check_name: CheckName | None = None) -> Config:
-    """Reads and validates a config. Raises ConfigError with every mistake, in line order.
+    """Reads and validates a config; paths of its data are found, see `Config.beside`. Raises ConfigError with every mistake, in
+    line order, and DataError if there is no such path.
 
     `check_name` raises SettingError if there is no data set of a name. It is asked only where there are other
     mistakes to tell, since to know all names takes seconds; otherwise whoever opens the data will find out.
     """
     text = yamlfile.read_text(path)
-    return parse(text, str(path), sets, check_name)
+    return parse(text, str(path), sets, check_name).beside(path.parent, say)
 
 
 def parse(text: str, name: str, sets: Sequence[str] = (), check_name: CheckName | None = None) -> Config:

@@ -38,6 +38,9 @@ class Data(Frozen):
 
     name: str = Field(description=f"digits, shapes, fashion_mnist, any TFDS name, or {' and '.join(OWN_FILES)} with a path")
     path: str | None = Field(default=None, description="the folder, or the .npz file")
+    label: str | None = Field(
+        default=None, description="which feature of a TFDS data set with several is the label; a / leads into nested ones"
+    )
     batch_size: PositiveInt = 128
     validation: Annotated[int, Field(ge=0)] | Annotated[float, Field(ge=0, lt=1)] = Field(
         default=0.1, description="the last part of train that is held out: a number of images or a fraction"
@@ -55,6 +58,8 @@ class Data(Frozen):
             raise ValueError(f"name: {self.name} needs a path")
         if self.name not in OWN_FILES and self.path is not None:
             raise ValueError("path is for " + " and ".join(f"name: {name}" for name in OWN_FILES))
+        if self.name in OWN_FILES and self.label is not None:
+            raise ValueError("label names a feature of a TFDS data set; own files have their labels in themselves")
         return self
 
 

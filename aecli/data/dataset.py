@@ -6,12 +6,13 @@ import dataclasses
 import hashlib
 from collections.abc import Mapping
 
-from aecli.config.schema import Data
+from aecli.config.schema import OWN_FILES, Data
 from aecli.core.model import Spec
+from aecli.data import contents, fingerprints
 from aecli.data.binarize import draw_fixed
-from aecli.data.decoded import DEVICE_BYTES, open_decoded
+from aecli.data.decoded import DEVICE_BYTES, open_decoded, request_key, unchanged
 from aecli.data.rows import Rows, StreamRows
-from aecli.data.sources.base import Say
+from aecli.data.sources.base import Say, Source
 from aecli.data.sources.registry import open_source
 from aecli.errors import SettingError
 
@@ -19,7 +20,7 @@ from aecli.errors import SettingError
 @dataclasses.dataclass(frozen=True)
 class Dataset:
     """`tier` is where the train rows live: on the `device`, in a `memmap`, or decoded as a `stream`. `fingerprint` names the
-    exact bytes (of a stream: the origin)."""
+    exact pixels and labels of train and test, in every tier alike."""
 
     spec: Spec
     train: Rows
@@ -38,15 +39,21 @@ class Dataset:
         return self.drawn_from.get(name, self.split(name))
 
 
-def open_dataset(data: Data, say: Say = lambda line: None) -> Dataset:
-    """Raises SettingError if the config does not fit the data, DataError if the data cannot be had or read."""
+def open_dataset(data: Data, say: Say = lambda line: None, wanted: str | None = None) -> Dataset:
+    """Raises SettingError if the config does not fit the data, DataError if the data cannot be had or read.
+
+    `wanted` is the fingerprint that a run expects: older versions named a stream by its origin, and a stream of that origin is
+    given that name again.
+    """
     decoded = open_decoded(data, say) if data.tier != "stream" else None
     if decoded is None:
+        content = contents.identity(data, say) if data.name in OWN_FILES else None
         source = open_source(data, say)
         spec = Spec(*source.origin.shape, source.origin.classes)
         train: Rows = StreamRows(source, "train", 0, source.origin.sizes["train"])
         test: Rows = StreamRows(source, "test", 0, source.origin.sizes["test"])
-        tier, fingerprint = "stream", hashlib.sha256(source.origin.identity.encode()).hexdigest()
+        origin = hashlib.sha256(source.origin.identity.encode()).hexdigest()
+        tier, fingerprint = "stream", origin if origin == wanted else _stream_fingerprint(data, content, source, say)
     else:
         spec, train, test, fingerprint = decoded
         small = train.images.nbytes <= DEVICE_BYTES
@@ -57,6 +64,20 @@ def open_dataset(data: Data, say: Say = lambda line: None) -> Dataset:
         drawn_from = {"validation": validation, "test": test}
         validation, test = draw_fixed([validation, test])
     return Dataset(spec, train, validation, test, tier, fingerprint, drawn_from)
+
+
+def _stream_fingerprint(data: Data, content: str | None, source: Source, say: Say) -> str:
+    """Of images that are not kept, from one pass over all of them, which the index of contents then saves. `content` is what own
+    files held before the source read them."""
+    content = content or contents.identity(data, say)
+    key = f"fingerprint {request_key(data, content)}"
+    found = contents.noted(key)
+    if found is None:
+        say(f"reading {sum(source.origin.sizes.values()):,} images of {data.name} for their fingerprint (once)")
+        with unchanged(data, content, say):
+            found = fingerprints.of_source(source)
+        contents.note(key, found)
+    return found
 
 
 def _split(data: Data, rows: Rows) -> tuple[Rows, Rows]:

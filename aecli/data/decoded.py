@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
 import re
 import shutil
 import tempfile
+from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
@@ -15,44 +17,79 @@ import numpy as np
 
 from aecli.config.schema import OWN_FILES, Data
 from aecli.core.model import Spec
+from aecli.data import contents, fingerprints
 from aecli.data.rows import ArrayRows
 from aecli.data.sources.base import Say, Source
 from aecli.data.sources.registry import open_source
 from aecli.errors import DataError
-from aecli.system.files import exclusive, fsync_tree, sha256_file, write_json
-from aecli.system.folders import cache_root
+from aecli.system.files import exclusive, fsync_tree, sha256_file, to_json, write_json
+from aecli.system.folders import cache_folder, cache_root, open_to_readers
 
 DEVICE_BYTES = 2 * 2**30
 """Decoded images up to this size live on the device."""
-_FORMAT = 1
-_CHUNK = 4096
+_FORMAT = 2
+_FILES = ("train.npy", "train_labels.npy", "test.npy", "test_labels.npy")
+
+Decoded = tuple[Spec, ArrayRows, ArrayRows, str]
 
 
-def open_decoded(data: Data, say: Say) -> tuple[Spec, ArrayRows, ArrayRows, str] | None:
-    """The decoded cache of a data set, made where it is missing; None if it would not fit on the disk.
-
-    A TFDS name is looked up before tensorflow_datasets is imported, which takes longer than reading the cache.
-    """
-    source = open_source(data, say) if data.name in OWN_FILES else None
+def request_key(data: Data, content: str | None) -> str:
+    """A hash of all that decides what the decoded images are: the settings, and the content of own files."""
     request = {
         "format": _FORMAT,
         "name": data.name,
-        "identity": source.origin.identity if source else None,
+        "content": content,
+        "label": data.label,
         "size": data.size,
         "channels": data.channels,
         "test": data.test,
     }
-    digest = hashlib.sha256(json.dumps(request, sort_keys=True).encode()).hexdigest()[:16]
-    folder = cache_root() / "decoded" / f"{re.sub(r'[^A-Za-z0-9._-]', '_', data.name)}-{digest}"
-    if not (folder / "meta.json").is_file():
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with exclusive(folder.parent / ".lock"):
-            if not (folder / "meta.json").is_file():
-                source = source or open_source(data, say)
-                if not _fits(source, folder.parent):
-                    return None
-                _decode(source, folder, data.name, say)
-    return _load(folder)
+    return hashlib.sha256(json.dumps(request, sort_keys=True).encode()).hexdigest()
+
+
+def open_decoded(data: Data, say: Say) -> Decoded | None:
+    """The decoded cache of a data set, made where it is missing or damaged; None if it would not fit on the disk.
+
+    Own files are known by their content, wherever they lie. A TFDS name is looked up before tensorflow_datasets is imported,
+    which takes longer than reading the cache.
+    """
+    content = contents.identity(data, say) if data.name in OWN_FILES else None
+    stem = re.sub(r"[^A-Za-z0-9._-]", "_", data.name)
+    folder = cache_root() / "decoded" / f"{stem}-{request_key(data, content)[:16]}"
+    found = _look(folder, say)
+    if found is not None:
+        return found
+    lock = cache_folder("decoded") / f".{folder.name}.lock"
+    with exclusive(lock, lambda: say(f"waiting for another process that decodes {data.name}")):
+        found = _look(folder, lambda line: None)
+        if found is not None:
+            return found
+        source = open_source(data, say)
+        if not _fits(source, folder.parent):
+            return None
+        with unchanged(data, content, say):
+            _decode(source, folder, data.name, say)
+        return _load(folder, say)
+
+
+@contextlib.contextmanager
+def unchanged(data: Data, content: str | None, say: Say) -> Generator[None]:
+    """Raises DataError, after what is done inside, if own files are not any more what they were before: some of it may be of the
+    old ones and some of the new."""
+    yield
+    if content is not None and contents.identity(data, say) != content:
+        raise DataError(f"{data.path or data.name} changed while it was read", "run again when nothing writes to it")
+
+
+def _look(folder: Path, say: Say) -> Decoded | None:
+    """What is in a cache; None if there is nothing, or it is damaged, which is told."""
+    if not folder.is_dir():
+        return None
+    try:
+        return _load(folder, say)
+    except DataError as error:
+        say(f"{error.message}: decoding anew")
+        return None
 
 
 def _fits(source: Source, folder: Path) -> bool:
@@ -67,51 +104,60 @@ def _decode(source: Source, folder: Path, name: str, say: Say) -> None:
         shutil.rmtree(stale, ignore_errors=True)
     temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.tmp-", dir=folder.parent))
     try:
-        files: dict[str, str] = {}
         for split, n in source.origin.sizes.items():
             shape = (n, *source.origin.shape)
             images = np.lib.format.open_memmap(temporary / f"{split}.npy", "w+", np.uint8, shape)
             labels = np.empty(n, np.int32)
-            for start in range(0, n, _CHUNK):
-                index = np.arange(start, min(start + _CHUNK, n))
-                chunk, labels[index] = source.read(split, index)
-                if chunk.shape[1:] != source.origin.shape:
-                    raise DataError(
-                        f"images differ in size: the first is {source.origin.shape}, one from {start} on is {chunk.shape[1:]}",
-                        "set data.size: [height, width] to resize",
-                    )
-                images[index] = chunk
+            for index, some, of_some in fingerprints.pieces(source, split):
+                images[index], labels[index] = some, of_some
             images.flush()
             np.save(temporary / f"{split}_labels.npy", labels)
-            for file in (f"{split}.npy", f"{split}_labels.npy"):
-                files[file] = sha256_file(temporary / file)
-        fingerprint = hashlib.sha256("".join(files[name] for name in sorted(files)).encode()).hexdigest()
-        meta = {"shape": source.origin.shape, "classes": source.origin.classes, "files": files, "fingerprint": fingerprint}
-        write_json(temporary / "meta.json", meta)
+        files = {file: sha256_file(temporary / file) for file in _FILES}
+        meta: dict[str, Any] = {"shape": source.origin.shape, "classes": source.origin.classes, "files": files}
+        meta["fingerprint"] = fingerprints.of_files(files)
+        write_json(temporary / "meta.json", {**meta, "seal": _seal(meta)})
+        open_to_readers(temporary)
         fsync_tree(temporary)
-        shutil.rmtree(folder, ignore_errors=True)
+        _remove(folder)
         os.replace(temporary, folder)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def _load(folder: Path) -> tuple[Spec, ArrayRows, ArrayRows, str]:
-    """Opens a decoded cache. Small files, whose bytes are about to be used anyway, are checked against their checksums."""
+def _remove(folder: Path) -> None:
+    if folder.is_dir() and not folder.is_symlink():
+        shutil.rmtree(folder)
+    else:
+        folder.unlink(missing_ok=True)
+
+
+def _seal(meta: dict[str, Any]) -> str:
+    return hashlib.sha256(to_json(json.loads(to_json(meta)))).hexdigest()
+
+
+def _load(folder: Path, say: Say) -> Decoded:
+    """Opens a decoded cache. Small files, whose bytes are about to be used anyway, are checked against their checksums at each
+    opening, larger ones whenever they look changed. Raises DataError if anything is not as it was written."""
 
     def damaged(what: str) -> DataError:
         return DataError(f"the decoded data in {folder} is damaged: {what}", f"remove {folder} and run again")
 
     try:
         meta: dict[str, Any] = json.loads((folder / "meta.json").read_bytes())
+        if meta.pop("seal") != _seal(meta):
+            raise damaged("the checksum of meta.json is wrong")
         arrays: dict[str, Any] = {}
-        for name, digest in meta["files"].items():
+        for name in _FILES:
             path = folder / name
-            if path.stat().st_size <= DEVICE_BYTES and sha256_file(path) != digest:
+            small = path.stat().st_size <= DEVICE_BYTES
+            if (sha256_file(path) if small else contents.sha256([path], say)[0]) != meta["files"][name]:
                 raise damaged(f"the checksum of {name} is wrong")
             arrays[name] = np.load(path, mmap_mode="r")
         height, width, channels = meta["shape"]
         spec = Spec(height, width, channels, meta["classes"])
         train, test = (ArrayRows(arrays[f"{split}.npy"], np.array(arrays[f"{split}_labels.npy"])) for split in ("train", "test"))
         return spec, train, test, str(meta["fingerprint"])
-    except (OSError, ValueError, KeyError, TypeError, EOFError) as error:
+    except PermissionError:
+        raise
+    except (OSError, ValueError, KeyError, TypeError, EOFError, AttributeError, RecursionError) as error:
         raise damaged(str(error)) from None

@@ -29,9 +29,9 @@ class Trained(NamedTuple):
 
 
 def stored_experiment(run: Run, sets: Sequence[str] = ()) -> Experiment:
-    """The experiment that a run was started with, changed by `sets`, its images in the tier that they were in then: that
-    `auto` chooses another, because the disk has more room now, must not make the data look different. Raises RunError if
-    the config cannot be read any more, ConfigError for a bad flag."""
+    """The experiment that a run was started with, changed by `sets`, its images in the tier that they were in then: a run
+    goes on as fast as it was, and older versions named a stream by its origin. Raises RunError if the config cannot be read any
+    more, ConfigError for a bad flag."""
     name = str(run.path / "config.resolved.yaml")
     try:
         experiment = parse(run.resolved_config(), name).experiment

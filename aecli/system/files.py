@@ -78,7 +78,8 @@ def read_arrays(path: Path) -> dict[str, Any]:
     """The arrays of an npz by name. Raises what NumPy raises if it cannot be read."""
     import numpy as np
 
-    with np.load(path, allow_pickle=False) as stored:
+    # NumPy leaves a file open that it cannot read.
+    with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
         return dict(stored)
 
 
@@ -111,9 +112,14 @@ def sha256_file(path: Path) -> str:
 
 
 @contextlib.contextmanager
-def exclusive(path: Path) -> Generator[None]:
-    """Holds an advisory lock on `path`, which is made where needed and never deleted; waits for whoever has it."""
+def exclusive(path: Path, waiting: Callable[[], None] = lambda: None) -> Generator[None]:
+    """Holds an advisory lock on `path`, which is made where needed and never deleted. Waits for whoever has it, and calls
+    `waiting` before."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            waiting()
+            fcntl.flock(file, fcntl.LOCK_EX)
         yield

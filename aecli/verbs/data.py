@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import NamedTuple
 
@@ -48,8 +49,9 @@ def prepare(name: str, manual_dir: str | None = None) -> Path:
     own files, DataError if the data cannot be had or read."""
     if name in OWN_FILES:
         raise UsageError(f"{name} needs no preparing: name it in a config with data.path")
+    folder = None if manual_dir is None else os.path.expanduser(manual_dir)
     try:
-        dataset = open_dataset(Data(name=name, manual_dir=manual_dir, batch_size=1), say)
+        dataset = open_dataset(Data(name=name, manual_dir=folder, batch_size=1), say)
     except SettingError as error:
         raise UsageError(error.text + (f": {error.label}" if error.label else ""), error.help) from None
     sizes = f"{len(dataset.train) + len(dataset.validation):,} train and {len(dataset.test):,} test images"

@@ -10,9 +10,9 @@ from typing import Any, NamedTuple, cast
 import jax
 import numpy as np
 
-from aecli.data.dataset import Dataset, open_dataset
+from aecli.data.dataset import Dataset
 from aecli.data.eval_batches import EVAL_BATCH
-from aecli.errors import DataError, UsageError
+from aecli.errors import UsageError
 from aecli.evaluation import registry
 from aecli.evaluation.journal import Journal
 from aecli.evaluation.judges.inception import Inception
@@ -21,6 +21,7 @@ from aecli.evaluation.request import EvalRequest
 from aecli.evaluation.subject import Subject
 from aecli.measures.metric import VERSION, Recorded
 from aecli.runs import provenance
+from aecli.runs.data import open_run_data
 from aecli.runs.directory import Run
 from aecli.runs.trained import Trained, load
 from aecli.system.files import exclusive, read_arrays, read_json, write_arrays, write_json
@@ -43,24 +44,24 @@ NOBODY = Watch()
 
 
 def evaluate(run: Run, request: EvalRequest, checkpoint: str = "best", watch: Watch = NOBODY) -> Measured:
-    """Measures the `best` or the `last` checkpoint of a run on the run's data; see `evaluate_run`."""
+    """Measures the `best` or the `last` checkpoint of a run on the run's data; see `evaluate_run`. Raises DataError if the data
+    is not what the run was trained on."""
     request.check()
     trained = load(run, checkpoint, warn)
-    return evaluate_run(run, trained, open_dataset(trained.experiment.data, say), request, watch)
+    return evaluate_run(run, trained, open_run_data(run, trained.experiment.data, say), request, watch)
 
 
 def evaluate_run(run: Run, trained: Trained, dataset: Dataset, request: EvalRequest, watch: Watch = NOBODY) -> Measured:
-    """Measures a trained model on a split. Writes `eval/<split>.json`, which is returned, and the per-image values to
-    `eval/<split>-values.npz`; numbers of other evaluators of the same checkpoint stay in them. What an interrupted evaluation
-    has done is found again. Numbers that are measured with other code than the run was trained with say so in `protocol.code`.
+    """Measures a trained model on a split of the run's data. Writes `eval/<split>.json`, which is returned, and the per-image
+    values to `eval/<split>-values.npz`; numbers of other evaluators of the same checkpoint stay in them. What an interrupted
+    evaluation has done is found again. Numbers that are measured with other code than the run was trained with say so in
+    `protocol.code`.
 
-    Raises DataError if the data is not what the run was trained on, UsageError if the split is unknown or empty, an evaluator
-    that was asked for does not fit, or the Inception weights cannot be used."""
+    Raises UsageError if the split is unknown or empty, an evaluator that was asked for does not fit, or the Inception weights
+    cannot be used."""
     request.check()
     experiment, split = trained.experiment, request.split
     judge = None if request.inception is None else load_inception(request.inception)
-    if dataset.fingerprint != run.info()["data"]["fingerprint"]:
-        raise DataError(f"the data is not what run {run.id} was trained on: its fingerprint differs", "restore the data")
     if not len(dataset.split(split)):
         raise UsageError(f"run {run.id} has no {split} split: data.validation is 0", "use --split test")
     protocol = {

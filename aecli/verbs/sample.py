@@ -6,8 +6,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from aecli.core.model import Model
-from aecli.data.dataset import Dataset, open_dataset
+from aecli.data.dataset import Dataset
 from aecli.errors import UsageError
+from aecli.runs.data import open_run_data
 from aecli.runs.directory import Run
 from aecli.runs.trained import Trained, load, stored_experiment
 from aecli.sampling import pictures, samplers
@@ -24,11 +25,12 @@ _OPTIONS = ("temperature", "region", "path")
 
 def sample(run: Run, request: SampleRequest = DEFAULT, checkpoint: str = "best") -> tuple[Path, Path]:
     """Draws from the `best` or the `last` checkpoint of a run; see `sample_run`. Raises UsageError, before anything is loaded, if
-    the request contradicts itself or asks for what the model cannot do."""
+    the request contradicts itself or asks for what the model cannot do, and DataError if it needs images, and they are not those
+    that the run was trained on."""
     check_request(request)
     check_ability(stored_experiment(run).model, request)
     trained = load(run, checkpoint, warn)
-    return sample_run(run, trained, lambda: open_dataset(trained.experiment.data, say), request)
+    return sample_run(run, trained, lambda: open_run_data(run, trained.experiment.data, say), request)
 
 
 def sample_run(
@@ -42,8 +44,9 @@ def sample_run(
     if request.sampler is None:
         drawn = mode.show(given)
     else:
-        folder = run.path / "samplers"
-        draw = samplers.fitted(folder, trained, request.sampler, request.components, lambda: given.dataset.train, say)
+        folder, fingerprint = run.path / "samplers", str(run.info()["data"]["fingerprint"])
+        sampler, components = request.sampler, request.components
+        draw = samplers.fitted(folder, trained, fingerprint, sampler, components, lambda: given.dataset.train, say)
         drawn = from_sampler(given, draw)
     return _write(
         run.path / "samples", "-".join([*_words(request), f"step{trained.step}", f"seed{request.seed}", f"n{n}"]), drawn

@@ -10,8 +10,9 @@ from typing import Any
 from aecli.config.load import Config
 from aecli.config.schema import Experiment, dump
 from aecli.data.dataset import Dataset, open_dataset
-from aecli.errors import DataError, RunError, UsageError
+from aecli.errors import RunError, UsageError
 from aecli.runs import checkpoint, directory, provenance
+from aecli.runs.data import open_run_data, path_facts
 from aecli.runs.directory import Run
 from aecli.runs.state import state_template
 from aecli.runs.trained import stored_experiment
@@ -37,7 +38,7 @@ def start(config: Config, sets: Sequence[str], name: str, root: Path) -> Run:
             **provenance.collect(experiment.model.variant),
             "overrides": list(sets),
             "parameters": weights,
-            **model_and_data(experiment, dataset),
+            **model_and_data(experiment, dataset, _path_facts(config, root)),
         }
         run = directory.create(root, name, config.text, config.resolved(), facts)
         model = f"{experiment.model.variant} with {weights:,} parameters, {len(dataset.train):,} images of {experiment.data.name}"
@@ -64,11 +65,7 @@ def resume(run: Run, sets: Sequence[str]) -> None:
         if recorded["state"] == "completed" and (not sets or recorded["step"] >= experiment.steps(about["sizes"]["train"])):
             say(f"{run.id} is complete at step {recorded['step']}; --set train.steps=N makes it longer")
             return
-        dataset = open_dataset(experiment.data, say)
-        if dataset.fingerprint != about["fingerprint"]:
-            raise DataError(
-                f"the data is not what run {run.id} was trained on: its fingerprint differs", "restore the data, or train anew"
-            )
+        dataset = open_run_data(run, experiment.data, say)
         changed = provenance.code_warning(run.info())
         if changed is not None:
             warn(changed)
@@ -87,8 +84,13 @@ def parameter_count(template: Any) -> int:
     return sum(prod(leaf.shape) for path, leaf in checkpoint.leaves(template).items() if "params" in path.split("/"))
 
 
-def model_and_data(experiment: Experiment, dataset: Dataset) -> dict[str, Any]:
-    """What `run.json` says about the model and its data."""
+def _path_facts(config: Config, root: Path) -> dict[str, str] | None:
+    path = config.experiment.data.path
+    return None if path is None else path_facts(root, config.given("path") or path, path)
+
+
+def model_and_data(experiment: Experiment, dataset: Dataset, path: dict[str, str] | None = None) -> dict[str, Any]:
+    """What `run.json` says about the model and its data; `path` is where own files are, if they may have to be found again."""
     return {
         "variant": experiment.model.variant,
         "data": {
@@ -97,6 +99,7 @@ def model_and_data(experiment: Experiment, dataset: Dataset) -> dict[str, Any]:
             "sizes": {split: len(dataset.split(split)) for split in ("train", "validation", "test")},
             "tier": dataset.tier,
             "fingerprint": dataset.fingerprint,
+            **({} if path is None else {"path": path}),
         },
     }
 

@@ -10,7 +10,7 @@ from aecli.data.sources import fashion
 from aecli.data.sources.base import Say, Source
 from aecli.data.sources.folder import FolderSource
 from aecli.data.sources.npz import NpzSource
-from aecli.system.folders import cache_root
+from aecli.system.folders import cache_folder, cache_root
 
 OPENERS: Mapping[str, Callable[[Data], Source]] = {"folder": FolderSource, "npz": NpzSource}
 """What opens the user's own files, by name; every other name is asked of tensorflow_datasets, which takes seconds to import."""
@@ -22,9 +22,7 @@ def open_source(data: Data, say: Say) -> Source:
         return OPENERS[data.name](data)
     from aecli.data.sources.tfds import TfdsSource
 
-    root = cache_root() / "tfds"
-    root.mkdir(parents=True, exist_ok=True)
-    return TfdsSource(data, root, say)
+    return TfdsSource(data, cache_folder("tfds"), say)
 
 
 def check_name(name: str) -> None:
@@ -43,10 +41,10 @@ def peek(data: Data) -> Spec | None:
         return Spec(*source.origin.shape, source.origin.classes)
     from aecli.data.sources.tfds import declared
 
-    shape, classes = declared(data.name, cache_root() / "tfds")
+    shape, classes = declared(data, cache_root() / "tfds")
     height, width = data.size or shape[:2]
     channels = data.channels or shape[2]
-    return None if None in (height, width, channels) else Spec(height, width, channels, classes)
+    return None if classes is None or None in (height, width, channels) else Spec(height, width, channels, classes)
 
 
 def listing() -> dict[str, str]:

@@ -6,12 +6,13 @@ import contextlib
 import io
 import logging
 import os
+import re
 import shutil
 import tempfile
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, cast
 from unittest import mock
 
 import numpy as np
@@ -30,11 +31,16 @@ from aecli.data.sources.shapes import Shapes
 from aecli.data.sources.tfds_without_tf import without_tensorflow
 from aecli.errors import DataError, SettingError, did_you_mean
 from aecli.system.files import exclusive
+from aecli.system.folders import open_to_readers
 
 BUILT_IN: Mapping[str, Any] = {"digits": Digits, "shapes": Shapes}
 FILE_ORDER = ("mnist", "fashion_mnist", "kmnist")
 """Published protocols speak of the last 10,000 images of these files, which are shuffled already. TFDS shuffles what it
 prepares by a hash; for these it is told not to."""
+_RECORDS = 1024
+_EXTRA = "'aecli[tf]'"
+_SHOWN = 12
+"""Names of features in a message."""
 
 
 class TfdsSource:
@@ -44,9 +50,12 @@ class TfdsSource:
         _hush()
         self._name, self._layout = data.name, Layout.of(data)
         self._builder = _builder(data.name, root)
-        self._image, self._label = _features(data.name, self._builder.info)
+        self._image, self._label = _features(data, self._builder.info)
+        if self._label is None and (labels := _labels(self._builder.info)):
+            say(f"{data.name}: no labels are read; data.label can be {_some(labels)}")
         if not self._builder.is_prepared():
-            with exclusive(root / ".lock"):
+            lock = root / f".{data.name.replace('/', '_')}.lock"
+            with exclusive(lock, lambda: say(f"waiting for another process that prepares {data.name}")):
                 if not self._builder.is_prepared():
                     _prepare(data, root, say)
             self._builder = _builder(data.name, root)
@@ -71,27 +80,50 @@ class TfdsSource:
             if len(self._sources[name]) != expected:
                 raise self._damaged(f"split '{name}' holds {len(self._sources[name])} of {expected} examples")
         height, width, channels = self.read("train", np.zeros(1, np.int64))[0].shape[1:]
-        info = self._builder.info
-        classes = 0 if self._label is None else int(info.features[self._label].num_classes)
-        self.origin = Origin((height, width, channels), classes, sizes, f"{info.full_name}:{sizes}")
+        classes = 0 if self._label is None else _classes(self._label)
+        if classes is None:
+            classes = self._count_classes(sizes)
+        self.origin = Origin((height, width, channels), classes, sizes, f"{self._builder.info.full_name}:{sizes}")
+
+    def _count_classes(self, sizes: Mapping[str, int]) -> int:
+        """One more than the largest label, of labels that are whole numbers without a declared range."""
+        assert self._label is not None
+        low, high = 0, 0
+        for split, n in sizes.items():
+            for start in range(0, n, _RECORDS):
+                records = self._records(split, np.arange(start, min(start + _RECORDS, n)))
+                labels = [int(self._label.of(record)) for record in records]
+                low, high = min(low, *labels), max(high, *labels)
+        images = sum(sizes.values())
+        if low < 0 or high >= images:
+            raise SettingError(
+                ("data", "label"),
+                "unsuitable",
+                f"'{self._label.name}' of '{self._name}' goes from {low:,} to {high:,} in {images:,} images: that is no class",
+                help="choose another feature, or leave data.label out",
+            )
+        return high + 1
 
     def read(self, split: str, index: NDArray[np.int64]) -> tuple[Images, Labels]:
-        if split == "test" and self._offset:
-            split, index = "train", index + self._offset
-        try:
-            records = self._sources[split].__getitems__(index.tolist())
-        except (RuntimeError, ValueError, IndexError, OSError) as error:
-            raise self._damaged(f"split '{split}' cannot be read: {str(error).splitlines()[0]}") from None
+        records = self._records(split, index)
         # A task a thread: to hand over one small image takes longer than to decode it.
         share = -(-len(records) // (os.cpu_count() or 1))
         with ThreadPoolExecutor() as pool:
             shares = pool.map(self._decode_all, (records[i : i + share] for i in range(0, len(records), share)))
             images = [image for images in shares for image in images]
-        labels = [-1 if self._label is None else int(record[self._label]) for record in records]
+        labels = [-1 if self._label is None else int(self._label.of(record)) for record in records]
         return stack(images, lambda i: f"example {index[i]}"), np.array(labels, np.int32)
 
-    def _decode_all(self, records: Sequence[Mapping[str, Any]]) -> list[Images]:
-        return [self._decode(record[self._image]) for record in records]
+    def _records(self, split: str, index: NDArray[np.int64]) -> list[Any]:
+        if split == "test" and self._offset:
+            split, index = "train", index + self._offset
+        try:
+            return list(self._sources[split].__getitems__(index.tolist()))
+        except (RuntimeError, ValueError, IndexError, OSError) as error:
+            raise self._damaged(f"split '{split}' cannot be read: {str(error).splitlines()[0]}") from None
+
+    def _decode_all(self, records: Sequence[Any]) -> list[Images]:
+        return [self._decode(self._image.of(record)) for record in records]
 
     def _decode(self, encoded: bytes) -> Images:
         try:
@@ -102,7 +134,7 @@ class TfdsSource:
 
     def _data_source(self, split: str) -> Any:
         try:
-            return self._builder.as_data_source(split, decoders={self._image: tfds.decode.SkipDecoding()})
+            return self._builder.as_data_source(split, decoders=self._image.inside(tfds.decode.SkipDecoding()))
         except (RuntimeError, ValueError, OSError) as error:
             raise self._damaged(f"split '{split}' cannot be opened: {str(error).splitlines()[0]}") from None
 
@@ -128,13 +160,34 @@ def check_name(name: str) -> None:
         )
 
 
-def declared(name: str, root: Path) -> tuple[tuple[Any, Any, Any], int]:
-    """Image shape (None if images differ) and number of classes, as the builder declares them, prepared or not. Raises
-    SettingError for a name that does not exist."""
+class Feature(NamedTuple):
+    """One of what an example holds: `keys` lead to it, through nested ones, and `name` is them with a `/` between."""
+
+    keys: tuple[str, ...]
+    kind: Any
+
+    @property
+    def name(self) -> str:
+        return "/".join(self.keys)
+
+    def of(self, record: Any) -> Any:
+        for key in self.keys:
+            record = record[key]
+        return record
+
+    def inside(self, value: Any) -> Any:
+        """`value` where the feature is, in dictionaries nested as it is."""
+        for key in reversed(self.keys):
+            value = {key: value}
+        return value
+
+
+def declared(data: Data, root: Path) -> tuple[tuple[Any, Any, Any], int | None]:
+    """Image shape (None if images differ) and number of classes (None if only the examples tell), as the builder declares them,
+    prepared or not. Raises SettingError for a name that does not exist, and for data that holds no image or not the label."""
     _hush()
-    info = _builder(name, root).info
-    image, label = _features(name, info)
-    return info.features[image].shape, 0 if label is None else int(info.features[label].num_classes)
+    image, label = _features(data, _builder(data.name, root).info)
+    return image.kind.shape, 0 if label is None else _classes(label)
 
 
 def _builder(name: str, root: Path) -> Any:
@@ -144,33 +197,104 @@ def _builder(name: str, root: Path) -> Any:
     try:
         with _quiet():
             return tfds.builder(name, data_dir=str(root), file_format="array_record")
-    except ImportError as error:
-        raise _needs_tensorflow(name, error) from None
-    except (ValueError, AssertionError, DatasetNotFoundError) as error:
-        line = str(error).strip().splitlines()[0]
-        raise SettingError(("data", "name"), "unknown-data", f"TFDS refuses '{name}': {line}") from None
+    except DatasetNotFoundError as error:
+        raise SettingError(("data", "name"), "unknown-data", f"TFDS refuses '{name}': {_reason(error)}") from None
+    except Exception as error:  # a builder's own code: it may import, open and compute what it likes
+        cause = error
+        while not isinstance(cause, ImportError) and cause.__cause__ is not None and isinstance(cause.__cause__, Exception):
+            cause = cause.__cause__
+        if isinstance(cause, ImportError):
+            wanted = f"its builder needs more packages: {_reason(cause)}"
+            missing = re.search(r"No module named '(\w+)", str(cause))
+            package = missing[1] if missing else "what it asks for"
+            help = f"pip install {_EXTRA if package == 'tensorflow' else package}, beside aecli"
+            raise SettingError(("data", "name"), "needs-package", f"'{name}' cannot be had: {wanted}", help=help) from None
+        raise SettingError(("data", "name"), "unsuitable", f"TFDS cannot build '{name}': {_reason(error)}") from None
 
 
-def _features(name: str, info: Any) -> tuple[str, str | None]:
-    """The names of the image and the label among a data set's features. Raises SettingError if there is not one image."""
-    images = [key for key, feature in info.features.items() if isinstance(feature, tfds.features.Image)]
-    image, label = (info.supervised_keys or (None, None))[:2]
+def _reason(error: Exception) -> str:
+    """The first line of an error, without TFDS' account of the call before it."""
+    text = re.sub(r'Failed to construct dataset "[^"]*", builder_kwargs "\{.*?\}": ?', "", str(error), flags=re.DOTALL)
+    return (text.strip('" \n') or type(error).__name__).splitlines()[0]
+
+
+def _flat(features: Any, above: tuple[str, ...] = ()) -> Iterator[Feature]:
+    """Every feature of an example that is there once: not what is in sequences."""
+    if not isinstance(features, tfds.features.FeaturesDict):
+        return
+    for key, kind in features.items():
+        if isinstance(kind, tfds.features.FeaturesDict):
+            yield from _flat(kind, (*above, key))
+        else:
+            yield Feature((*above, key), kind)
+
+
+def _classes(label: Feature) -> int | None:
+    """How many classes a label declares; None for whole numbers that only the examples bound."""
+    kind: Any = label.kind
+    if isinstance(kind, tfds.features.ClassLabel):
+        return kind.num_classes
+    return 2 if np.dtype(kind.np_dtype) == np.bool_ else None
+
+
+def _can_label(feature: Feature) -> bool:
+    """Whether it is a class, a truth value or a whole number."""
+    kind: Any = feature.kind
+    if isinstance(kind, tfds.features.ClassLabel):
+        return kind.num_classes is not None
+    return isinstance(kind, tfds.features.Tensor) and kind.shape == () and np.dtype(cast(Any, kind).np_dtype).kind in "iub"
+
+
+def _labels(info: Any) -> list[str]:
+    return [feature.name for feature in _flat(info.features) if _can_label(feature)]
+
+
+def _features(data: Data, info: Any) -> tuple[Feature, Feature | None]:
+    """The image and the label among a data set's features. Raises SettingError if there is not one image, or not the label that
+    is asked for."""
+    features = {feature.name: feature for feature in _flat(info.features)}
+    images = [name for name, feature in features.items() if isinstance(feature.kind, tfds.features.Image)]
+    image, label = [key if isinstance(key, str) else None for key in (*(info.supervised_keys or ()), None, None)][:2]
     if image not in images:
         if len(images) != 1:
-            message = f"'{name}' holds {len(images) or 'no'} images in each example: {', '.join(info.features)}"
+            count = f"{len(images) or 'no'} images in each example"
+            message = f"'{data.name}' holds {count}: {', '.join(features) or type(info.features).__name__}"
             raise SettingError(("data", "name"), "unsuitable", message, help="choose a data set with one image in each example")
         image = images[0]
-    if label not in info.features or not isinstance(info.features[label], tfds.features.ClassLabel):
-        label = "label" if isinstance(info.features.get("label"), tfds.features.ClassLabel) else None
-    return str(image), label
+    if data.label is not None:
+        return features[image], _asked_label(data, features)
+    for name in (label, "label"):
+        if name in features and isinstance(features[name].kind, tfds.features.ClassLabel) and _can_label(features[name]):
+            return features[image], features[name]
+    return features[image], None
+
+
+def _asked_label(data: Data, features: Mapping[str, Feature]) -> Feature:
+    assert data.label is not None
+    usable = [name for name, feature in features.items() if _can_label(feature)]
+    if data.label in usable:
+        return features[data.label]
+    which = f"it can be {_some(usable)}" if usable else "it has nothing that can be a label: leave data.label out"
+    if data.label in features:
+        kind = type(features[data.label].kind).__name__
+        message = f"'{data.label}' of '{data.name}' is a {kind}, no class"
+        raise SettingError(("data", "label"), "unsuitable", message, help=which)
+    message = f"'{data.name}' has no '{data.label}'"
+    nested = next((f"did you mean '{name}'?" for name in usable if name.lower().endswith(f"/{data.label.lower()}")), "")
+    raise SettingError(("data", "label"), "unknown-label", message, nested or did_you_mean(data.label, usable), which)
+
+
+def _some(names: list[str]) -> str:
+    return ", ".join(names[:_SHOWN]) + (f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else "")
 
 
 def _prepare(data: Data, root: Path, say: Say) -> None:
     """Prepares into a temporary folder that is moved into place when it is whole, and removed when it is not."""
-    for stale in root.glob(".tmp-*"):  # of a process that was killed; this one holds the lock
+    prefix = f".{data.name.replace('/', '_')}.tmp-"
+    for stale in root.glob(f"{prefix}*"):  # of a process that was killed; this one holds the lock
         shutil.rmtree(stale, ignore_errors=True)
     say(f"preparing {data.name} (once)")
-    temporary = Path(tempfile.mkdtemp(prefix=".tmp-", dir=root))
+    temporary = Path(tempfile.mkdtemp(prefix=prefix, dir=root))
     try:
         manual = _manual_dir(data, temporary)
         builder = _builder(data.name, temporary / "out")
@@ -184,6 +308,7 @@ def _prepare(data: Data, root: Path, say: Say) -> None:
             raise _explain(data.name, error) from error
         made = Path(builder.data_dir)
         target = root / made.relative_to(temporary / "out")
+        open_to_readers(made)
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.rmtree(target, ignore_errors=True)
         os.replace(made, target)
@@ -231,7 +356,7 @@ def _needs_tensorflow(name: str, error: Exception) -> DataError:
     text = str(error).strip().splitlines()
     return DataError(
         f"{name} cannot be prepared without more packages: {text[0] if text else error!r}",
-        "install TensorFlow beside aecli for this data set: pip install 'aecli[tf]'",
+        f"install TensorFlow beside aecli for this data set: pip install {_EXTRA}",
     )
 
 

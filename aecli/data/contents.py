@@ -1,0 +1,198 @@
+"""What files hold, as SHA-256, without reading again what has not changed.
+
+An index under the cache folder keeps the hash of each file that was read, by its path, size, times of change and inode. A file
+that was changed less than `RACY_NS` before it was read is not kept: within the resolution of its file system's clock it could
+change once more and look the same (the same rule as git's for its index).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import sqlite3
+import stat
+import time
+from collections.abc import Callable, Generator, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import NamedTuple, TypeVar
+
+from aecli.config.schema import OWN_FILES, Data
+from aecli.data.sources.base import Say
+from aecli.system.files import exclusive
+from aecli.system.folders import cache_root
+
+RACY_NS = 2_000_000_000
+IMAGE_SUFFIXES = (
+    *(".apng", ".avif", ".bmp", ".dib", ".gif", ".j2k", ".jfif", ".jp2", ".jpe", ".jpeg", ".jpg"),
+    *(".pbm", ".pgm", ".png", ".pnm", ".ppm", ".tga", ".tif", ".tiff", ".webp"),
+)
+"""Files of a folder of images whose content counts; others are no part of the data."""
+SLOW_BYTES = 2 * 2**30
+"""To read more than this is told before."""
+_BUSY_SECONDS = 30.0
+_TABLES = """
+create table if not exists files (path text primary key, stat text, sha256 text, seal text);
+create table if not exists notes (key text primary key, value text, seal text);
+"""
+
+T = TypeVar("T")
+
+
+def identity(data: Data, say: Say) -> str:
+    """A text that says what the files of a data set hold: of own files the SHA-256 of the file, or of the names below the folder
+    and the content of its images; of a TFDS name that of everything that is prepared. Where they lie is no part of it; where
+    there is nothing, it is empty. Raises OSError if a file cannot be read."""
+    if data.name not in OWN_FILES:
+        path = cache_root() / "tfds" / data.name.split("/")[0].split(":")[0]
+    else:
+        assert data.path is not None
+        path = Path(data.path)
+    if path.is_file():
+        return sha256([path], say)[0]
+    return _tree(path, say, every=data.name not in OWN_FILES) if path.is_dir() else ""
+
+
+def sha256(paths: Sequence[Path], say: Say) -> list[str]:
+    """The SHA-256 of each file, read only where the index does not know it as it is."""
+    folders = {folder: Path(os.path.realpath(folder)) for folder in {path.parent for path in paths}}
+    keys = [str(folders[path.parent] / path.name) for path in paths]
+    stats = [os.stat(path) for path in paths]
+    known = _with_index(lambda index: [_known_file(index, key, _facts(s)) for key, s in zip(keys, stats, strict=True)])
+    digests = known or [None] * len(paths)
+    missing = [i for i, digest in enumerate(digests) if digest is None]
+    if (size := sum(stats[i].st_size for i in missing)) > SLOW_BYTES:
+        say(f"reading {size / 1e9:.1f} GB to know their content (once, until files change)")
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        fresh = dict(zip(missing, pool.map(lambda i: _read(paths[i]), missing), strict=True))
+    kept = [(keys[i], read.facts, read.digest) for i, read in fresh.items() if read.facts is not None]
+    if kept:
+        _with_index(lambda index: _keep_files(index, kept))
+    return [digest if digest is not None else fresh[i].digest for i, digest in enumerate(digests)]
+
+
+def noted(key: str) -> str | None:
+    """What `note` kept under a key; None if nothing."""
+
+    def look(index: sqlite3.Connection) -> str | None:
+        row = index.execute("select value, seal from notes where key = ?", (key,)).fetchone()
+        return str(row[0]) if row is not None and row[1] == _seal(key, row[0]) else None
+
+    return _with_index(look)
+
+
+def note(key: str, value: str) -> None:
+    def keep(index: sqlite3.Connection) -> None:
+        with index:
+            index.execute("insert or replace into notes values (?, ?, ?)", (key, value, _seal(key, value)))
+
+    _with_index(keep)
+
+
+class _Read(NamedTuple):
+    """`facts` is None for a file that changed shortly before it was read, or while it was."""
+
+    digest: str
+    facts: str | None
+
+
+def _read(path: Path) -> _Read:
+    with path.open("rb") as file:
+        now, before = time.time_ns(), os.fstat(file.fileno())
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+        settled = _facts(before) == _facts(os.fstat(file.fileno())) and now - before.st_ctime_ns > RACY_NS
+    return _Read(digest, _facts(before) if settled else None)
+
+
+def _facts(status: os.stat_result) -> str:
+    return f"{status.st_size} {status.st_mtime_ns} {status.st_ctime_ns} {status.st_ino}"
+
+
+def _tree(root: Path, say: Say, every: bool) -> str:
+    """Of a folder: the names of all folders, since labels and splits come from them, and the files, or the images among them."""
+    names: list[str] = []
+    files: list[tuple[str, Path]] = []
+    for name, path in _walk(root, "", ()):
+        names.append(name)
+        if not name.endswith("/") and (every or name.lower().endswith(IMAGE_SUFFIXES)):
+            files.append((name, path))
+    digest = hashlib.sha256()
+    for name in sorted(name for name in names if name.endswith("/")):
+        digest.update(os.fsencode(name) + b"\n")
+    files.sort()
+    for (name, _), content in zip(files, sha256([path for _, path in files], say), strict=True):
+        digest.update(os.fsencode(name) + f"\0{content}\n".encode())
+    return digest.hexdigest()
+
+
+def _walk(folder: Path, prefix: str, above: tuple[tuple[int, int], ...]) -> Iterator[tuple[str, Path]]:
+    """Regular files, and folders with a `/` behind, with their names seen from the top. Links are followed but for those to a
+    folder above; pipes, sockets and links to nothing are left out."""
+    with os.scandir(folder) as entries:
+        found = sorted(entries, key=lambda entry: entry.name)
+    for entry in found:
+        try:
+            status = entry.stat()
+        except OSError:
+            continue
+        name = prefix + entry.name
+        if stat.S_ISREG(status.st_mode):
+            yield name, Path(entry.path)
+        elif stat.S_ISDIR(status.st_mode) and (status.st_dev, status.st_ino) not in above:
+            yield name + "/", Path(entry.path)
+            yield from _walk(Path(entry.path), name + "/", (*above, (status.st_dev, status.st_ino)))
+
+
+def _known_file(index: sqlite3.Connection, key: str, facts: str) -> str | None:
+    row = index.execute("select stat, sha256, seal from files where path = ?", (os.fsencode(key),)).fetchone()
+    return str(row[1]) if row is not None and row[0] == facts and row[2] == _seal(key, *row[:2]) else None
+
+
+def _keep_files(index: sqlite3.Connection, files: Sequence[tuple[str, str, str]]) -> None:
+    rows = [(os.fsencode(key), facts, digest, _seal(key, facts, digest)) for key, facts, digest in files]
+    with index:
+        index.executemany("insert or replace into files values (?, ?, ?, ?)", rows)
+
+
+def _seal(*words: object) -> str:
+    """What a row must bear to be believed: SQLite does not notice when a bit of a value turns over."""
+    return hashlib.sha256("\0".join(map(str, words)).encode(errors="surrogateescape")).hexdigest()[:16]
+
+
+def _with_index(use: Callable[[sqlite3.Connection], T]) -> T | None:
+    """What `use` makes of the index. One that is damaged is made anew; where there can be none, because the folder cannot be
+    written to or somebody holds it for too long, None: it saves time and nothing else."""
+    path = cache_root() / "contents.sqlite"
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            return _used(path, use)
+        except sqlite3.OperationalError:
+            raise
+        except sqlite3.DatabaseError:
+            with exclusive(path.with_name(".contents.lock")):
+                try:
+                    return _used(path, use)
+                except sqlite3.OperationalError:
+                    raise
+                except sqlite3.DatabaseError:
+                    path.unlink(missing_ok=True)
+                    path.with_name(path.name + "-journal").unlink(missing_ok=True)
+                    return _used(path, use)
+    except (sqlite3.Error, OSError):
+        with contextlib.suppress(sqlite3.Error), _connected(path, "?mode=ro") as index:  # another user's
+            return use(index)
+    return None
+
+
+def _used(path: Path, use: Callable[[sqlite3.Connection], T]) -> T:
+    with _connected(path) as index:
+        index.executescript(_TABLES)
+        return use(index)
+
+
+@contextlib.contextmanager
+def _connected(path: Path, mode: str = "") -> Generator[sqlite3.Connection]:
+    with contextlib.closing(sqlite3.connect(path.absolute().as_uri() + mode, timeout=_BUSY_SECONDS, uri=True)) as index:
+        yield index

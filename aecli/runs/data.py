@@ -1,0 +1,77 @@
+"""The data of a run: where it was, and opening it again, there and nothing else.
+
+`run.json` keeps under `data.path` how the path was written, where that was, and how to get there from the run's folder. So a run
+and its data can be moved together, and no folder that happens to bear the same name elsewhere is taken for it: what decides is
+the fingerprint.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, cast
+
+from aecli.config.schema import OWN_FILES, Data
+from aecli.data.dataset import Dataset, open_dataset
+from aecli.data.sources.base import Say
+from aecli.errors import DataError, SettingError
+from aecli.runs.directory import Run
+from aecli.system.folders import cache_root
+
+SHOWN = 12
+"""Characters of a fingerprint in a message."""
+
+
+def path_facts(root: Path, given: str, path: str) -> dict[str, str]:
+    """What `run.json` keeps of a path, for a run below `root`: as it was `given`, where that was, and how it is reached from the
+    run's folder."""
+    run = os.path.join(os.path.realpath(root), "run")
+    return {"given": given, "absolute": os.path.abspath(path), "from_run": os.path.relpath(os.path.realpath(path), run)}
+
+
+def open_run_data(run: Run, data: Data, say: Say) -> Dataset:
+    """The data that a run was trained on, which `data` describes. Own files are looked for where they were, then where they are
+    seen from the run's folder, then where the path as it was given leads now. Raises DataError, naming every place, if the
+    images and labels of none are the run's."""
+    about = run.info()["data"]
+    wanted = str(about["fingerprint"])
+    was, places = f"in {cache_root()}", [data]
+    if data.name in OWN_FILES:
+        was, paths = _places(run, data, about)
+        places = [data.model_copy(update={"path": str(path)}) for path in paths]
+    found: list[str] = []
+    for number, place in enumerate(places):
+        where = place.path or f"{data.name} in {cache_root()}"
+        if place.path is not None and not os.path.exists(place.path):
+            found.append(f"{where} does not exist")
+            continue
+        try:
+            dataset = open_dataset(place, say, wanted)
+        except (DataError, SettingError) as error:
+            if place.path is None:
+                raise
+            found.append(f"{where} cannot be it ({error.message})")
+            continue
+        if dataset.fingerprint == wanted:
+            if number:
+                say(f"the data of run {run.id} is now in {where}")
+            return dataset
+        found.append(f"{where} has {dataset.fingerprint[:SHOWN]}")
+    raise DataError(
+        f"this is not the data that run {run.id} was trained on: that was {was}, with the fingerprint {wanted[:SHOWN]}; "
+        + ", ".join(found),
+        "restore its images and labels, or put them there again; a run on other data is another run: train anew",
+    )
+
+
+def _places(run: Run, data: Data, about: Mapping[str, Any]) -> tuple[str, list[str]]:
+    """Where own files were, in words, and where they may be: absolute paths, the likeliest first, each once."""
+    assert data.path is not None
+    root, kept = os.path.realpath(run.path), about.get("path")
+    if isinstance(kept, dict):
+        kept = cast("dict[str, str]", kept)
+        was, places = f"in {kept['absolute']}", [data.path, kept["absolute"], os.path.join(root, kept["from_run"]), kept["given"]]
+    else:  # of an older version: seen from the folder that it was started in, which is most often that of `runs`
+        was, places = f"in {data.path}", [data.path, os.path.join(root, "..", "..", data.path)]
+    return was, list(dict.fromkeys(os.path.abspath(os.path.expanduser(place)) for place in places))

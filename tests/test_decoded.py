@@ -1,0 +1,185 @@
+"""The cache of decoded images: made once, by whoever comes first, never believed where it is damaged, and there for others."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from process import aecli
+
+from aecli.config.schema import Data
+from aecli.data import decoded
+from aecli.data.dataset import open_dataset
+from aecli.data.sources.npz import NpzSource
+from aecli.errors import DataError, StorageError
+from aecli.system.files import exclusive
+
+OPEN = """
+import sys
+from aecli.config.schema import Data
+from aecli.data.dataset import open_dataset
+print(open_dataset(Data(name="npz", path=sys.argv[1], batch_size=4)).fingerprint)
+"""
+
+
+@pytest.fixture
+def fresh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty cache."""
+    monkeypatch.setenv("AECLI_DATA_DIR", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+def write(path: Path, seed: int = 0) -> Data:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    images = np.random.default_rng(seed).integers(0, 256, (20, 4, 4), np.uint8)
+    np.savez(path, image=images, label=np.arange(20) % 3)
+    return Data(name="npz", path=str(path), batch_size=4)
+
+
+def entry(cache: Path) -> Path:
+    [found] = [path for path in (cache / "decoded").iterdir() if path.is_dir()]
+    return found
+
+
+def everything(data: Data, said: list[str]) -> tuple[Any, ...]:
+    opened = open_dataset(data, said.append)
+    rows = [opened.split(split) for split in ("train", "validation", "test")]
+    return opened.spec, opened.fingerprint, *(array.tobytes() for r in rows for array in r.take(np.arange(len(r))))
+
+
+def test_the_same_content_elsewhere_is_the_same_cache(fresh: Path, tmp_path: Path) -> None:
+    said: list[str] = []
+    first = everything(write(tmp_path / "one" / "a.npz"), said)
+    assert said == ["decoding 20 images of npz (once)"]
+    assert everything(write(tmp_path / "two" / "b.npz"), said) == first and len(said) == 1
+    entry(fresh)
+
+
+def test_damage_anywhere_is_told_and_mended(fresh: Path, tmp_path: Path) -> None:
+    data = write(tmp_path / "own.npz")
+    first = everything(data, [])
+    folder = entry(fresh)
+    for file in sorted(folder.iterdir()):
+        raw = file.read_bytes()
+        steps = range(0, len(raw), 41 if file.suffix == ".json" else max(1, len(raw) // 6))
+        damages = [raw[:at] + bytes([raw[at] ^ 4]) + raw[at + 1 :] for at in [*steps, len(raw) - 1]]
+        for damaged in [*damages, raw[: len(raw) // 2], raw + b"\n\0", b"", None]:
+            file.unlink()
+            if damaged is not None:
+                file.write_bytes(damaged)
+            said: list[str] = []
+            assert everything(data, said) == first
+            assert [line for line in said if str(folder) in line and "damaged" in line] or file.name == "meta.json", file
+            assert file.read_bytes() == raw
+            said.clear()
+            assert everything(data, said) == first and not said
+
+
+def test_large_files_are_checked_too(fresh: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(decoded, "DEVICE_BYTES", 100)
+    data = write(tmp_path / "own.npz")
+    first = everything(data, [])
+    raw = bytearray((entry(fresh) / "train.npy").read_bytes())
+    raw[200] ^= 1
+    (entry(fresh) / "train.npy").write_bytes(raw)
+    said: list[str] = []
+    assert everything(data, said) == first and "damaged" in said[0]
+
+
+def test_a_file_where_the_cache_should_be_is_replaced(fresh: Path, tmp_path: Path) -> None:
+    data = write(tmp_path / "own.npz")
+    first = everything(data, [])
+    import shutil
+
+    folder = entry(fresh)
+    shutil.rmtree(folder)
+    folder.write_text("?")
+    assert everything(data, []) == first
+
+
+def test_what_changes_while_it_is_decoded_is_not_kept(fresh: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = write(tmp_path / "own.npz")
+    real = NpzSource.read
+
+    def read(self: NpzSource, split: str, index: Any) -> Any:
+        write(tmp_path / "own.npz", 1)
+        return real(self, split, index)
+
+    monkeypatch.setattr(NpzSource, "read", read)
+    with pytest.raises(DataError, match="changed while it was read"):
+        open_dataset(data)
+
+
+def test_two_processes_open_new_data_at_once(fresh: Path, tmp_path: Path) -> None:
+    path = str(write(tmp_path / "own.npz").path)
+    both = [
+        subprocess.Popen([sys.executable, "-c", OPEN, path], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        for _ in range(2)
+    ]
+    ends = [process.communicate(timeout=60) for process in both]
+    assert [process.returncode for process in both] == [0, 0], ends
+    assert len({out for out, _ in ends}) == 1 and len(ends[0][0].strip()) == 64
+    entry(fresh)
+
+
+def test_a_data_set_does_not_wait_for_another(fresh: Path, tmp_path: Path) -> None:
+    data = write(tmp_path / "own.npz")
+    open_dataset(data)
+    folder = entry(fresh)
+    done: list[str] = []
+    with exclusive(folder.parent / f".{folder.name}.lock"):
+        other = threading.Thread(
+            target=lambda: done.append(open_dataset(write(tmp_path / "other.npz", 1)).fingerprint), daemon=True
+        )
+        other.start()
+        other.join(30)
+        assert done
+        open_dataset(data)  # what is whole is read without a lock
+
+
+def test_others_can_read_what_is_prepared_and_decoded(fresh: Path, tmp_path: Path) -> None:
+    before = os.umask(0o022)
+    try:
+        open_dataset(Data(name="digits"))
+        open_dataset(write(tmp_path / "own.npz"))
+    finally:
+        os.umask(before)
+    made = [path for top in ("decoded", "tfds") for path in (fresh / top).rglob("*") if path.suffix != ".lock"]
+    assert len(made) > 10
+    for path in made:
+        assert path.stat().st_mode & 0o777 == (0o755 if path.is_dir() else 0o644), path
+
+
+@pytest.mark.parametrize("root", ["file/below", "/proc/below"])
+def test_a_cache_that_cannot_be_made_is_a_storage_error(root: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("AECLI_DATA_DIR", str(tmp_path / root))
+    with pytest.raises(StorageError, match="cannot be made") as caught:
+        open_dataset(write(tmp_path / "own.npz"))
+    assert "AECLI_DATA_DIR" in str(caught.value.help) and caught.value.code == 7
+    with pytest.raises(StorageError):
+        open_dataset(Data(name="digits"))
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+def test_a_second_user_reads_a_cache_that_only_the_first_can_write(fresh: Path, tmp_path: Path) -> None:
+    data = write(tmp_path / "own.npz")
+    first = everything(data, [])
+    os.chmod(fresh, 0o555)
+    try:
+        assert everything(data, []) == first
+    finally:
+        os.chmod(fresh, 0o755)
+
+
+def test_the_command_ends_with_7_where_there_can_be_no_cache(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    (tmp_path / "c.yaml").write_text("data: {name: digits}\nmodel: {variant: bottleneck}\ntrain: {steps: 1}\n")
+    done = aecli("train", "c.yaml", cwd=tmp_path, AECLI_DATA_DIR=str(tmp_path / "file" / "below"))
+    assert done.returncode == 7 and "AECLI_DATA_DIR" in done.stderr and "internal" not in done.stderr
