@@ -6,20 +6,21 @@ import dataclasses
 import hashlib
 from collections.abc import Mapping
 
-from aecli.config.schema import Data
+from aecli.config.schema import OWN_FILES, Data
 from aecli.core.model import Spec
 from aecli.data.binarize import draw_fixed
 from aecli.data.decoded import DEVICE_BYTES, open_decoded
 from aecli.data.rows import Rows, StreamRows
 from aecli.data.sources.base import Say
-from aecli.data.sources.registry import open_source
+from aecli.data.sources.registry import RULES, open_source
 from aecli.errors import SettingError
 
 
 @dataclasses.dataclass(frozen=True)
 class Dataset:
     """`tier` is where the train rows live: on the `device`, in a `memmap`, or decoded as a `stream`. `fingerprint` names the
-    exact bytes (of a stream: the origin)."""
+    exact bytes (of a stream: the origin). `class_names` in the order of the labels; empty where there are none. `rules` are those
+    that the data was read by."""
 
     spec: Spec
     train: Rows
@@ -29,6 +30,8 @@ class Dataset:
     fingerprint: str
     drawn_from: Mapping[str, Rows] = dataclasses.field(default_factory=dict[str, Rows])
     """The gray rows, by split, that a frozen draw was made from."""
+    class_names: tuple[str, ...] = ()
+    rules: int = RULES
 
     def split(self, name: str) -> Rows:
         return {"train": self.train, "validation": self.validation, "test": self.test}[name]
@@ -38,36 +41,51 @@ class Dataset:
         return self.drawn_from.get(name, self.split(name))
 
 
-def open_dataset(data: Data, say: Say = lambda line: None) -> Dataset:
-    """Raises SettingError if the config does not fit the data, DataError if the data cannot be had or read."""
-    decoded = open_decoded(data, say) if data.tier != "stream" else None
+def open_dataset(data: Data, say: Say = lambda line: None, rules: int = RULES) -> Dataset:
+    """Reads the data by `rules`, those of a run or the present ones, and tells in a line what was understood of own files. Raises
+    SettingError if the config does not fit the data, DataError if the data cannot be had or read."""
+    decoded = open_decoded(data, say, rules) if data.tier != "stream" else None
+    splits: Mapping[str, Rows]
     if decoded is None:
-        source = open_source(data, say)
-        spec = Spec(*source.origin.shape, source.origin.classes)
-        train: Rows = StreamRows(source, "train", 0, source.origin.sizes["train"])
-        test: Rows = StreamRows(source, "test", 0, source.origin.sizes["test"])
+        source = open_source(data, say, rules)
+        spec, names, told = Spec(*source.origin.shape, source.origin.classes), source.origin.names, source.origin.about
+        splits = {split: StreamRows(source, split, 0, n) for split, n in source.origin.sizes.items()}
         tier, fingerprint = "stream", hashlib.sha256(source.origin.identity.encode()).hexdigest()
     else:
-        spec, train, test, fingerprint = decoded
-        small = train.images.nbytes <= DEVICE_BYTES
+        spec, splits, names, fingerprint, told = decoded
+        small = decoded.splits["train"].images.nbytes <= DEVICE_BYTES
         tier = data.tier if data.tier != "auto" else "device" if small else "memmap"
-    train, validation = _split(data, train)
+    _tell(data, "validation" in splits, told, rules, say)
+    train, validation = _split(data, splits)
+    test = splits["test"]
     drawn_from: dict[str, Rows] = {}
     if data.binarize == "fixed":
         drawn_from = {"validation": validation, "test": test}
         validation, test = draw_fixed([validation, test])
-    return Dataset(spec, train, validation, test, tier, fingerprint, drawn_from)
+    return Dataset(spec, train, validation, test, tier, fingerprint, drawn_from, names, rules)
 
 
-def _split(data: Data, rows: Rows) -> tuple[Rows, Rows]:
+def _tell(data: Data, own_validation: bool, told: str, rules: int, say: Say) -> None:
+    """The line on own files."""
+    if rules != RULES and data.name in OWN_FILES:
+        say(f"{data.path} is read by rules {rules}, as when the run was trained; new runs read by rules {RULES}")
+    elif told:
+        say(told + ("; data.validation is not used, since there is a validation split" if own_validation else ""))
+
+
+def _split(data: Data, splits: Mapping[str, Rows]) -> tuple[Rows, Rows]:
+    """Train, and the validation split that the data has or else the last part of train."""
+    rows = splits["train"]
     n = len(rows)
     held_out = data.validation if isinstance(data.validation, int) else round(data.validation * n)
+    if "validation" in splits:
+        held_out = 0
     if held_out >= n:
         raise SettingError(("data", "validation"), "bad-value", f"{held_out} images held out of {n} leave none to train on")
     if data.batch_size > n - held_out:
         message = f"a batch of {data.batch_size} is larger than the {n - held_out} images to train on"
         raise SettingError(("data", "batch_size"), "bad-value", message, help=f"at most {n - held_out}")
-    return rows.part(0, n - held_out), rows.part(n - held_out, n)
+    return rows.part(0, n - held_out), splits.get("validation", rows.part(n - held_out, n))
 
 
 def subset(dataset: Dataset, train: int, held_out: int) -> Dataset:

@@ -8,8 +8,9 @@ import os
 import re
 import shutil
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -17,23 +18,34 @@ from aecli.config.schema import OWN_FILES, Data
 from aecli.core.model import Spec
 from aecli.data.rows import ArrayRows
 from aecli.data.sources.base import Say, Source
-from aecli.data.sources.registry import open_source
+from aecli.data.sources.registry import RULES, open_source
 from aecli.errors import DataError
 from aecli.system.files import exclusive, fsync_tree, sha256_file, write_json
 from aecli.system.folders import cache_root
 
 DEVICE_BYTES = 2 * 2**30
 """Decoded images up to this size live on the device."""
-_FORMAT = 1
+_FORMAT = 2
 _CHUNK = 4096
 
 
-def open_decoded(data: Data, say: Say) -> tuple[Spec, ArrayRows, ArrayRows, str] | None:
+class Decoded(NamedTuple):
+    """`splits` hold `train`, `test` and, if the data has one, `validation`; `names` are the classes'. `told` is a line on what
+    was understood of own files and done to them, empty for other data."""
+
+    spec: Spec
+    splits: Mapping[str, ArrayRows]
+    names: tuple[str, ...]
+    fingerprint: str
+    told: str
+
+
+def open_decoded(data: Data, say: Say, rules: int = RULES) -> Decoded | None:
     """The decoded cache of a data set, made where it is missing; None if it would not fit on the disk.
 
     A TFDS name is looked up before tensorflow_datasets is imported, which takes longer than reading the cache.
     """
-    source = open_source(data, say) if data.name in OWN_FILES else None
+    source = open_source(data, say, rules) if data.name in OWN_FILES else None
     request = {
         "format": _FORMAT,
         "name": data.name,
@@ -48,11 +60,12 @@ def open_decoded(data: Data, say: Say) -> tuple[Spec, ArrayRows, ArrayRows, str]
         folder.parent.mkdir(parents=True, exist_ok=True)
         with exclusive(folder.parent / ".lock"):
             if not (folder / "meta.json").is_file():
-                source = source or open_source(data, say)
+                source = source or open_source(data, say, rules)
                 if not _fits(source, folder.parent):
                     return None
                 _decode(source, folder, data.name, say)
-    return _load(folder)
+    about = source.origin.about if source else ""
+    return _load(folder, about)
 
 
 def _fits(source: Source, folder: Path) -> bool:
@@ -86,7 +99,14 @@ def _decode(source: Source, folder: Path, name: str, say: Say) -> None:
             for file in (f"{split}.npy", f"{split}_labels.npy"):
                 files[file] = sha256_file(temporary / file)
         fingerprint = hashlib.sha256("".join(files[name] for name in sorted(files)).encode()).hexdigest()
-        meta = {"shape": source.origin.shape, "classes": source.origin.classes, "files": files, "fingerprint": fingerprint}
+        meta = {
+            "shape": source.origin.shape,
+            "classes": source.origin.classes,
+            "names": source.origin.names,
+            "converted": source.converted(),
+            "files": files,
+            "fingerprint": fingerprint,
+        }
         write_json(temporary / "meta.json", meta)
         fsync_tree(temporary)
         shutil.rmtree(folder, ignore_errors=True)
@@ -95,7 +115,7 @@ def _decode(source: Source, folder: Path, name: str, say: Say) -> None:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def _load(folder: Path) -> tuple[Spec, ArrayRows, ArrayRows, str]:
+def _load(folder: Path, about: str) -> Decoded:
     """Opens a decoded cache. Small files, whose bytes are about to be used anyway, are checked against their checksums."""
 
     def damaged(what: str) -> DataError:
@@ -111,7 +131,9 @@ def _load(folder: Path) -> tuple[Spec, ArrayRows, ArrayRows, str]:
             arrays[name] = np.load(path, mmap_mode="r")
         height, width, channels = meta["shape"]
         spec = Spec(height, width, channels, meta["classes"])
-        train, test = (ArrayRows(arrays[f"{split}.npy"], np.array(arrays[f"{split}_labels.npy"])) for split in ("train", "test"))
-        return spec, train, test, str(meta["fingerprint"])
+        names = [split for split in ("train", "validation", "test") if f"{split}.npy" in arrays or split != "validation"]
+        splits = {split: ArrayRows(arrays[f"{split}.npy"], np.array(arrays[f"{split}_labels.npy"])) for split in names}
+        told = "; ".join([about, *meta["converted"]]) if about else ""
+        return Decoded(spec, splits, tuple(meta["names"]), str(meta["fingerprint"]), told)
     except (OSError, ValueError, KeyError, TypeError, EOFError) as error:
         raise damaged(str(error)) from None

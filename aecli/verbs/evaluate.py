@@ -46,7 +46,7 @@ def evaluate(run: Run, request: EvalRequest, checkpoint: str = "best", watch: Wa
     """Measures the `best` or the `last` checkpoint of a run on the run's data; see `evaluate_run`."""
     request.check()
     trained = load(run, checkpoint, warn)
-    return evaluate_run(run, trained, open_dataset(trained.experiment.data, say), request, watch)
+    return evaluate_run(run, trained, open_dataset(trained.experiment.data, say, trained.rules), request, watch)
 
 
 def evaluate_run(run: Run, trained: Trained, dataset: Dataset, request: EvalRequest, watch: Watch = NOBODY) -> Measured:

@@ -28,7 +28,7 @@ def sample(run: Run, request: SampleRequest = DEFAULT, checkpoint: str = "best")
     check_request(request)
     check_ability(stored_experiment(run).model, request)
     trained = load(run, checkpoint, warn)
-    return sample_run(run, trained, lambda: open_dataset(trained.experiment.data, say), request)
+    return sample_run(run, trained, lambda: open_dataset(trained.experiment.data, say, trained.rules), request)
 
 
 def sample_run(

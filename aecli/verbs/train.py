@@ -14,7 +14,7 @@ from aecli.errors import DataError, RunError, UsageError
 from aecli.runs import checkpoint, directory, provenance
 from aecli.runs.directory import Run
 from aecli.runs.state import state_template
-from aecli.runs.trained import stored_experiment
+from aecli.runs.trained import rules_of, stored_experiment
 from aecli.system.files import write_atomic
 from aecli.system.placement import local_devices, placement
 from aecli.system.progress import say, warn
@@ -64,7 +64,7 @@ def resume(run: Run, sets: Sequence[str]) -> None:
         if recorded["state"] == "completed" and (not sets or recorded["step"] >= experiment.steps(about["sizes"]["train"])):
             say(f"{run.id} is complete at step {recorded['step']}; --set train.steps=N makes it longer")
             return
-        dataset = open_dataset(experiment.data, say)
+        dataset = open_dataset(experiment.data, say, rules_of(run))
         if dataset.fingerprint != about["fingerprint"]:
             raise DataError(
                 f"the data is not what run {run.id} was trained on: its fingerprint differs", "restore the data, or train anew"
@@ -97,6 +97,8 @@ def model_and_data(experiment: Experiment, dataset: Dataset) -> dict[str, Any]:
             "sizes": {split: len(dataset.split(split)) for split in ("train", "validation", "test")},
             "tier": dataset.tier,
             "fingerprint": dataset.fingerprint,
+            "class_names": list(dataset.class_names),
+            "rules": dataset.rules,
         },
     }
 

@@ -72,8 +72,8 @@ class TfdsSource:
                 raise self._damaged(f"split '{name}' holds {len(self._sources[name])} of {expected} examples")
         height, width, channels = self.read("train", np.zeros(1, np.int64))[0].shape[1:]
         info = self._builder.info
-        classes = 0 if self._label is None else int(info.features[self._label].num_classes)
-        self.origin = Origin((height, width, channels), classes, sizes, f"{info.full_name}:{sizes}")
+        names = () if self._label is None else tuple(info.features[self._label].names)
+        self.origin = Origin((height, width, channels), len(names), sizes, f"{info.full_name}:{sizes}", names)
 
     def read(self, split: str, index: NDArray[np.int64]) -> tuple[Images, Labels]:
         if split == "test" and self._offset:
@@ -86,6 +86,9 @@ class TfdsSource:
             images = list(pool.map(lambda record: self._decode(record[self._image]), records))
         labels = [-1 if self._label is None else int(record[self._label]) for record in records]
         return stack(images, lambda i: f"example {index[i]}"), np.array(labels, np.int32)
+
+    def converted(self) -> tuple[str, ...]:
+        return ()
 
     def _decode(self, encoded: bytes) -> Images:
         try:
