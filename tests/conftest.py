@@ -41,6 +41,13 @@ def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture
+def fresh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty cache."""
+    monkeypatch.setenv("AECLI_DATA_DIR", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
 LONG = (
     "test_configs",
     "test_kill",
@@ -63,6 +70,8 @@ NOT_QUICK = {
         "test_resume",
         "test_steps",
         "test_data",
+        "test_folder",
+        "test_arrays",
         "test_evaluators",
         "test_train",
         "test_bounds",

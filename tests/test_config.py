@@ -83,7 +83,11 @@ BAD = {
     "train: {steps: true}": "'train.steps': must be a whole number, not true",
     "data: {name: folder}": "'data': name: folder needs a path",
     "data: {name: digits, validation: 1.0}": "'data.validation'",
-    "data: {name: digits, size: [8]}": "'data.size",
+    "data: {name: digits, size: [8]}": "'data.size' needs 2 values, not 1: two numbers, height and width",
+    "data: {name: digits, size: []}": "'data.size' needs 2 values, not 0: two numbers, height and width",
+    "data: {name: digits, size: [8, 8, 1]}": "'data.size' takes at most 2 values, not 3: two numbers, height and width",
+    "data: {name: folder, path: x, background: [1, 2]}": "'data.background' needs 3 values, not 2: the colour",
+    "data: {name: npz, path: x, range: [1]}": "'data.range' needs 2 values, not 1: the value that is black",
     "seed: 99999999999": "'seed': must be less than 4294967296, not 99999999999",
     "data:": "'data': must be a block of settings, not null",
 }

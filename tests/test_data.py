@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import needs_fashion
-from PIL import Image
+from own_files import everything_in, write_images
 
 from aecli.config.schema import Data
 from aecli.core.model import Spec
@@ -24,28 +24,6 @@ from aecli.errors import DataError, SettingError
 from aecli.system.folders import cache_root
 
 pytestmark = pytest.mark.portable
-
-
-@pytest.fixture
-def fresh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty cache."""
-    monkeypatch.setenv("AECLI_DATA_DIR", str(tmp_path / "cache"))
-    return tmp_path / "cache"
-
-
-def everything_in(folder: Path) -> list[str]:
-    return sorted(path.name for path in folder.rglob("*") if path.suffix != ".lock")
-
-
-def write_images(
-    folder: Path, labels: dict[str, int], size: tuple[int, int] = (6, 5), mode: str = "L", kind: str = "png"
-) -> None:
-    rng = np.random.default_rng(0)
-    for label, n in labels.items():
-        (folder / label).mkdir(parents=True, exist_ok=True)
-        for i in range(n):
-            shape = size if mode == "L" else (*size, 3)
-            Image.fromarray(rng.integers(0, 256, shape, np.uint8)).save(folder / label / f"{i:02d}.{kind}")
 
 
 def test_digits_are_the_embedded_file() -> None:
@@ -165,19 +143,6 @@ def test_the_cache_is_read_without_tensorflow_datasets(fresh: Path) -> None:
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
 
 
-def test_a_folder_gives_labels_and_a_shuffled_split(fresh: Path, tmp_path: Path) -> None:
-    write_images(tmp_path / "own", {"cat": 12, "dog": 18})
-    data = Data(name="folder", path=str(tmp_path / "own"), batch_size=2, validation=4, test=0.2)
-    opened = open_dataset(data)
-    assert opened.spec == Spec(6, 5, 1, 2) == peek(data)
-    assert [len(opened.split(s)) for s in ("train", "validation", "test")] == [20, 4, 6]
-    labels = np.concatenate([opened.split(s).take(np.arange(len(opened.split(s))))[1] for s in ("train", "validation", "test")])
-    assert np.bincount(labels).tolist() == [12, 18]
-    assert 0 < labels[:20].mean() < 1
-    write_images(tmp_path / "own", {"cat": 13})
-    assert open_dataset(data).fingerprint != opened.fingerprint, "a new file is another data set"
-
-
 def images_of(opened: Dataset) -> list[bytes]:
     """Of all splits."""
     rows = (opened.split(split) for split in ("train", "validation", "test"))
@@ -193,82 +158,6 @@ def test_no_image_is_in_two_splits(fresh: Path, tmp_path: Path) -> None:
     assert sorted(images_of(of_file)) == sorted(image.tobytes() for image in images)
     of_folder = open_dataset(Data(name="folder", path=str(tmp_path / "own"), batch_size=4, validation=4, test=0.2))
     assert len(images_of(of_folder)) == 30 == len(set(images_of(of_folder)))
-
-
-def test_a_folder_with_train_and_test_keeps_them(fresh: Path, tmp_path: Path) -> None:
-    write_images(tmp_path / "own" / "train", {"a": 5, "b": 5}, mode="RGB", kind="jpg")
-    write_images(tmp_path / "own" / "test", {"a": 3}, mode="RGB")
-    opened = open_dataset(Data(name="folder", path=str(tmp_path / "own"), batch_size=2, validation=0))
-    assert opened.spec == Spec(6, 5, 3, 2) and len(opened.train) == 10 and len(opened.test) == 3
-
-
-def test_images_of_mixed_sizes_are_refused_unless_resized(fresh: Path, tmp_path: Path) -> None:
-    write_images(tmp_path / "own", {"a": 6})
-    write_images(tmp_path / "own", {"b": 6}, size=(9, 9), mode="RGB")
-    with pytest.raises(DataError, match="images differ in size") as caught:
-        open_dataset(Data(name="folder", path=str(tmp_path / "own"), batch_size=2))
-    assert "data.size" in str(caught.value.help)
-    assert everything_in(fresh / "decoded") == []
-    opened = open_dataset(Data(name="folder", path=str(tmp_path / "own"), batch_size=2, size=(8, 7), channels=1))
-    assert opened.spec == Spec(8, 7, 1, 2)
-
-
-@pytest.mark.parametrize("content", [b"", b"no image", b"\x89PNG\r\n\x1a\n" + b"\0" * 30])
-def test_a_broken_image_is_named(fresh: Path, tmp_path: Path, content: bytes) -> None:
-    write_images(tmp_path / "own", {"a": 6})
-    (tmp_path / "own" / "a" / "broken.png").write_bytes(content)
-    with pytest.raises(DataError, match=r"broken\.png"):
-        open_dataset(Data(name="folder", path=str(tmp_path / "own"), batch_size=2))
-
-
-def test_an_empty_or_missing_folder_is_refused(fresh: Path, tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="no PNG or JPEG"):
-        open_dataset(Data(name="folder", path=str(tmp_path)))
-    with pytest.raises(DataError, match="is not a folder"):
-        open_dataset(Data(name="folder", path=str(tmp_path / "nowhere")))
-
-
-def test_an_npz_file_is_read(fresh: Path, tmp_path: Path) -> None:
-    rng = np.random.default_rng(0)
-    images, labels = rng.integers(0, 256, (40, 6, 5), np.uint8), rng.integers(0, 3, 40)
-    np.savez(tmp_path / "own.npz", image=images, label=labels)
-    opened = open_dataset(Data(name="npz", path=str(tmp_path / "own.npz"), batch_size=4, validation=6, test=0.1))
-    assert opened.spec == Spec(6, 5, 1, 3)
-    assert [len(opened.split(s)) for s in ("train", "validation", "test")] == [30, 6, 4]
-    np.savez(tmp_path / "float.npz", image=images / 255.0, test_image=images[:7] / 255.0)
-    opened = open_dataset(Data(name="npz", path=str(tmp_path / "float.npz"), batch_size=4, validation=0))
-    assert np.array_equal(opened.train.take(np.arange(40))[0][..., 0], images), "floats in [0, 1] become the nearest 8-bit level"
-    assert len(opened.test) == 7 and opened.spec.classes == 0
-    resized = open_dataset(Data(name="npz", path=str(tmp_path / "own.npz"), batch_size=4, size=(12, 10), channels=3))
-    assert resized.spec == Spec(12, 10, 3, 3)
-
-
-@pytest.mark.parametrize(
-    ("arrays", "message"),
-    [
-        ({"picture": np.zeros((3, 4, 4), np.uint8)}, "no array 'image'"),
-        ({"image": np.zeros((3, 4), np.uint8)}, "must be"),
-        ({"image": np.zeros((3, 4, 4, 2), np.uint8)}, "must be"),
-        ({"image": np.full((3, 4, 4), 2.0)}, r"leaves \[0, 1\]"),
-        ({"image": np.full((3, 4, 4), np.nan)}, r"leaves \[0, 1\]"),
-        ({"image": np.zeros((3, 4, 4), np.int64)}, "must be uint8"),
-        ({"image": np.zeros((3, 4, 4), np.uint8), "label": np.zeros(2, int)}, "'label' must be"),
-        ({"image": np.zeros((3, 4, 4), np.uint8), "label": np.array([0.5, 1, 2])}, "'label' must be"),
-        ({"image": np.array([{}, {}], object)}, "no readable .npz"),
-    ],
-)
-def test_a_wrong_npz_file_is_refused(fresh: Path, tmp_path: Path, arrays, message: str) -> None:
-    np.savez(tmp_path / "own.npz", **arrays)
-    with pytest.raises(DataError, match=message):
-        open_dataset(Data(name="npz", path=str(tmp_path / "own.npz"), batch_size=1))
-
-
-def test_a_file_that_is_no_npz_is_refused(fresh: Path, tmp_path: Path) -> None:
-    (tmp_path / "own.npz").write_bytes(b"not a zip")
-    with pytest.raises(DataError, match="no readable"):
-        open_dataset(Data(name="npz", path=str(tmp_path / "own.npz")))
-    with pytest.raises(DataError, match="no such file"):
-        open_dataset(Data(name="npz", path=str(tmp_path / "nowhere.npz")))
 
 
 @pytest.mark.parametrize(("setting", "key"), [({"validation": 1500}, "validation"), ({"batch_size": 2000}, "batch_size")])

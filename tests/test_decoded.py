@@ -53,11 +53,16 @@ def everything(data: Data, said: list[str]) -> tuple[Any, ...]:
     return opened.spec, opened.fingerprint, *(array.tobytes() for r in rows for array in r.take(np.arange(len(r))))
 
 
+def decodings(said: list[str]) -> list[str]:
+    return [line for line in said if "decoding" in line]
+
+
 def test_the_same_content_elsewhere_is_the_same_cache(fresh: Path, tmp_path: Path) -> None:
     said: list[str] = []
     first = everything(write(tmp_path / "one" / "a.npz"), said)
-    assert said == ["decoding 20 images of npz (once)"]
-    assert everything(write(tmp_path / "two" / "b.npz"), said) == first and len(said) == 1
+    assert said[0] == "decoding 20 images of npz (once)"
+    said.clear()
+    assert everything(write(tmp_path / "two" / "b.npz"), said) == first and not decodings(said)
     entry(fresh)
 
 
@@ -78,7 +83,7 @@ def test_damage_anywhere_is_told_and_mended(fresh: Path, tmp_path: Path) -> None
             assert [line for line in said if str(folder) in line and "damaged" in line] or file.name == "meta.json", file
             assert file.read_bytes() == raw
             said.clear()
-            assert everything(data, said) == first and not said
+            assert everything(data, said) == first and not decodings(said)
 
 
 def test_large_files_are_checked_too(fresh: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -265,6 +265,7 @@ def check(
     smoke: Annotated[
         bool, typer.Option("--smoke", help="Also train 2 steps, evaluate and sample, in a temporary place.")
     ] = False,
+    data: Annotated[bool, typer.Option("--data", help="Also prepare the data and decode every image.")] = False,
 ) -> None:
     """Validate configs, and try them with --smoke. What a CI would call."""
     from aecli.config.load import load
@@ -277,7 +278,7 @@ def check(
     for path in configs:
         try:
             config = load(path, sets, check_name)
-            facts = check.smoke(config) if smoke else check.hold_against_data(config)
+            facts = check.smoke(config) if smoke else check.hold_against_data(config, data)
             print(f"{path}: ok ({config.experiment.model.variant}, {facts})", flush=True)
         except Exception as error:
             known = translate(error)

@@ -11,6 +11,7 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
+from aecli.data.sources.told import some
 from aecli.measures.metric import Metric, Recorded
 from aecli.runs import provenance
 from aecli.runs.directory import Run, run_facts
@@ -67,8 +68,10 @@ def show_run(run: Run) -> None:
             f"{data['name']} {spec['height']}x{spec['width']}x{spec['channels']}, "
             + ", ".join(f"{n:,} {split}" for split, n in data["sizes"].items()),
         ),
+        ("classes", some(data.get("class_names") or [])),
         ("step", f"{facts['step']:,}"),
     ]
+    lines = [(label, text) for label, text in lines if text]
     if facts["best_step"]:
         lines.append(("best", f"{facts['best']:.5g} at step {facts['best_step']:,}"))
     git = info.get("git")

@@ -59,7 +59,9 @@ def diagnostic_at(
 def explain(error: ValidationError, data: Any, document: Document, overrides: Sequence[Override]) -> list[Diagnostic]:
     """pydantic's errors in the words of a config's reader. One value gives one message, however many types it failed."""
     found: dict[tuple[Any, ...], Diagnostic] = {}
-    for item in error.errors(include_url=False):
+    found_all = error.errors(include_url=False)
+    # Of a list where one number or a list may stand, what is wrong with the list is told.
+    for item in sorted(found_all, key=lambda item: item["type"].endswith("_type") and isinstance(item["input"], tuple)):
         path = _real_path(item["loc"], data)
         name = ".".join(str(part) for part in path)
         context: Mapping[str, Any] = item.get("ctx", {})
@@ -77,6 +79,10 @@ def explain(error: ValidationError, data: Any, document: Document, overrides: Se
             where = f"of '{'.'.join(map(str, parents))}'" if parents else "of a config"
             rule, message, at_key = "unknown-key", f"'{last}' is not a setting {where}", True
             label, help = did_you_mean(str(last), allowed), "allowed: " + ", ".join(allowed)
+        elif kind == "too_long" or (kind == "missing" and isinstance(item["input"], tuple)):
+            rule, message = "bad-value", f"'{name}' {_length(item, found_all)}"
+            about = _described(path, data)
+            message += f": {about}" if about else ""
         elif kind == "missing":
             rule, message = "missing-key", f"'{name}' is missing"
         elif kind in ("unknown_variant", "missing_variant"):
@@ -116,8 +122,23 @@ _REQUIREMENTS = {
     "less_than": "must be less than {lt}",
     "less_than_equal": "must be at most {le}",
     "model_type": "must be a block of settings",
-    "too_long": "holds too many values",
 }
+
+
+def _length(item: Any, found_all: Sequence[Any]) -> str:
+    """`needs 2 values, not 1`, of a list that is too long or lacks values, each of which is an error of its own."""
+    if item["type"] == "too_long":
+        return f"takes at most {item['ctx']['max_length']} values, not {len(item['input'])}"
+    *where, _ = item["loc"]
+    needed = 1 + max(other["loc"][-1] for other in found_all if other["type"] == "missing" and [*other["loc"][:-1]] == where)
+    return f"needs {needed} values, not {len(item['input'])}"
+
+
+def _described(path: Sequence[str | int], data: Any) -> str | None:
+    """What a setting's description says, if it has one."""
+    owner = _class_at(path[:-1], data)
+    field = None if owner is None else owner.model_fields.get(str(path[-1]))
+    return None if field is None else field.description
 
 
 def _requirement(kind: str, context: Mapping[str, Any], fallback: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal, cast
 
 import yaml
@@ -11,6 +12,7 @@ from pydantic import (
     PositiveInt,
     SerializeAsAny,
     field_serializer,
+    field_validator,
     model_validator,
 )
 
@@ -22,11 +24,19 @@ from aecli.core.optimizer import Optimizer
 
 Binarize = Literal["none", "dynamic", "fixed"]
 OWN_FILES = {
-    "folder": "your PNG or JPEG files: data.path, labels from sub-folders",
-    "npz": "your NumPy file: data.path, arrays image and label",
+    "folder": "your image files: data.path, labels from sub-folders, splits from train, val and test",
+    "npz": "your NumPy file (.npz or .npy): data.path, arrays image and label, or Keras' and MedMNIST's",
 }
 """Values of `data.name` that read files of the user's from `data.path`, and what they read."""
 Tier = Literal["auto", "device", "memmap", "stream"]
+_HEEDED: Mapping[str, tuple[str, ...]] = {
+    "folder": ("path", "labels", "splits", "background", "range"),
+    "npz": ("path", "labels", "range", "layout"),
+}
+"""The settings of `data` that only own files heed, by the name that heeds them."""
+
+
+Level = Annotated[int, Field(ge=0, le=255)]
 
 
 class Data(Frozen):
@@ -37,7 +47,23 @@ class Data(Frozen):
     """
 
     name: str = Field(description=f"digits, shapes, fashion_mnist, any TFDS name, or {' and '.join(OWN_FILES)} with a path")
-    path: str | None = Field(default=None, description="the folder, or the .npz file")
+    path: str | None = Field(default=None, description="the folder, or the .npz or .npy file")
+    labels: Literal["auto", "folders", "none"] = Field(
+        default="auto",
+        description="auto refuses what is not plain; folders: the first sub-folder is the label, whatever else lies about; none",
+    )
+    splits: Literal["folders", "none"] = Field(
+        default="folders", description="whether sub-folders called train, val or test are splits"
+    )
+    background: Annotated[int, Field(ge=0, le=255)] | str | tuple[Level, Level, Level] = Field(
+        default="white", description="the colour behind transparent pixels: a name, a gray level, or red, green, blue"
+    )
+    range: tuple[float, float] | None = Field(
+        default=None, description="the value that is black and the one that is white, where the type does not say so"
+    )
+    layout: Literal["auto", "gray", "channels_last", "channels_first"] = Field(
+        default="auto", description="the axes of an array: [n, H, W], [n, H, W, C] or [n, C, H, W]"
+    )
     label: str | None = Field(
         default=None, description="which feature of a TFDS data set with several is the label; a / leads into nested ones"
     )
@@ -47,7 +73,7 @@ class Data(Frozen):
     )
     test: float = Field(default=0.1, gt=0, lt=1, description="the fraction held out where the source has no test split")
     binarize: Binarize = "none"
-    size: tuple[PositiveInt, PositiveInt] | None = Field(default=None, description="resize to height, width")
+    size: tuple[PositiveInt, PositiveInt] | None = Field(default=None, description="two numbers, height and width, to resize to")
     channels: Literal[1, 3] | None = Field(default=None, description="convert to gray (1) or colour (3)")
     manual_dir: str | None = Field(default=None, description="a folder with the original files of a TFDS data set")
     tier: Tier = Field(default="auto", description="where decoded images live; auto chooses by size")
@@ -56,11 +82,34 @@ class Data(Frozen):
     def _path_where_needed(self) -> Data:
         if self.name in OWN_FILES and self.path is None:
             raise ValueError(f"name: {self.name} needs a path")
-        if self.name not in OWN_FILES and self.path is not None:
-            raise ValueError("path is for " + " and ".join(f"name: {name}" for name in OWN_FILES))
+        for setting in dict.fromkeys(setting for heeded in _HEEDED.values() for setting in heeded):
+            if self.changed(setting) and setting not in _HEEDED.get(self.name, ()):
+                users = [name for name, heeded in _HEEDED.items() if setting in heeded]
+                raise ValueError(f"{setting} is for " + " and ".join(f"name: {name}" for name in users))
+        if self.labels == "folders" and self.name != "folder":
+            raise ValueError("labels: folders is for name: folder")
         if self.name in OWN_FILES and self.label is not None:
             raise ValueError("label names a feature of a TFDS data set; own files have their labels in themselves")
         return self
+
+    @field_validator("range")
+    @classmethod
+    def _black_below_white(cls, value: tuple[float, float] | None) -> tuple[float, float] | None:
+        if value is not None and value[0] >= value[1]:
+            raise ValueError("the value that is black must be below the one that is white")
+        return value
+
+    @field_validator("background")
+    @classmethod
+    def _known_colour(cls, value: Any) -> Any:
+        if isinstance(value, str) and value != "white":
+            from PIL import ImageColor
+
+            try:
+                ImageColor.getrgb(value)
+            except ValueError:
+                raise ValueError(f"there is no colour '{value}': a name such as white, '#204080', or levels 0 to 255") from None
+        return value
 
 
 class Train(Frozen):

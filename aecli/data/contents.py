@@ -11,24 +11,20 @@ import contextlib
 import hashlib
 import os
 import sqlite3
-import stat
 import time
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
 from aecli.config.schema import OWN_FILES, Data
 from aecli.data.sources.base import Say
+from aecli.data.sources.lister import Folder, walk
+from aecli.data.sources.registry import RULES
 from aecli.system.files import exclusive
 from aecli.system.folders import cache_root
 
 RACY_NS = 2_000_000_000
-IMAGE_SUFFIXES = (
-    *(".apng", ".avif", ".bmp", ".dib", ".gif", ".j2k", ".jfif", ".jp2", ".jpe", ".jpeg", ".jpg"),
-    *(".pbm", ".pgm", ".png", ".pnm", ".ppm", ".tga", ".tif", ".tiff", ".webp"),
-)
-"""Files of a folder of images whose content counts; others are no part of the data."""
 SLOW_BYTES = 2 * 2**30
 """To read more than this is told before."""
 _BUSY_SECONDS = 30.0
@@ -40,10 +36,10 @@ create table if not exists notes (key text primary key, value text, seal text);
 T = TypeVar("T")
 
 
-def identity(data: Data, say: Say) -> str:
-    """A text that says what the files of a data set hold: of own files the SHA-256 of the file, or of the names below the folder
-    and the content of its images; of a TFDS name that of everything that is prepared. Where they lie is no part of it; where
-    there is nothing, it is empty. Raises OSError if a file cannot be read."""
+def identity(data: Data, say: Say, rules: int = RULES) -> str:
+    """A text that says what the files of a data set hold: of own files the SHA-256 of the file, or of a folder that of the names
+    of its folders and the content of its images; of a TFDS name that of everything that is prepared. Where they lie is no part
+    of it; where there is nothing, it is empty. Raises OSError if a file cannot be read."""
     if data.name not in OWN_FILES:
         path = cache_root() / "tfds" / data.name.split("/")[0].split(":")[0]
     else:
@@ -51,7 +47,10 @@ def identity(data: Data, say: Say) -> str:
         path = Path(data.path)
     if path.is_file():
         return sha256([path], say)[0]
-    return _tree(path, say, every=data.name not in OWN_FILES) if path.is_dir() else ""
+    if not path.is_dir():
+        return ""
+    # The first rules read hidden files, too.
+    return _of_everything(path, say) if data.name not in OWN_FILES or rules == 1 else _of_images(path, say)
 
 
 def sha256(paths: Sequence[Path], say: Say) -> list[str]:
@@ -109,39 +108,31 @@ def _facts(status: os.stat_result) -> str:
     return f"{status.st_size} {status.st_mtime_ns} {status.st_ctime_ns} {status.st_ino}"
 
 
-def _tree(root: Path, say: Say, every: bool) -> str:
-    """Of a folder: the names of all folders, since labels and splits come from them, and the files, or the images among them."""
-    names: list[str] = []
-    files: list[tuple[str, Path]] = []
-    for name, path in _walk(root, "", ()):
-        names.append(name)
-        if not name.endswith("/") and (every or name.lower().endswith(IMAGE_SUFFIXES)):
-            files.append((name, path))
+def _of_images(root: Path, say: Say) -> str:
+    tree = walk(root)
+    paths = [path for path, _ in tree.every()]
+    content = dict(zip(paths, sha256(paths, say), strict=True))
     digest = hashlib.sha256()
-    for name in sorted(name for name in names if name.endswith("/")):
-        digest.update(os.fsencode(name) + b"\n")
-    files.sort()
-    for (name, _), content in zip(files, sha256([path for _, path in files], say), strict=True):
-        digest.update(os.fsencode(name) + f"\0{content}\n".encode())
+
+    def tell(folder: Folder, name: str) -> None:
+        # Not how many are hidden: a system may put some there at any time.
+        others = sorted((what, n) for what, n in folder.left_out.items() if what != "hidden")
+        digest.update(os.fsencode(f"{name}/ {others}\n"))
+        for path in folder.images:
+            digest.update(os.fsencode(f"{path.name} {content[path]}\n"))
+        for inner in folder.folders:
+            tell(inner, f"{name}/{inner.path.name}")
+
+    tell(tree, "")
     return digest.hexdigest()
 
 
-def _walk(folder: Path, prefix: str, above: tuple[tuple[int, int], ...]) -> Iterator[tuple[str, Path]]:
-    """Regular files, and folders with a `/` behind, with their names seen from the top. Links are followed but for those to a
-    folder above; pipes, sockets and links to nothing are left out."""
-    with os.scandir(folder) as entries:
-        found = sorted(entries, key=lambda entry: entry.name)
-    for entry in found:
-        try:
-            status = entry.stat()
-        except OSError:
-            continue
-        name = prefix + entry.name
-        if stat.S_ISREG(status.st_mode):
-            yield name, Path(entry.path)
-        elif stat.S_ISDIR(status.st_mode) and (status.st_dev, status.st_ino) not in above:
-            yield name + "/", Path(entry.path)
-            yield from _walk(Path(entry.path), name + "/", (*above, (status.st_dev, status.st_ino)))
+def _of_everything(root: Path, say: Say) -> str:
+    paths = sorted(path for path in root.rglob("*") if path.is_file())
+    digest = hashlib.sha256()
+    for path, content in zip(paths, sha256(paths, say), strict=True):
+        digest.update(os.fsencode(f"{path.relative_to(root)} {content}\n"))
+    return digest.hexdigest()
 
 
 def _known_file(index: sqlite3.Connection, key: str, facts: str) -> str | None:

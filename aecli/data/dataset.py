@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import json
 from collections.abc import Mapping
 
 from aecli.config.schema import OWN_FILES, Data
@@ -13,14 +14,15 @@ from aecli.data.binarize import draw_fixed
 from aecli.data.decoded import DEVICE_BYTES, open_decoded, request_key, unchanged
 from aecli.data.rows import Rows, StreamRows
 from aecli.data.sources.base import Say, Source
-from aecli.data.sources.registry import open_source
+from aecli.data.sources.registry import RULES, open_source
 from aecli.errors import SettingError
 
 
 @dataclasses.dataclass(frozen=True)
 class Dataset:
     """`tier` is where the train rows live: on the `device`, in a `memmap`, or decoded as a `stream`. `fingerprint` names the
-    exact pixels and labels of train and test, in every tier alike."""
+    exact pixels and labels of all splits, in every tier alike. `class_names` in the order of the labels; empty where there are
+    none. `rules` are those that the data was read by."""
 
     spec: Spec
     train: Rows
@@ -30,6 +32,8 @@ class Dataset:
     fingerprint: str
     drawn_from: Mapping[str, Rows] = dataclasses.field(default_factory=dict[str, Rows])
     """The gray rows, by split, that a frozen draw was made from."""
+    class_names: tuple[str, ...] = ()
+    rules: int = RULES
 
     def split(self, name: str) -> Rows:
         return {"train": self.train, "validation": self.validation, "test": self.test}[name]
@@ -39,56 +43,79 @@ class Dataset:
         return self.drawn_from.get(name, self.split(name))
 
 
-def open_dataset(data: Data, say: Say = lambda line: None, wanted: str | None = None) -> Dataset:
-    """Raises SettingError if the config does not fit the data, DataError if the data cannot be had or read.
+def open_dataset(data: Data, say: Say = lambda line: None, rules: int = RULES, wanted: str | None = None) -> Dataset:
+    """Reads the data by `rules`, those of a run or the present ones, and tells in a line what was understood of own files. Raises
+    SettingError if the config does not fit the data, DataError if the data cannot be had or read.
 
     `wanted` is the fingerprint that a run expects: older versions named a stream by its origin, and a stream of that origin is
     given that name again.
     """
-    decoded = open_decoded(data, say) if data.tier != "stream" else None
+    decoded = open_decoded(data, say, rules) if data.tier != "stream" else None
+    splits: Mapping[str, Rows]
     if decoded is None:
-        content = contents.identity(data, say) if data.name in OWN_FILES else None
-        source = open_source(data, say)
-        spec = Spec(*source.origin.shape, source.origin.classes)
-        train: Rows = StreamRows(source, "train", 0, source.origin.sizes["train"])
-        test: Rows = StreamRows(source, "test", 0, source.origin.sizes["test"])
-        origin = hashlib.sha256(source.origin.identity.encode()).hexdigest()
-        tier, fingerprint = "stream", origin if origin == wanted else _stream_fingerprint(data, content, source, say)
+        content = contents.identity(data, say, rules) if data.name in OWN_FILES else None
+        source = open_source(data, say, rules)
+        origin = source.origin
+        spec, names = Spec(*origin.shape, origin.classes), origin.names
+        splits = {split: StreamRows(source, split, 0, n) for split, n in origin.sizes.items()}
+        named = hashlib.sha256(origin.identity.encode()).hexdigest()
+        if origin.identity and named == wanted:
+            fingerprint, told = named, origin.about
+        else:
+            fingerprint, told = _read_through(data, content, source, say, rules)
+        tier = "stream"
     else:
-        spec, train, test, fingerprint = decoded
-        small = train.images.nbytes <= DEVICE_BYTES
+        spec, splits, names, fingerprint, told = decoded
+        small = decoded.splits["train"].images.nbytes <= DEVICE_BYTES
         tier = data.tier if data.tier != "auto" else "device" if small else "memmap"
-    train, validation = _split(data, train)
+    _tell(data, "validation" in splits, told, rules, say)
+    train, validation = _split(data, splits)
+    test = splits["test"]
     drawn_from: dict[str, Rows] = {}
     if data.binarize == "fixed":
         drawn_from = {"validation": validation, "test": test}
         validation, test = draw_fixed([validation, test])
-    return Dataset(spec, train, validation, test, tier, fingerprint, drawn_from)
+    return Dataset(spec, train, validation, test, tier, fingerprint, drawn_from, names, rules)
 
 
-def _stream_fingerprint(data: Data, content: str | None, source: Source, say: Say) -> str:
-    """Of images that are not kept, from one pass over all of them, which the index of contents then saves. `content` is what own
-    files held before the source read them."""
-    content = content or contents.identity(data, say)
-    key = f"fingerprint {request_key(data, content)}"
-    found = contents.noted(key)
-    if found is None:
+def _read_through(data: Data, content: str | None, source: Source, say: Say, rules: int) -> tuple[str, str]:
+    """The fingerprint of images that are not kept, and what is told of them, from one pass over all of them, which the index of
+    contents then saves. `content` is what own files held before the source read them."""
+    content = content or contents.identity(data, say, rules)
+    key = f"stream {request_key(data, content, rules)}"
+    kept = contents.noted(key)
+    if kept is None:
         say(f"reading {sum(source.origin.sizes.values()):,} images of {data.name} for their fingerprint (once)")
-        with unchanged(data, content, say):
-            found = fingerprints.of_source(source)
-        contents.note(key, found)
-    return found
+        with unchanged(data, content, say, rules):
+            fingerprint = fingerprints.of_source(source)
+        kept = json.dumps([fingerprint, "; ".join(filter(None, [source.origin.about, *source.converted()]))])
+        contents.note(key, kept)
+    fingerprint, told = json.loads(kept)
+    return str(fingerprint), str(told)
 
 
-def _split(data: Data, rows: Rows) -> tuple[Rows, Rows]:
+def _tell(data: Data, own_validation: bool, told: str, rules: int, say: Say) -> None:
+    """The line on own files."""
+    if rules != RULES and data.name in OWN_FILES:
+        say(f"{data.path} is read by rules {rules}, as when the run was trained; new runs read by rules {RULES}")
+    elif told:
+        more = "; data.validation is not used, since there is a validation split" if own_validation else ""
+        say(f"{data.path}: {told}{more}")
+
+
+def _split(data: Data, splits: Mapping[str, Rows]) -> tuple[Rows, Rows]:
+    """Train, and the validation split that the data has or else the last part of train."""
+    rows = splits["train"]
     n = len(rows)
     held_out = data.validation if isinstance(data.validation, int) else round(data.validation * n)
+    if "validation" in splits:
+        held_out = 0
     if held_out >= n:
         raise SettingError(("data", "validation"), "bad-value", f"{held_out} images held out of {n} leave none to train on")
     if data.batch_size > n - held_out:
         message = f"a batch of {data.batch_size} is larger than the {n - held_out} images to train on"
         raise SettingError(("data", "batch_size"), "bad-value", message, help=f"at most {n - held_out}")
-    return rows.part(0, n - held_out), rows.part(n - held_out, n)
+    return rows.part(0, n - held_out), splits.get("validation", rows.part(n - held_out, n))
 
 
 def subset(dataset: Dataset, train: int, held_out: int) -> Dataset:

@@ -9,9 +9,9 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -20,7 +20,7 @@ from aecli.core.model import Spec
 from aecli.data import contents, fingerprints
 from aecli.data.rows import ArrayRows
 from aecli.data.sources.base import Say, Source
-from aecli.data.sources.registry import open_source
+from aecli.data.sources.registry import RULES, open_source
 from aecli.errors import DataError
 from aecli.system.files import exclusive, fsync_tree, sha256_file, to_json, write_json
 from aecli.system.folders import cache_folder, cache_root, open_to_readers
@@ -28,34 +28,37 @@ from aecli.system.folders import cache_folder, cache_root, open_to_readers
 DEVICE_BYTES = 2 * 2**30
 """Decoded images up to this size live on the device."""
 _FORMAT = 2
-_FILES = ("train.npy", "train_labels.npy", "test.npy", "test_labels.npy")
+_NOT_DECIDING = {"path", "batch_size", "validation", "binarize", "manual_dir", "tier"}
+"""Settings of the `data` block that change nothing of what is decoded."""
 
-Decoded = tuple[Spec, ArrayRows, ArrayRows, str]
+
+class Decoded(NamedTuple):
+    """`splits` hold `train`, `test` and, if the data has one, `validation`; `names` are the classes'. `told` is a line on what
+    was understood of own files and done to them, empty for other data."""
+
+    spec: Spec
+    splits: Mapping[str, ArrayRows]
+    names: tuple[str, ...]
+    fingerprint: str
+    told: str
 
 
-def request_key(data: Data, content: str | None) -> str:
-    """A hash of all that decides what the decoded images are: the settings, and the content of own files."""
-    request = {
-        "format": _FORMAT,
-        "name": data.name,
-        "content": content,
-        "label": data.label,
-        "size": data.size,
-        "channels": data.channels,
-        "test": data.test,
-    }
+def request_key(data: Data, content: str | None, rules: int) -> str:
+    """A hash of all that decides what the decoded images are: the settings, the rules, and the content of own files."""
+    settings = data.model_dump(mode="json", exclude=_NOT_DECIDING)
+    request = {"format": _FORMAT, "rules": rules, "content": content, **settings}
     return hashlib.sha256(json.dumps(request, sort_keys=True).encode()).hexdigest()
 
 
-def open_decoded(data: Data, say: Say) -> Decoded | None:
+def open_decoded(data: Data, say: Say, rules: int = RULES) -> Decoded | None:
     """The decoded cache of a data set, made where it is missing or damaged; None if it would not fit on the disk.
 
     Own files are known by their content, wherever they lie. A TFDS name is looked up before tensorflow_datasets is imported,
     which takes longer than reading the cache.
     """
-    content = contents.identity(data, say) if data.name in OWN_FILES else None
+    content = contents.identity(data, say, rules) if data.name in OWN_FILES else None
     stem = re.sub(r"[^A-Za-z0-9._-]", "_", data.name)
-    folder = cache_root() / "decoded" / f"{stem}-{request_key(data, content)[:16]}"
+    folder = cache_root() / "decoded" / f"{stem}-{request_key(data, content, rules)[:16]}"
     found = _look(folder, say)
     if found is not None:
         return found
@@ -64,20 +67,20 @@ def open_decoded(data: Data, say: Say) -> Decoded | None:
         found = _look(folder, lambda line: None)
         if found is not None:
             return found
-        source = open_source(data, say)
+        source = open_source(data, say, rules)
         if not _fits(source, folder.parent):
             return None
-        with unchanged(data, content, say):
+        with unchanged(data, content, say, rules):
             _decode(source, folder, data.name, say)
         return _load(folder, say)
 
 
 @contextlib.contextmanager
-def unchanged(data: Data, content: str | None, say: Say) -> Generator[None]:
+def unchanged(data: Data, content: str | None, say: Say, rules: int) -> Generator[None]:
     """Raises DataError, after what is done inside, if own files are not any more what they were before: some of it may be of the
     old ones and some of the new."""
     yield
-    if content is not None and contents.identity(data, say) != content:
+    if content is not None and contents.identity(data, say, rules) != content:
         raise DataError(f"{data.path or data.name} changed while it was read", "run again when nothing writes to it")
 
 
@@ -112,8 +115,14 @@ def _decode(source: Source, folder: Path, name: str, say: Say) -> None:
                 images[index], labels[index] = some, of_some
             images.flush()
             np.save(temporary / f"{split}_labels.npy", labels)
-        files = {file: sha256_file(temporary / file) for file in _FILES}
-        meta: dict[str, Any] = {"shape": source.origin.shape, "classes": source.origin.classes, "files": files}
+        files = {
+            file: sha256_file(temporary / file)
+            for split in source.origin.sizes
+            for file in (f"{split}.npy", f"{split}_labels.npy")
+        }
+        origin = source.origin
+        meta: dict[str, Any] = {"shape": origin.shape, "classes": origin.classes, "names": origin.names, "files": files}
+        meta["told"] = "; ".join(filter(None, [origin.about, *source.converted()]))
         meta["fingerprint"] = fingerprints.of_files(files)
         write_json(temporary / "meta.json", {**meta, "seal": _seal(meta)})
         open_to_readers(temporary)
@@ -147,7 +156,7 @@ def _load(folder: Path, say: Say) -> Decoded:
         if meta.pop("seal") != _seal(meta):
             raise damaged("the checksum of meta.json is wrong")
         arrays: dict[str, Any] = {}
-        for name in _FILES:
+        for name in meta["files"]:
             path = folder / name
             small = path.stat().st_size <= DEVICE_BYTES
             if (sha256_file(path) if small else contents.sha256([path], say)[0]) != meta["files"][name]:
@@ -155,8 +164,9 @@ def _load(folder: Path, say: Say) -> Decoded:
             arrays[name] = np.load(path, mmap_mode="r")
         height, width, channels = meta["shape"]
         spec = Spec(height, width, channels, meta["classes"])
-        train, test = (ArrayRows(arrays[f"{split}.npy"], np.array(arrays[f"{split}_labels.npy"])) for split in ("train", "test"))
-        return spec, train, test, str(meta["fingerprint"])
+        names = [name.removesuffix("_labels.npy") for name in meta["files"] if name.endswith("_labels.npy")]
+        splits = {split: ArrayRows(arrays[f"{split}.npy"], np.array(arrays[f"{split}_labels.npy"])) for split in names}
+        return Decoded(spec, splits, tuple(meta["names"]), str(meta["fingerprint"]), str(meta["told"]))
     except PermissionError:
         raise
     except (OSError, ValueError, KeyError, TypeError, EOFError, AttributeError, RecursionError) as error:

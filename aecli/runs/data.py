@@ -30,6 +30,12 @@ def path_facts(root: Path, given: str, path: str) -> dict[str, str]:
     return {"given": given, "absolute": os.path.abspath(path), "from_run": os.path.relpath(os.path.realpath(path), run)}
 
 
+def rules_of(run: Run) -> int:
+    """The rules that a run's data is read by; those that runs keep no word of are the first."""
+    rules = run.info()["data"].get("rules", 1)
+    return rules if isinstance(rules, int) else 1
+
+
 def open_run_data(run: Run, data: Data, say: Say) -> Dataset:
     """The data that a run was trained on, which `data` describes. Own files are looked for where they were, then where they are
     seen from the run's folder, then where the path as it was given leads now. Raises DataError, naming every place, if the
@@ -47,7 +53,7 @@ def open_run_data(run: Run, data: Data, say: Say) -> Dataset:
             found.append(f"{where} does not exist")
             continue
         try:
-            dataset = open_dataset(place, say, wanted)
+            dataset = open_dataset(place, say, rules_of(run), wanted)
         except (DataError, SettingError) as error:
             if place.path is None:
                 raise

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple, cast
 
 from aecli.config.load import parse
 from aecli.config.schema import Experiment
 from aecli.core.model import Model, Spec
 from aecli.data.eval_batches import EVAL_BATCH
-from aecli.errors import ConfigError, RunError, UsageError
+from aecli.errors import ConfigError, RunError, UsageError, printable
 from aecli.runs import checkpoint, provenance
 from aecli.runs.directory import Run
 from aecli.runs.state import state_template
@@ -17,15 +17,25 @@ from aecli.system.placement import Placement, placement
 
 
 class Trained(NamedTuple):
+    """`class_names` in the order of the labels, empty if the run keeps none."""
+
     experiment: Experiment
     spec: Spec
     state: Any
     step: int
     place: Placement
+    class_names: tuple[str, ...] = ()
 
     @property
     def model(self) -> Model:
         return self.experiment.model
+
+
+def _class_names(info: Mapping[str, Any], classes: int) -> tuple[str, ...]:
+    """The names that a run keeps, if there is one for each class."""
+    names = info.get("class_names")
+    known = isinstance(names, list) and len(cast("list[Any]", names)) == classes
+    return tuple(printable(str(name)) for name in cast("list[Any]", names)) if known else ()
 
 
 def stored_experiment(run: Run, sets: Sequence[str] = ()) -> Experiment:
@@ -67,7 +77,8 @@ def load(run: Run, which: str, warn: Callable[[str], None]) -> Trained:
         raise RunError(f"run {run.id} has no checkpoint any more")
     if restored.step != wanted:
         warn(f"using step {restored.step} instead of {wanted}")
-    return Trained(experiment, spec, restored.state, restored.step, place)
+    names = _class_names(info, spec.classes)
+    return Trained(experiment, spec, restored.state, restored.step, place, names)
 
 
 def best_step(run: Run, known: Sequence[int]) -> int | None:

@@ -9,15 +9,16 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from PIL import Image
 
 from aecli.core import jitted
 from aecli.core.model import Batch
 from aecli.data.eval_batches import per_image
+from aecli.data.sources.decode import COMPOSITED, Look, decode, heard
 from aecli.distributions.corruptions import Corruption, corrupt_batch, default_set, label
-from aecli.errors import UsageError
+from aecli.errors import DataError, UsageError
 from aecli.sampling import pictures
 from aecli.sampling.given import COLUMNS, Drawn, Given, above_each_other
+from aecli.system.progress import warn
 
 REGIONS = ("upper", "left", "block")
 
@@ -84,10 +85,19 @@ def _mask(path: Path, height: int, width: int) -> Any:
     if not path.is_file():
         raise UsageError(f"--region {path}: there is no such region and no such file", allowed)
     try:
-        with Image.open(path) as file:
-            mask = np.asarray(file.convert("L")) >= 128
-    except (OSError, ValueError) as error:
-        raise UsageError(f"--region {path}: cannot be read as an image ({error})", allowed) from None
+        with heard():
+            read = decode(path, str(path), Look(None, 1, (255, 255, 255), None))
+    except DataError as error:
+        raise UsageError(f"--region {error.message}", allowed) from None
+    if COMPOSITED in read.notes:
+        raise UsageError(f"--region {path}: a mask has white and black and nothing transparent", allowed)
+    if 0 < read.high < read.white / 2:
+        message = f"--region {path}: the largest value is {read.high:g} of {read.white}, so that nothing of it is white"
+        raise UsageError(message, f"multiply it by {read.white / read.high:g}; {allowed}")
+    gray = read.image[..., 0]
+    mask = gray >= 128
+    if (between := int(((gray > 0) & (gray < 255)).sum())) > 0:
+        warn(f"--region {path}: {between:,} pixels are neither black nor white; from 128 on they count as given")
     if mask.shape != (height, width):
         raise UsageError(f"--region {path}: a mask of {mask.shape[0]}x{mask.shape[1]} pixels for images of {height}x{width}")
     if mask.all():

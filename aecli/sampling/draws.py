@@ -32,8 +32,9 @@ def from_sampler(given: Given, draw: Draw) -> Drawn:
 
 
 def _shown(given: Given, label: jax.Array, drawn: Any) -> Drawn:
-    arrays = {"image": drawn, **({"label": np.asarray(label)} if given.classes else {})}
-    return Drawn(in_lines(drawn, min(given.n, given.classes) or None), arrays)
+    columns = min(given.n, given.classes)
+    heads = given.class_names[:columns] if columns else None
+    return Drawn(in_lines(drawn, columns or None, heads), {"image": drawn, **_labels(given, label)})
 
 
 def by_class(given: Given) -> Drawn:
@@ -41,8 +42,12 @@ def by_class(given: Given) -> Drawn:
     label = jnp.repeat(jnp.arange(given.classes), given.n)
     drawn = _draw(given, label)
     lines = [drawn[i : i + given.n] for i in range(0, len(drawn), given.n)]
-    picture = pictures.grid(lines, [f"class {number}" for number in range(given.classes)])
-    return Drawn(picture, {"image": drawn, "label": np.asarray(label)})
+    return Drawn(pictures.grid(lines, given.class_names), {"image": drawn, **_labels(given, label)})
+
+
+def _labels(given: Given, label: jax.Array) -> dict[str, Any]:
+    """What an npz says of the classes, if there are any: each image's, and what they are called."""
+    return {"label": np.asarray(label), "class_names": np.array(given.class_names)} if given.classes else {}
 
 
 def neighbours(given: Given) -> Drawn:

@@ -70,6 +70,12 @@ class Given:
         """The number of classes that a conditional model is given; 0 if it is given none."""
         return self.trained.spec.classes if self.model.is_conditional else 0
 
+    @property
+    def class_names(self) -> list[str]:
+        """What the classes of a conditional model are called in pictures and arrays: `class 3` if it is no word or not known."""
+        names = self.trained.class_names or tuple(map(str, range(self.classes)))
+        return [f"class {name}" if name.isdecimal() else name for name in names[: self.classes]]
+
     def some(self, n: int | None = None) -> Iterator[tuple[Batch, jax.Array, int]]:
         """Batches of n test images chosen by the seed: the batch, its key, and how many of it are real. For few images
         the batch is no larger than it need be: an autoregressive model would complete the padding, too, value by value."""
@@ -82,13 +88,13 @@ class Given:
         return batches(rows, trained.experiment.data.binarize, jax.random.key(self.seed), trained.place, size=size)
 
 
-def in_lines(drawn: Any, columns: int | None = None) -> Image.Image:
-    """[n, H, W, C] as a grid without gaps where n has a fitting divisor, a square one otherwise."""
+def in_lines(drawn: Any, columns: int | None = None, heads: Sequence[str] | None = None) -> Image.Image:
+    """[n, H, W, C] as a grid without gaps where n has a fitting divisor, a square one otherwise; `heads` above the columns."""
     n = len(drawn)
     if columns is None:
         side = ceil(sqrt(n))
         columns = next((columns for columns in range(side, 2 * side) if n % columns == 0), side)
-    return pictures.grid([drawn[i : i + columns] for i in range(0, n, columns)])
+    return pictures.grid([drawn[i : i + columns] for i in range(0, n, columns)], heads=heads)
 
 
 def above_each_other(names: Sequence[str], arrays: Sequence[Any]) -> Drawn:

@@ -19,6 +19,8 @@ CELL = 56
 _GAP = 4
 _HEAD = 18
 _PAPER, _INK = 255, 40
+_WIDEST = 240
+"""Pixels of the longest label of a line."""
 
 
 def to_uint8(images: Any) -> NDArray[np.uint8]:
@@ -29,6 +31,7 @@ def to_uint8(images: Any) -> NDArray[np.uint8]:
 def grid(rows: Sequence[Any], labels: Sequence[str] | None = None, heads: Sequence[str] | None = None) -> Image.Image:
     """One line of the picture per entry of `rows`, each [n, H, W, C] in [0, 1] or uint8, with its label at the left; `heads`
     stand above the columns."""
+    labels = None if labels is None else [_cut(label, ImageFont.load_default(13), _WIDEST) for label in labels]
     arrays = [row if row.dtype == np.uint8 else to_uint8(row) for row in map(np.asarray, rows)]
     height, width, channels = arrays[0].shape[1:]
     zoom = max(1, round(CELL / max(height, width)))
@@ -42,7 +45,8 @@ def grid(rows: Sequence[Any], labels: Sequence[str] | None = None, heads: Sequen
     draw = ImageDraw.Draw(picture)
     ink = (_INK,) * 3 if channels == 3 else _INK
     for c, head in enumerate(heads or ()):
-        draw.text((margin + c * (cell_w + _GAP) + cell_w // 2, _GAP + _HEAD // 2), head, fill=ink, font=font, anchor="mm")
+        text = _cut(head, font, cell_w + _GAP - 2)
+        draw.text((margin + c * (cell_w + _GAP) + cell_w // 2, _GAP + _HEAD // 2), text, fill=ink, font=font, anchor="mm")
     for r, array in enumerate(arrays):
         top = above + r * (cell_h + _GAP)
         if labels:
@@ -51,6 +55,15 @@ def grid(rows: Sequence[Any], labels: Sequence[str] | None = None, heads: Sequen
             tile = Image.fromarray(image if channels == 3 else image[..., 0])
             picture.paste(tile.resize((cell_w, cell_h), Image.Resampling.NEAREST), (margin + c * (cell_w + _GAP), top))
     return picture
+
+
+def _cut(text: str, font: Any, width: float) -> str:
+    """A text that is no wider than so many pixels, its end left out if need be."""
+    if font.getlength(text) <= width:
+        return text
+    while text and font.getlength(text + "…") > width:
+        text = text[:-1]
+    return text + "…"
 
 
 def save(path: Path, picture: Image.Image) -> None:

@@ -6,8 +6,11 @@ import tempfile
 import time
 from pathlib import Path
 
+import numpy as np
+
 from aecli.config.load import Config
-from aecli.config.schema import dump
+from aecli.config.schema import Data, dump
+from aecli.core.model import Spec
 from aecli.data.dataset import open_dataset, subset
 from aecli.data.sources.registry import peek
 from aecli.evaluation.registry import EVALUATORS, fits
@@ -48,12 +51,24 @@ def smoke(config: Config) -> str:
         return f"{full.data.name}, 2 steps, eval, {', '.join(modes)} in {time.monotonic() - begun:.1f} s"
 
 
-def hold_against_data(config: Config) -> str:
-    """What can be told without preparing data or compiling. Raises ConfigError if the model cannot serve the data."""
+def hold_against_data(config: Config, decode: bool = False) -> str:
+    """What can be told without preparing data or compiling; with `decode`, every image is read first. Raises ConfigError if the
+    model cannot serve the data, DataError if that cannot be read."""
     with config.locating():
         experiment = config.experiment
-        spec = peek(experiment.data)
+        spec = _decoded(experiment.data) if decode else peek(experiment.data, say)
         if spec is None:
             return f"{experiment.data.name}, not yet prepared: the model was not held against the images"
         any_size = 10**6  # the length of a run does not change its weights
         return f"{experiment.data.name}, {parameter_count(state_template(experiment, spec, any_size, placement(1))):,} parameters"
+
+
+def _decoded(data: Data) -> Spec:
+    """What the images look like, when all of them have been read."""
+    dataset = open_dataset(data, say)
+    if dataset.tier == "stream":
+        for split in ("train", "validation", "test"):
+            rows = dataset.split(split)
+            for start in range(0, len(rows), 256):
+                rows.take(np.arange(start, min(start + 256, len(rows))))
+    return dataset.spec

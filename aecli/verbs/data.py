@@ -9,6 +9,7 @@ from typing import NamedTuple
 from aecli.config.schema import OWN_FILES, Data
 from aecli.data.dataset import open_dataset
 from aecli.data.sources.registry import listing
+from aecli.data.sources.told import some
 from aecli.errors import SettingError, UsageError
 from aecli.system.folders import cache_root
 from aecli.system.progress import say
@@ -55,5 +56,8 @@ def prepare(name: str, manual_dir: str | None = None) -> Path:
     except SettingError as error:
         raise UsageError(error.text + (f": {error.label}" if error.label else ""), error.help) from None
     sizes = f"{len(dataset.train) + len(dataset.validation):,} train and {len(dataset.test):,} test images"
-    say(f"{name}: {sizes} of {'x'.join(map(str, dataset.spec.shape))}, fingerprint {dataset.fingerprint[:12]}")
+    say(
+        f"{name}: {sizes} of {'x'.join(map(str, dataset.spec.shape))}, fingerprint {dataset.fingerprint[:12]}"
+        + (f"; classes {some(dataset.class_names)}" if dataset.class_names else "")
+    )
     return cache_root()

@@ -99,6 +99,8 @@ def model_and_data(experiment: Experiment, dataset: Dataset, path: dict[str, str
             "sizes": {split: len(dataset.split(split)) for split in ("train", "validation", "test")},
             "tier": dataset.tier,
             "fingerprint": dataset.fingerprint,
+            "class_names": list(dataset.class_names),
+            "rules": dataset.rules,
             **({} if path is None else {"path": path}),
         },
     }

@@ -15,17 +15,21 @@ from aecli.errors import DataError
 Images = NDArray[np.uint8]
 Labels = NDArray[np.int32]
 Say = Callable[[str], None]
-"""Takes a line about something slow that begins."""
+"""Takes a line about something slow that begins, or about what was understood."""
 
 
 class Origin(NamedTuple):
-    """`shape` is (height, width, channels); `classes` 0 where there are no labels; `sizes` the examples of `train` and
-    `test`; `identity` a text that changes when the data does."""
+    """`shape` is (height, width, channels); `classes` 0 where there are no labels; `sizes` the examples of `train` and `test`,
+    and of `validation` if the data has one of its own; `identity` is what older runs on a stream of such data name it by, empty
+    where there are none. `names` are the classes', in the order of their labels. `about` says what was understood of own
+    files, and is empty for other data."""
 
     shape: tuple[int, int, int]
     classes: int
     sizes: Mapping[str, int]
     identity: str
+    names: tuple[str, ...] = ()
+    about: str = ""
 
 
 class Source(Protocol):
@@ -36,9 +40,15 @@ class Source(Protocol):
         """The examples at `index` of a split: uint8 [n, H, W, C] and int32 [n], -1 where there is no label. Raises DataError."""
         ...
 
+    def converted(self) -> tuple[str, ...]:
+        """What was done to examples while they were read, for a person. To be asked once when every example has been: then it
+        raises DataError if their values cannot be meant."""
+        ...
+
 
 class Layout(NamedTuple):
-    """The form that decoded images are brought into: `size` and `channels` of the config, None for as they are."""
+    """The form that decoded images are brought into: `size` and `channels` of the config, None for as they are. What is in a
+    user's own files is looked at more closely, by `decode.py`."""
 
     size: tuple[int, int] | None
     channels: int | None

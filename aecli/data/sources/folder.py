@@ -1,93 +1,271 @@
-"""`name: folder`: PNG and JPEG files, labels from sub-folders, with `train` and `test` sub-folders or without."""
+"""`name: folder`: image files, labels from sub-folders, splits from folders that are called so or cut from the whole.
+
+What is understood is told in a line; where two readings are possible it is an error until the config says which.
+"""
 
 from __future__ import annotations
 
-import hashlib
 import os
+from collections import Counter
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
 
 from aecli.config.schema import Data
-from aecli.data.sources.base import Images, Labels, Layout, Origin, fixed_shuffle, stack
+from aecli.data.sources.base import Images, Labels, Origin, fixed_shuffle
+from aecli.data.sources.decode import DEEP, RANGE, Decoded, Look, decode, heard
+from aecli.data.sources.lister import SPLITS, SUFFIXES, Folder, counts, natural, walk
+from aecli.data.sources.scale import checked
+from aecli.data.sources.told import about, lacking, some
 from aecli.errors import DataError
 
-_SUFFIXES = (".png", ".jpg", ".jpeg")
-MAX_PIXELS = 50_000_000
-"""More in one file is taken for a decompression bomb."""
+_KINDS = "PNG, JPEG, WebP, BMP, TIFF or GIF"
+
+
+class _File(NamedTuple):
+    path: Path
+    label: str | None
 
 
 class FolderSource:
     """The files in a fixed shuffled order, since neighbours on disk tend to have one label."""
 
     def __init__(self, data: Data) -> None:
+        """Raises DataError if the folder can be understood in two ways, or a part of it that is needed is empty."""
         assert data.path is not None
-        self._layout = Layout.of(data)
-        root = Path(data.path)
-        if not root.is_dir():
-            raise DataError(f"{root} is not a folder", "set data.path to a folder of PNG or JPEG files")
-        parts = {split: root / split for split in ("train", "test")}
-        if all(part.is_dir() for part in parts.values()):
-            files = {split: _list(part) for split, part in parts.items()}
-        else:
-            files = {"train": _list(root)}
-        if not any(files.values()):
-            raise DataError(f"{root} holds no PNG or JPEG files")
-        names = sorted({label for listed in files.values() for _, label in listed if label is not None})
-        unlabelled = any(label is None for listed in files.values() for _, label in listed)
-        number = {} if unlabelled else {name: i for i, name in enumerate(names)}
+        self._look, self._root = Look.of(data), Path(data.path)
+        self._notes: dict[str, set[Path]] = {}
+        self._warned: dict[Path, str] = {}
+        self._extremes: dict[int, tuple[float, float]] = {}
+        if not self._root.is_dir():
+            raise DataError(f"{self._root} is not a folder", "set data.path to a folder of image files")
+        tree = walk(self._root)
+        if not tree:
+            raise DataError(f"{self._root} holds no {_KINDS} files" + _but(tree.left_out), f"images end in {', '.join(SUFFIXES)}")
+        facts: list[str] = []
+        files = _files(data, tree, facts)
         shuffled = {split: [listed[i] for i in fixed_shuffle(len(listed))] for split, listed in files.items()}
         if "test" not in shuffled:
             everything = shuffled["train"]
             cut = len(everything) - max(1, round(data.test * len(everything)))
-            shuffled = {"train": everything[:cut], "test": everything[cut:]}
+            if cut == 0:
+                raise DataError(
+                    f"{self._root} holds one image; none is left to train on when it is held out as the test split",
+                    "add images, or a folder 'test' beside a folder 'train'",
+                )
+            shuffled |= {"train": everything[:cut], "test": everything[cut:]}
+            if "validation" in shuffled:
+                facts.append(f"there is no test folder, so that {len(everything) - cut:,} images of train are held out as test")
         self._files = {split: [path for path, _ in listed] for split, listed in shuffled.items()}
+        names = sorted({file.label for listed in files.values() for file in listed if file.label is not None}, key=natural)
+        number = {name: i for i, name in enumerate(names)}
         self._labels = {
-            split: np.array([number.get(label or "", -1) for _, label in listed], np.int32) for split, listed in shuffled.items()
+            split: np.array([-1 if label is None else number[label] for _, label in listed], np.int32)
+            for split, listed in shuffled.items()
         }
-        self._first = (self._files["train"] or self._files["test"])[0]
-        height, width, channels = self._decode(self._first).shape
+        have = {split: set(labels.tolist()) for split, labels in self._labels.items()}
+        facts += lacking(have.pop("train"), have, names)
+        if tree.left_out:
+            facts.append(f"left out: {counts(tree.left_out)}")
+        self._shape: tuple[int, int, int] | None = None
+        with heard():
+            first = self._try(self._files["train"][0])
+        if isinstance(first, DataError):
+            raise self._everything_wrong()
+        self._shape = first.image.shape
         sizes = {split: len(listed) for split, listed in self._files.items()}
-        digest = _digest(root, [path for listed in self._files.values() for path in listed])
-        self.origin = Origin((height, width, channels), len(number), sizes, digest)
+        self.origin = Origin(self._shape, len(names), sizes, "", tuple(names), about(sizes, names, self._shape, facts))
 
     def read(self, split: str, index: NDArray[np.int64]) -> tuple[Images, Labels]:
-        paths = [self._files[split][i] for i in index]
-        with ThreadPoolExecutor(os.cpu_count()) as pool:
-            images = list(pool.map(self._decode, paths))
-        if images and images[0].shape != self.origin.shape:
-            paths, images = [self._first, *paths], [self._decode(self._first), *images]  # for the message
-        return stack(images, lambda i: str(paths[i])), self._labels[split][index]
+        """Raises DataError that names every file of the whole source that cannot be read or differs in size, if one does."""
+        found = self._decode([self._files[split][i] for i in index])
+        if any(isinstance(one, DataError) or one.image.shape != self._shape for one in found):
+            raise self._everything_wrong()
+        images = [one.image for one in found if isinstance(one, Decoded)]
+        shape = self.origin.shape
+        return np.stack(images) if images else np.empty((0, *shape), np.uint8), self._labels[split][index]
 
-    def _decode(self, path: Path) -> Images:
+    def converted(self) -> tuple[str, ...]:
+        """What was done to the files that have been read so far, to be asked when all of them have been: then it raises DataError
+        if their values cannot be meant, such as 0 and 1 alone in 8 bit."""
+        for white, (low, high) in sorted(self._extremes.items()):
+            deep = white > 255
+            if self._look.range is None:
+                checked(f"{self._root}: {'16' if deep else '8'}-bit pixels", "uint16" if deep else "uint8", low, high, None)
+        facts: list[str] = []
+        for note, paths in self._notes.items():
+            reach = f", the largest value is {self._extremes[65535][1]:.0f} of 65535" if note == DEEP else ""
+            facts.append(f"{note} {len(paths):,}{reach}")
+        if self._warned:
+            path, text = min(self._warned.items())
+            facts.append(f"Pillow warns of {len(self._warned):,}, such as {path}: {text}")
+        return tuple(facts)
+
+    def _decode(self, paths: Sequence[Path]) -> list[Decoded | DataError]:
+        with heard(), ThreadPoolExecutor(os.cpu_count()) as pool:
+            found = list(pool.map(self._try, paths))
+        for path, one in zip(paths, found, strict=True):
+            if isinstance(one, DataError):
+                continue
+            for note in one.notes:
+                self._notes.setdefault(note, set()).add(path)
+            if one.warnings:
+                self._warned[path] = one.warnings[0]
+            if RANGE not in one.notes:
+                low, high = self._extremes.get(one.white, (one.low, one.high))
+                self._extremes[one.white] = min(low, one.low), max(high, one.high)
+        return found
+
+    def _try(self, path: Path) -> Decoded | DataError:
         try:
-            with Image.open(path) as image:
-                if image.width * image.height > MAX_PIXELS:
-                    raise DataError(f"{path}: {image.width}x{image.height} pixels are more than any sane data set holds")
-                return self._layout.arrange(image, str(path))
-        except (UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-            raise DataError(f"{path}: no readable image: {error}", "remove or replace the file") from None
+            return decode(path, str(path), self._look)
+        except DataError as error:
+            return error
+
+    def _everything_wrong(self) -> DataError:
+        """Names all files that cannot be read; or, if all can be, says which sizes there are."""
+        bad: list[DataError] = []
+        sizes: dict[tuple[int, ...], list[Path]] = {}
+        for paths in self._files.values():
+            for start in range(0, len(paths), 256):
+                part = paths[start : start + 256]
+                for path, one in zip(part, self._decode(part), strict=True):
+                    if isinstance(one, DataError):
+                        bad.append(one)
+                    else:
+                        sizes.setdefault(one.image.shape, []).append(path)
+        if len(bad) == 1:
+            return bad[0]
+        if bad:
+            shown = "".join(f"\n  {error.message}" for error in bad[:20])
+            more = f"\n  and {len(bad) - 20:,} more" if len(bad) > 20 else ""
+            return DataError(f"{len(bad):,} files cannot be read:{shown}{more}", bad[0].help)
+        ranked = sorted(sizes.items(), key=lambda item: -len(item[1]))
+        shown = [f"{len(paths):,} of {'x'.join(map(str, shape))} ({paths[0]})" for shape, paths in ranked]
+        return DataError(
+            f"images differ in size: {some(shown)}",
+            "set data.size: [height, width] to resize, and data.channels: 1 or 3 for gray or colour",
+        )
 
 
-def _list(root: Path) -> list[tuple[Path, str | None]]:
-    """The image files below a folder in sorted order, with the first sub-folder as the label."""
-    found: list[tuple[Path, str | None]] = []
-    for folder, subfolders, names in os.walk(root):
-        subfolders.sort()
-        relative = Path(folder).relative_to(root).parts
-        for name in sorted(names):
-            if name.lower().endswith(_SUFFIXES):
-                found.append((Path(folder) / name, relative[0] if relative else None))
-    return found
+def _files(data: Data, tree: Folder, facts: list[str]) -> dict[str, list[_File]]:
+    """The files of each split in natural order."""
+    parts = _splits(data, tree)
+    if len(parts) == 1 and data.splits == "folders":
+        _hidden_splits(tree)
+    if data.labels == "none":
+        facts.append("folders are no labels (data.labels: none)")
+        return {split: [_File(path, None) for path, _ in part.every()] for split, part in parts.items()}
+    labelled = {split: any(part.folders) for split, part in parts.items()}
+    if len(set(labelled.values())) > 1:
+        without = next(split for split, has in labelled.items() if not has)
+        raise DataError(
+            f"{parts[without].path} holds images in no sub-folder, so without labels, while other splits have sub-folders",
+            "put its images into sub-folders too, or set data.labels: none to read all of them without labels",
+        )
+    if not any(labelled.values()):
+        if data.labels == "folders":
+            raise DataError(f"{tree.path} has no sub-folders with images to be labels", "leave data.labels out")
+        return {split: [_File(path, None) for path in part.images] for split, part in parts.items()}
+    return {split: _labelled(data, part, facts) for split, part in parts.items()}
 
 
-def _digest(root: Path, paths: list[Path]) -> str:
-    """Changes when a file is added, removed, renamed, resized or written to."""
-    digest = hashlib.sha256()
-    for path in sorted(paths):
-        status = path.stat()
-        digest.update(f"{path.relative_to(root)}\0{status.st_size}\0{status.st_mtime_ns}\n".encode())
-    return digest.hexdigest()
+def _splits(data: Data, tree: Folder) -> dict[str, Folder]:
+    """The folder of each split; the whole tree is train where no folder is called like one."""
+    named = [folder for folder in tree.folders if folder.name.casefold() in SPLITS]
+    if data.splits == "none" or not named:
+        return {"train": tree}
+    parts: dict[str, Folder] = {}
+    for folder in named:
+        split = SPLITS[folder.name.casefold()]
+        if split in parts:
+            raise DataError(f"{parts[split].path} and {folder.path} are both the {split} split", "move one of them away")
+        parts[split] = folder
+    words = ", ".join(folder.name for folder in named)
+    others = [folder.name for folder in tree.folders if folder and folder not in named]
+    if others:
+        raise DataError(
+            f"{tree.path}: beside {words}, which name splits, there are folders with images: {some(others)}",
+            f"move {'it' if len(others) == 1 else 'them'} away, or set data.splits: none if {words} are labels like the others",
+        )
+    if tree.images and data.labels != "folders":
+        raise DataError(
+            f"{_strays(tree)} beside the folders of splits ({words})",
+            "move it away, or set data.labels: folders to leave out what is in no folder",
+        )
+    for split, folder in parts.items():
+        if not folder:
+            raise DataError(
+                f"{folder.path}, the {split} split, holds no images" + _but(folder.left_out),
+                "put images there, or remove the folder" + (" so that a part of train is held out" if split != "train" else ""),
+            )
+    if "train" not in parts:
+        raise DataError(
+            f"{tree.path} holds {words} and no folder 'train'",
+            f"name the folder of the train split 'train', or set data.splits: none if {words} are labels",
+        )
+    order = [split for split in ("train", "validation", "test") if split in parts]
+    return {split: parts[split] for split in order}
+
+
+def _hidden_splits(tree: Folder) -> None:
+    """Raises DataError if splits stand a level below the top, where they would be mixed."""
+    for folder in tree.folders:
+        found = {SPLITS.get(inner.name.casefold()) for inner in folder.folders if inner} - {None}
+        if "train" in found and len(found) > 1:
+            alone = sum(map(bool, tree.folders)) == 1
+            fix = f"set data.path: {folder.path}" if alone else "put folders train and test at the top, the labels inside of them"
+            inner = ", ".join(inner.name for inner in folder.folders)
+            raise DataError(f"{folder.path} holds the splits ({inner}), which would be mixed", f"{fix}; or set data.splits: none")
+
+
+def _labelled(data: Data, part: Folder, facts: list[str]) -> list[_File]:
+    """The files of a split whose labels are its first sub-folders. Raises DataError where the labels are not plain."""
+    chosen = data.labels == "folders"
+    if part.images:
+        if not chosen:
+            raise DataError(
+                f"{_strays(part)} at the top of {part.path}, whose sub-folders are labels",
+                "move it away, or set data.labels: folders to leave out what is in no sub-folder, or none for no labels",
+            )
+        facts.append(f"{len(part.images):,} in no sub-folder of {part.path.name} left out")
+    empty = [folder for folder in part.folders if not folder and folder.left_out.total() > folder.left_out["hidden"]]
+    if empty and not chosen:
+        raise DataError(
+            f"{empty[0].path} holds no image that can be read" + _but(empty[0].left_out) + ", and its label would vanish",
+            "convert its files or move the folder away; data.labels: folders goes on without it",
+        )
+    vanished = [folder.name for folder in part.folders if not folder]
+    if vanished:
+        facts.append(f"folders without images in {part.path.name}: {some(vanished)}")
+    kept = [folder for folder in part.folders if folder]
+    depths = {depth for folder in kept for _, depth in folder.every()}
+    if depths != {0} and not chosen:
+        if 0 in depths:
+            deep = next(path for folder in kept for path, depth in folder.every() if depth)
+            shallow = next(path for folder in kept for path, depth in folder.every() if not depth)
+            raise DataError(
+                f"{part.path}: images lie at several depths, such as {shallow} and {deep}",
+                "set data.labels: folders if the first sub-folder is the label, or none for no labels",
+            )
+        if len(kept) == 1:
+            inner = [folder.name for folder in kept[0].folders if folder]
+            raise DataError(
+                f"{part.path}: all images lie below one sub-folder, {kept[0].name}, in {some(inner)}",
+                f"set data.path: {kept[0].path}, or data.labels: folders if {kept[0].name} is the only label",
+            )
+        facts.append(f"labels are the first folders of {part.path.name}, the images lie deeper")
+    return [_File(path, folder.name) for folder in kept for path, _ in folder.every()]
+
+
+def _strays(folder: Folder) -> str:
+    n = len(folder.images)
+    return f"{folder.images[0]} lies" if n == 1 else f"{n:,} images, {some([p.name for p in folder.images], 3)}, lie"
+
+
+def _but(left_out: Counter[str]) -> str:
+    return f" (left out: {counts(left_out)})" if left_out else ""

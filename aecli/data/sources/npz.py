@@ -1,10 +1,14 @@
-"""`name: npz`: one NumPy file with `image` [n, H, W] or [n, H, W, C], optional `label` [n], and optional `test_image` and
-`test_label`. Intensities are uint8, or floats in [0, 1] that are rounded to 8 bit."""
+"""`name: npz`: arrays of images in an .npz or .npy file, by the names that Keras, MedMNIST and most people give them.
+
+What is understood is told in a line; where type, values and shape leave two readings it is an error until the config says which.
+"""
 
 from __future__ import annotations
 
+import re
 import zipfile
-from collections.abc import Mapping
+import zlib
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,82 +16,175 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aecli.config.schema import Data
+from aecli.data.sources.arrays import Classes, classes_of, finite_extremes, layout_of
 from aecli.data.sources.base import Images, Labels, Layout, Origin, fixed_shuffle, stack
+from aecli.data.sources.lister import SPLITS
+from aecli.data.sources.scale import checked
+from aecli.data.sources.told import about, lacking, some
 from aecli.errors import DataError
 
 MAX_BYTES = 16 * 2**30
 """A file that unpacks to more is refused before it is unpacked."""
+_KINDS = {
+    **dict.fromkeys(("image", "images", "img", "imgs", "x", "data"), "image"),
+    **dict.fromkeys(("label", "labels", "y", "target", "targets"), "label"),
+}
+_SPLIT_WORDS, _KIND_WORDS = ("|".join(sorted(words, key=len, reverse=True)) for words in (SPLITS, _KINDS))
+_NAME = re.compile(
+    rf"(?:(?P<before>{_SPLIT_WORDS})[_\-. ]?)?(?P<kind>{_KIND_WORDS})(?:[_\-. ]?(?P<after>{_SPLIT_WORDS}))?", re.IGNORECASE
+)
+_HELP = "np.savez(path, image=images, label=labels) and, if there are such, test_image and test_label, val_image and val_label"
 
 
 class NpzSource:
     def __init__(self, data: Data) -> None:
+        """Raises DataError if there are no images, or what is there can be understood in two ways."""
         assert data.path is not None
         self._path, self._layout = Path(data.path), Layout.of(data)
-        arrays = self._load()
-        images = self._images(arrays, "image")
-        labels = self._label_array(arrays, "label", len(images))
-        if "test_image" in arrays:
-            test_images = self._images(arrays, "test_image")
-            test_labels = self._label_array(arrays, "test_label", len(test_images))
-        else:
-            order = fixed_shuffle(len(images))
-            cut = len(images) - max(1, round(data.test * len(images)))
-            test_images, test_labels = images[order[cut:]], labels[order[cut:]]
-            kept = np.sort(order[:cut])
-            images, labels = images[kept], labels[kept]
-        self._images_of = {"train": images, "test": test_images}
-        self._labels_of = {"train": labels, "test": test_labels}
-        if not len(images):
-            raise DataError(f"{self._path} holds too few images to hold some out")
-        height, width, channels = self._layout.arrange_array(images[0], "image[0]").shape
-        everything = np.concatenate([labels, test_labels])
-        classes = 0 if (everything < 0).any() else int(everything.max()) + 1
-        status = self._path.stat()
-        identity = f"{self._path.resolve()}:{status.st_size}:{status.st_mtime_ns}"
-        sizes = {split: len(array) for split, array in self._images_of.items()}
-        self.origin = Origin((height, width, channels), classes, sizes, identity)
+        arrays, unused = _load(self._path)
+        images = {split: array for (kind, split), (_, array) in arrays.items() if kind == "image"}
+        names = {split: name for (kind, split), (name, _) in arrays.items() if kind == "image"}
+        facts = [f"arrays left out: {some(unused)}"] if unused else []
+        for split, array in images.items():
+            images[split], fact = layout_of(array, f"{self._path}: '{names[split]}'", data.layout)
+            facts += [f"'{names[split]}' is {fact}"] if fact else []
+        self._scale, fact = self._scale_of(images, names, data)
+        facts += [fact] if fact else []
+        classes = self._classes(arrays, images, data, facts)
+        self._rows: dict[str, tuple[NDArray[Any], Labels, NDArray[np.int64]]] = {
+            split: (array, classes.labels[split], np.arange(len(array))) for split, array in images.items()
+        }
+        if "test" not in self._rows:
+            self._cut(data.test, facts)
+        self._names = {split: names.get(split, names["train"]) for split in self._rows}
+        self._rows = {split: self._rows[split] for split in ("train", "validation", "test") if split in self._rows}
+        have = {split: set(labels[chosen].tolist()) for split, (_, labels, chosen) in self._rows.items()}
+        facts += lacking(have.pop("train"), have, classes.names)
+        shapes = {split: self._one(split, 0).shape for split in self._rows}
+        if len(set(shapes.values())) > 1:
+            raise DataError(
+                f"{self._path}: images differ in size: "
+                + ", ".join(f"'{self._names[split]}' {'x'.join(map(str, shape))}" for split, shape in shapes.items()),
+                "set data.size: [height, width] to resize, and data.channels: 1 or 3 for gray or colour",
+            )
+        sizes = {split: len(chosen) for split, (_, _, chosen) in self._rows.items()}
+        height, width, channels = shapes["train"]
+        shape = (height, width, channels)
+        self.origin = Origin(shape, len(classes.names), sizes, "", classes.names, about(sizes, classes.names, shape, facts))
 
     def read(self, split: str, index: NDArray[np.int64]) -> tuple[Images, Labels]:
-        chosen = self._images_of[split][index]
+        array, labels, kept = self._rows[split]
+        chosen = self._scale.to_bytes(np.asarray(array[kept[index]]))
         if self._layout != Layout(None, None):
-            chosen = stack(
-                [self._layout.arrange_array(image, f"image[{i}]") for i, image in zip(index, chosen, strict=True)], str
+            name = self._names[split]
+            found = [self._layout.arrange_array(image, f"{name}[{i}]") for i, image in zip(index, chosen, strict=True)]
+            chosen = stack(found, lambda i: f"{name}[{index[i]}]")
+        return chosen, labels[kept[index]]
+
+    def converted(self) -> tuple[str, ...]:
+        return ()  # all is known, and told, when the file is opened
+
+    def _one(self, split: str, i: int) -> Images:
+        return self.read(split, np.array([i]))[0][0]
+
+    def _scale_of(self, images: Mapping[str, Any], names: Mapping[str, str], data: Data) -> Any:
+        """The one scale of the images of all splits, and what is to be told of it."""
+        types = {str(array.dtype.name) for array in images.values()}
+        quoted = " and ".join(f"'{name}'" for name in names.values())
+        if len(types) > 1:
+            raise DataError(f"{self._path}: {quoted} are of different types: {', '.join(sorted(types))}", "save all in one type")
+        found = [finite_extremes(array, f"{self._path}: '{names[split]}'") for split, array in images.items()]
+        low, high = min(low for low, _ in found), max(high for _, high in found)
+        shapes = " and ".join(str(list(array.shape)) for array in images.values())
+        return checked(f"{self._path}: {quoted} {shapes}", types.pop(), low, high, data.range)
+
+    def _classes(
+        self, arrays: Mapping[tuple[str, str], tuple[str, Any]], images: Mapping[str, Any], data: Data, facts: list[str]
+    ) -> Classes:
+        labels = {split: named for (kind, split), named in arrays.items() if kind == "label"}
+        for split in labels.keys() - images.keys():
+            raise DataError(f"{self._path} holds labels '{labels[split][0]}' and no images of the {split} split", _HELP)
+        sizes = {split: len(array) for split, array in images.items()}
+        if labels and data.labels == "none":
+            facts.append(f"labels left out (data.labels: none): {some([name for name, _ in labels.values()])}")
+        if not labels or data.labels == "none":
+            return Classes((), {split: np.full(n, -1, np.int32) for split, n in sizes.items()}, "")
+        for split in images.keys() - labels.keys():
+            name = arrays["image", split][0]
+            raise DataError(
+                f"{self._path}: the images '{name}' have no labels, while there are '{next(iter(labels.values()))[0]}'",
+                f"add labels of the {split} split, or set data.labels: none to read all without labels",
             )
-        return chosen, self._labels_of[split][index]
+        classes = classes_of({split: labels[split] for split in images}, sizes, str(self._path))
+        facts += [classes.fact] if classes.fact else []
+        return classes
 
-    def _load(self) -> dict[str, Any]:
-        try:
-            with zipfile.ZipFile(self._path) as archive:
-                unpacked = sum(entry.file_size for entry in archive.infolist())
-            if unpacked > MAX_BYTES:
-                raise DataError(f"{self._path} unpacks to {unpacked:,} bytes, more than {MAX_BYTES:,}")
-            with np.load(self._path, allow_pickle=False) as file:
-                return {name: file[name] for name in file.files}
-        except FileNotFoundError:
-            raise DataError(f"{self._path}: no such file", "set data.path to an .npz file with an array 'image'") from None
-        except (zipfile.BadZipFile, ValueError, EOFError, OSError, KeyError) as error:
-            raise DataError(f"{self._path}: no readable .npz file: {error}") from None
+    def _cut(self, fraction: float, facts: list[str]) -> None:
+        """Holds a part of train out as the test split."""
+        array, labels, _ = self._rows["train"]
+        order = fixed_shuffle(len(array))
+        cut = len(array) - max(1, round(fraction * len(array)))
+        if cut == 0:
+            raise DataError(
+                f"{self._path} holds one image; none is left to train on when it is held out as the test split",
+                "add images, or an array test_image",
+            )
+        kept = np.sort(order[:cut])
+        self._rows |= {"train": (array, labels, kept), "test": (array, labels, order[cut:])}
+        if "validation" in self._rows:
+            facts.append(f"there are no test images, so that {len(array) - cut:,} of train are held out as test")
 
-    def _images(self, arrays: Mapping[str, Any], name: str) -> Images:
-        if name not in arrays:
-            raise DataError(f"{self._path} holds no array '{name}', only {', '.join(sorted(arrays)) or 'nothing'}")
-        array = arrays[name]
-        if array.ndim == 3:
-            array = array[..., None]
-        if array.ndim != 4 or array.shape[-1] not in (1, 3) or not array.size:
-            raise DataError(f"{self._path}: '{name}' must be [n, H, W] or [n, H, W, C] with C 1 or 3, it is {list(array.shape)}")
-        if array.dtype == np.uint8:
-            return array
-        if not np.issubdtype(array.dtype, np.floating):
-            raise DataError(f"{self._path}: '{name}' must be uint8, or float in [0, 1], it is {array.dtype}")
-        if not (array.min() >= 0 and array.max() <= 1):  # also false for NaN
-            raise DataError(f"{self._path}: '{name}' is float and leaves [0, 1]", "divide by 255, or store uint8")
-        return np.rint(array * 255).astype(np.uint8)
 
-    def _label_array(self, arrays: Mapping[str, Any], name: str, n: int) -> Labels:
-        if name not in arrays:
-            return np.full(n, -1, np.int32)
-        labels = arrays[name]
-        if labels.shape != (n,) or not np.issubdtype(labels.dtype, np.integer) or (n and labels.min() < 0):
-            raise DataError(f"{self._path}: '{name}' must be {n} whole numbers from 0, it is {labels.dtype} {list(labels.shape)}")
-        return labels.astype(np.int32)
+def _load(path: Path) -> tuple[dict[tuple[str, str], tuple[str, Any]], list[str]]:
+    """The arrays that are images or labels of a split, as (kind, split) -> (name, array), and the names of the others."""
+    try:
+        with path.open("rb") as file:
+            start = file.read(6)
+        if start == b"\x93NUMPY":
+            array = _array(path, path.name, lambda: np.load(path, mmap_mode="r", allow_pickle=False))
+            return {("image", "train"): (path.name, array)}, []
+        with zipfile.ZipFile(path) as archive:
+            unpacked = sum(entry.file_size for entry in archive.infolist())
+        if unpacked > MAX_BYTES:
+            raise DataError(f"{path} unpacks to {unpacked:,} bytes, more than {MAX_BYTES:,}")
+        with np.load(path, allow_pickle=False) as arrays:
+            roles, unused = _roles(path, arrays.files)
+            return {role: (name, _array(path, name, lambda n=name: arrays[n])) for role, name in roles.items()}, unused
+    except FileNotFoundError:
+        raise DataError(f"{path}: no such file", "set data.path to an .npz file with an array 'image', or to an .npy") from None
+    except (zipfile.BadZipFile, zlib.error, ValueError, EOFError, OSError, KeyError, RuntimeError) as error:
+        raise DataError(f"{path}: no readable .npz or .npy file: {error}") from None
+
+
+def _array(path: Path, name: str, load: Callable[[], Any]) -> Any:
+    try:
+        return load()
+    except ValueError as error:
+        if "allow_pickle" not in str(error) and "Object arrays" not in str(error):
+            raise
+        raise DataError(
+            f"{path}: '{name}' is an array of Python objects (a pickle), which could run code and is not read",
+            "save an array of numbers: np.stack(list_of_arrays), for which images need one size, or labels.astype(str)",
+        ) from None
+
+
+def _roles(path: Path, names: list[str]) -> tuple[dict[tuple[str, str], str], list[str]]:
+    roles: dict[tuple[str, str], str] = {}
+    unused: list[str] = []
+    for name in names:
+        match = _NAME.fullmatch(name)
+        if match is None or (match["before"] and match["after"]):
+            unused.append(name)
+            continue
+        split = SPLITS[(match["before"] or match["after"] or "train").lower()]
+        role = (_KINDS[match["kind"].lower()], split)
+        if role in roles:
+            raise DataError(
+                f"{path}: '{roles[role]}' and '{name}' are both {role[0]}s of the {split} split", "save the file with one of them"
+            )
+        roles[role] = name
+    if unused == names == ["arr_0"]:  # np.savez(path, images)
+        return {("image", "train"): "arr_0"}, []
+    if ("image", "train") not in roles:
+        raise DataError(f"{path} holds no array 'image', only {some(names) or 'nothing'}", _HELP)
+    return roles, unused

@@ -10,16 +10,27 @@ from aecli.data.sources import fashion
 from aecli.data.sources.base import Say, Source
 from aecli.data.sources.folder import FolderSource
 from aecli.data.sources.npz import NpzSource
+from aecli.data.sources.rules_1 import FolderSource as FolderSource1
+from aecli.data.sources.rules_1 import NpzSource as NpzSource1
+from aecli.errors import DataError
 from aecli.system.folders import cache_folder, cache_root
 
-OPENERS: Mapping[str, Callable[[Data], Source]] = {"folder": FolderSource, "npz": NpzSource}
-"""What opens the user's own files, by name; every other name is asked of tensorflow_datasets, which takes seconds to import."""
+RULES = 2
+"""How data is read now; a run keeps the number of the rules that it was trained by."""
+OPENERS: Mapping[str, Mapping[int, Callable[[Data], Source]]] = {
+    "folder": {1: FolderSource1, RULES: FolderSource},
+    "npz": {1: NpzSource1, RULES: NpzSource},
+}
+"""What opens the user's own files, by name and rules; every other name is asked of tensorflow_datasets, which takes seconds to
+import."""
 
 
-def open_source(data: Data, say: Say) -> Source:
-    """Raises SettingError if the name is unknown, DataError if the data cannot be had or read."""
+def open_source(data: Data, say: Say, rules: int = RULES) -> Source:
+    """Raises SettingError if the name is unknown, DataError if the data cannot be had or read, or not by these rules."""
     if data.name in OPENERS:
-        return OPENERS[data.name](data)
+        if rules not in OPENERS[data.name]:
+            raise DataError(f"there are no rules {rules} to read {data.name} by in this aecli", "use the aecli of the run")
+        return OPENERS[data.name][rules](data)
     from aecli.data.sources.tfds import TfdsSource
 
     return TfdsSource(data, cache_folder("tfds"), say)
@@ -33,11 +44,12 @@ def check_name(name: str) -> None:
         tfds.check_name(name)
 
 
-def peek(data: Data) -> Spec | None:
-    """What the images look like, as far as that is known without preparing anything; None if it is not. Raises SettingError if
-    the name is unknown, DataError if own files cannot be read."""
+def peek(data: Data, say: Say = lambda line: None) -> Spec | None:
+    """What the images look like, as far as that is known without preparing anything; None if it is not. Tells what was understood
+    of own files. Raises SettingError if the name is unknown, DataError if own files cannot be read."""
     if data.name in OPENERS:
-        source = OPENERS[data.name](data)
+        source = open_source(data, say)
+        say(f"{data.path}: {source.origin.about}")
         return Spec(*source.origin.shape, source.origin.classes)
     from aecli.data.sources.tfds import declared
 

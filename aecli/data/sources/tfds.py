@@ -83,7 +83,8 @@ class TfdsSource:
         classes = 0 if self._label is None else _classes(self._label)
         if classes is None:
             classes = self._count_classes(sizes)
-        self.origin = Origin((height, width, channels), classes, sizes, f"{self._builder.info.full_name}:{sizes}")
+        names = () if self._label is None else _class_names(self._label, classes)
+        self.origin = Origin((height, width, channels), classes, sizes, f"{self._builder.info.full_name}:{sizes}", names)
 
     def _count_classes(self, sizes: Mapping[str, int]) -> int:
         """One more than the largest label, of labels that are whole numbers without a declared range."""
@@ -124,6 +125,9 @@ class TfdsSource:
 
     def _decode_all(self, records: Sequence[Any]) -> list[Images]:
         return [self._decode(self._image.of(record)) for record in records]
+
+    def converted(self) -> tuple[str, ...]:
+        return ()
 
     def _decode(self, encoded: bytes) -> Images:
         try:
@@ -227,6 +231,12 @@ def _flat(features: Any, above: tuple[str, ...] = ()) -> Iterator[Feature]:
             yield from _flat(kind, (*above, key))
         else:
             yield Feature((*above, key), kind)
+
+
+def _class_names(label: Feature, classes: int) -> tuple[str, ...]:
+    """What a label calls its classes; by their numbers where it has no names."""
+    kind: Any = label.kind
+    return tuple(kind.names) if isinstance(kind, tfds.features.ClassLabel) else tuple(map(str, range(classes)))
 
 
 def _classes(label: Feature) -> int | None:
