@@ -104,7 +104,7 @@ def test_a_region_that_is_none_says_what_there_is(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="no such region"):
         known_region("lower", 8, 8)
     (tmp_path / "text.png").write_text("no image")
-    with pytest.raises(UsageError, match="cannot be read as an image"):
+    with pytest.raises(UsageError, match="no readable image"):
         known_region(str(tmp_path / "text.png"), 8, 8)
     Image.fromarray(np.full((4, 4), 0, np.uint8)).save(tmp_path / "small.png")
     with pytest.raises(UsageError, match="4x4 pixels for images of 8x8"):
