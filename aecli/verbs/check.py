@@ -41,7 +41,8 @@ def smoke(config: Config) -> str:
                 train(experiment, run, dataset, state_template(experiment, dataset.spec, len(dataset.train), place), place, warn)
             trained = load(run, "last", warn)
             measured = [name for name in fits(trained.model) if EVALUATORS[name].quick or name == "likelihood"]
-            evaluate_run(run, trained, dataset, EvalRequest(only=measured, samples=10))
+            for error in evaluate_run(run, trained, dataset, EvalRequest(only=measured, samples=10)).failed.values():
+                raise error
             modes = [mode for mode in modes_of(trained.model) if MODES[mode].smoke]
             for mode in modes:
                 sample_run(run, trained, lambda: dataset, SampleRequest(mode, n=4))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
@@ -19,7 +19,7 @@ from aecli.evaluation.judges.inception import Inception
 from aecli.evaluation.judges.inception import load as load_inception
 from aecli.evaluation.request import EvalRequest
 from aecli.evaluation.subject import Subject
-from aecli.measures.metric import VERSION, Recorded
+from aecli.measures.metric import VERSION, Recorded, version_of
 from aecli.runs import provenance
 from aecli.runs.directory import Run
 from aecli.runs.trained import Trained, load
@@ -35,8 +35,11 @@ class Watch(NamedTuple):
 
 
 class Measured(NamedTuple):
+    """`failed`: the evaluators that raised an error, and which."""
+
     metrics: dict[str, Recorded]
     notes: tuple[str, ...]
+    failed: Mapping[str, Exception] = {}
 
 
 NOBODY = Watch()
@@ -53,6 +56,7 @@ def evaluate_run(run: Run, trained: Trained, dataset: Dataset, request: EvalRequ
     """Measures a trained model on a split. Writes `eval/<split>.json`, which is returned, and the per-image values to
     `eval/<split>-values.npz`; numbers of other evaluators of the same checkpoint stay in them. What an interrupted evaluation
     has done is found again. Numbers that are measured with other code than the run was trained with say so in `protocol.code`.
+    An evaluator that fails costs its own numbers, those of before too; numbers of another version of the metrics are not kept.
 
     Raises DataError if the data is not what the run was trained on, UsageError if the split is unknown or empty, an evaluator
     that was asked for does not fit, or the Inception weights cannot be used."""
@@ -91,7 +95,11 @@ def evaluate_run(run: Run, trained: Trained, dataset: Dataset, request: EvalRequ
             tell=watch.tell,
         )
         names, notes = registry.chosen(subject, request.only, request.skip)
-        found = registry.evaluate(subject, names, watch.begin)
+        failed: dict[str, Exception] = {}
+        found = registry.evaluate(subject, names, watch.begin, failed.__setitem__)
+        before = version_of(read_json(folder / f"{split}.json"))
+        if before not in (None, VERSION):
+            notes += (f"eval/{split}.json held numbers of version {before} of the metrics; these are of version {VERSION}",)
         metrics = _kept(folder / f"{split}.json", protocol, names)
         values = _kept_values(folder / f"{split}-values.npz", metrics)
         for name, findings in found.items():
@@ -105,7 +113,7 @@ def evaluate_run(run: Run, trained: Trained, dataset: Dataset, request: EvalRequ
         write_arrays(folder / f"{split}-values.npz", values)
         write_json(folder / f"{split}.json", {name: recorded.as_json() for name, recorded in metrics.items()})
         journal.close()
-    return Measured(metrics, notes)
+    return Measured(metrics, notes, failed)
 
 
 def _stamp(protocol: dict[str, Any], request: EvalRequest, judge: Inception | None) -> dict[str, Any]:
