@@ -469,6 +469,16 @@ FAULTS = (
         silent=True,
     ),
     Fault(
+        "equal images in train and test",
+        "aecli/data/sources/shapes.py",
+        "split",
+        "first = {render(*values_of(i)).tobytes(): i for i in sorted(order, reverse=True)}  # the least stays",
+        "first = {i: i for i in order}",
+        "Squares and ellipses of the test split are in the train split too, turned by what does not show.",
+        ("test_shapes.py::test_no_image_of_a_built_in_set_is_there_twice[shapes]",),
+        silent=True,
+    ),
+    Fault(
         "reconstructions are not what a picture shows",
         "aecli/evaluation/evaluators/reconstruction.py",
         "_values",

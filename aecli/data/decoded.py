@@ -17,7 +17,7 @@ from aecli.config.schema import OWN_FILES, Data
 from aecli.core.model import Spec
 from aecli.data.rows import ArrayRows
 from aecli.data.sources.base import Say, Source
-from aecli.data.sources.registry import open_source
+from aecli.data.sources.registry import open_source, version_of
 from aecli.errors import DataError
 from aecli.system.files import exclusive, fsync_tree, sha256_file, write_json
 from aecli.system.folders import cache_root
@@ -42,6 +42,8 @@ def open_decoded(data: Data, say: Say) -> tuple[Spec, ArrayRows, ArrayRows, str]
         "channels": data.channels,
         "test": data.test,
     }
+    if (version := version_of(data.name)) is not None:
+        request["version"] = version
     digest = hashlib.sha256(json.dumps(request, sort_keys=True).encode()).hexdigest()[:16]
     folder = cache_root() / "decoded" / f"{re.sub(r'[^A-Za-z0-9._-]', '_', data.name)}-{digest}"
     if not (folder / "meta.json").is_file():

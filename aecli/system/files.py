@@ -78,7 +78,7 @@ def read_arrays(path: Path) -> dict[str, Any]:
     """The arrays of an npz by name. Raises what NumPy raises if it cannot be read."""
     import numpy as np
 
-    with np.load(path, allow_pickle=False) as stored:
+    with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:  # of a damaged file np.load itself closes nothing
         return dict(stored)
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from aecli.config.load import Config
 from aecli.config.schema import dump
+from aecli.data import duplicates
 from aecli.data.dataset import open_dataset, subset
 from aecli.data.sources.registry import peek
 from aecli.evaluation.registry import EVALUATORS, fits
@@ -31,7 +32,10 @@ def smoke(config: Config) -> str:
     with config.locating():
         begun = time.monotonic()
         full = config.experiment
-        dataset = subset(open_dataset(full.data, say), 2 * full.data.batch_size, 64)
+        whole = open_dataset(full.data, say)
+        if (told := duplicates.note(whole)) is not None:
+            warn(told)
+        dataset = subset(whole, 2 * full.data.batch_size, 64)
         two = {"steps": 2, "epochs": None, "eval_every": 1, "checkpoint_every": None}
         experiment = full.model_copy(update={"train": full.train.model_copy(update=two)})
         with tempfile.TemporaryDirectory(prefix="aecli-smoke-") as folder:

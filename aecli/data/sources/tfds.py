@@ -38,18 +38,18 @@ prepares by a hash; for these it is told not to."""
 
 
 class TfdsSource:
-    def __init__(self, data: Data, root: Path, say: Say) -> None:
-        """Prepares the data set below `root` where it is not yet. Raises SettingError for an unknown name, DataError if
-        the data cannot be had or read."""
+    def __init__(self, data: Data, root: Path, say: Say, version: str | None = None) -> None:
+        """Prepares the data set below `root` where it is not yet; `version` is that of a built-in set. Raises SettingError for an
+        unknown name, DataError if the data cannot be had or read."""
         _hush()
         self._name, self._layout = data.name, Layout.of(data)
-        self._builder = _builder(data.name, root)
+        self._builder = _builder(data.name, root, version)
         self._image, self._label = _features(data.name, self._builder.info)
         if not self._builder.is_prepared():
             with exclusive(root / ".lock"):
                 if not self._builder.is_prepared():
-                    _prepare(data, root, say)
-            self._builder = _builder(data.name, root)
+                    _prepare(data, root, say, version)
+            self._builder = _builder(data.name, root, version)
         self._open(data)
 
     def _open(self, data: Data) -> None:
@@ -131,10 +131,10 @@ def declared(name: str, root: Path) -> tuple[tuple[Any, Any, Any], int]:
     return info.features[image].shape, 0 if label is None else int(info.features[label].num_classes)
 
 
-def _builder(name: str, root: Path) -> Any:
+def _builder(name: str, root: Path, version: str | None = None) -> Any:
     check_name(name)
     if name in BUILT_IN:
-        return BUILT_IN[name](data_dir=str(root), file_format="array_record")
+        return BUILT_IN[name](version=version, data_dir=str(root), file_format="array_record")
     try:
         with _quiet():
             return tfds.builder(name, data_dir=str(root), file_format="array_record")
@@ -159,7 +159,7 @@ def _features(name: str, info: Any) -> tuple[str, str | None]:
     return str(image), label
 
 
-def _prepare(data: Data, root: Path, say: Say) -> None:
+def _prepare(data: Data, root: Path, say: Say, version: str | None) -> None:
     """Prepares into a temporary folder that is moved into place when it is whole, and removed when it is not."""
     for stale in root.glob(".tmp-*"):  # of a process that was killed; this one holds the lock
         shutil.rmtree(stale, ignore_errors=True)
@@ -167,7 +167,7 @@ def _prepare(data: Data, root: Path, say: Say) -> None:
     temporary = Path(tempfile.mkdtemp(prefix=".tmp-", dir=root))
     try:
         manual = _manual_dir(data, temporary)
-        builder = _builder(data.name, temporary / "out")
+        builder = _builder(data.name, temporary / "out", version)
         config = tfds.download.DownloadConfig(manual_dir=manual, try_download_gcs=False, register_checksums=False)
         if data.name in FILE_ORDER:
             builder.info.as_proto.disable_shuffling = True
