@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -10,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from fit import dataset, experiment, fit, subject
+from process import called
 
 from aecli.core.model import Batch, Spec
 from aecli.data.dataset import Dataset
@@ -289,3 +292,20 @@ def test_numbers_of_an_older_version_are_told(trained: tuple[Any, Any, Dataset])
     assert "psnr_db" not in again.metrics and any(f"version {VERSION - 1} of the metrics" in note for note in again.notes)
     assert version_of(old) == VERSION - 1 and version_of(json.loads(file.read_text())) == VERSION
     assert version_of(None) is version_of([]) is version_of({"a": 3, "b": {"protocol": 4}}) is None
+
+
+def test_a_failed_evaluator_is_named_in_a_line_and_the_verb_ends_with_1(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shutil.copytree(Path(__file__).parent / "old_runs", tmp_path, dirs_exist_ok=True)
+    [run] = [path.name for path in (tmp_path / "runs").glob("folder-*")]
+
+    def broken(_: Any) -> Any:
+        raise ZeroDivisionError("float division by zero\nand more")
+
+    failing = EVALUATORS["clustering"]._replace(measure=broken, cannot=lambda _: None)
+    monkeypatch.setattr(registry, "EVALUATORS", {**EVALUATORS, "clustering": failing})
+    done = called("eval", run, "--only", "objective,clustering", "--json", cwd=tmp_path)
+    assert done.returncode == 1 and set(json.loads(done.stdout)) == {"loss"}
+    assert "error: evaluator 'clustering' failed: ZeroDivisionError: float division by zero\n" in done.stderr
+    assert "Traceback" not in done.stderr and "--skip clustering" in done.stderr
+    alone = called("eval", run, "--only", "clustering", cwd=tmp_path)
+    assert alone.returncode == 1 and "loss" in alone.stdout, "what was measured before stands"
