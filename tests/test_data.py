@@ -39,11 +39,7 @@ def test_digits_are_the_embedded_file() -> None:
     assert ours == theirs
 
 
-def test_shapes_hold_every_combination_of_factors_once() -> None:
-    opened = open_dataset(Data(name="shapes", validation=0))
-    assert opened.spec == Spec(32, 32, 1, 3)
-    assert len(opened.train) + len(opened.test) == np.prod(list(FACTORS.values())) == 7680
-    assert set(np.unique(opened.train.take(np.arange(len(opened.train)))[1])) == {0, 1, 2}
+def test_shapes_are_whole() -> None:
     for scale in range(FACTORS["scale"]):
         for angle in range(FACTORS["angle"]):
             for corner in ((0, 0), (7, 7), (0, 7)):

@@ -107,7 +107,7 @@ def test_evaluators_tell_what_is_hidden(corruption: Corruption) -> None:
     shown, region, made = denoising._restore(Told(), None, (corruption,), BATCH, key)
     expected = 0.5 * np.ones((16, 8, 8, 1)) if corruption is NOISE else region_of(shown)
     assert np.array_equal(made, expected) and (region is None) == (corruption is NOISE)
-    values, _ = reconstruction._values(Told(corruption=(corruption,)), None, BATCH, key, False)
+    values, _ = reconstruction._values(Told(corruption=(corruption,)), None, BATCH, key, BATCH.image[0], False, True)
     assert np.allclose(values["mse"], ((expected - BATCH.image) ** 2).mean((1, 2, 3)), rtol=1e-5)
 
 

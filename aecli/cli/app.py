@@ -214,9 +214,19 @@ def eval(
         say(f"note: {note}")
     if as_json:
         print(json.dumps({name: found.as_json() for name, found in measured.metrics.items()}, indent=2, ensure_ascii=False))
-    else:
+    elif measured.metrics:
         show_metrics(run.id, measured.metrics)
     say(f"{run.path / 'eval' / f'{split}.json'}: {cost(meter.seconds)}")
+    for evaluator, error in measured.failed.items():
+        if context.find_root().params["debug"]:
+            sys.excepthook(type(error), error, error.__traceback__)
+        known = translate(error)
+        text = (str(error).splitlines() or [""])[0]
+        say(f"error: evaluator '{evaluator}' failed: " + (known.message if known else f"{type(error).__name__}: {text}"))
+    if measured.failed:
+        say(f"  help: the numbers of the others are written; --skip {','.join(measured.failed)} leaves these out")
+        codes = [known.code if (known := translate(error)) else 1 for error in measured.failed.values()]
+        raise typer.Exit(codes[0] if len(set(codes)) == 1 else 1)
 
 
 def _names(given: list[str]) -> list[str]:

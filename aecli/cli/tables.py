@@ -12,9 +12,10 @@ from rich.console import Console
 from rich.table import Table
 
 from aecli.data.sources.told import some
-from aecli.measures.metric import Metric, Recorded
+from aecli.measures.metric import VERSION, Metric, Recorded, version_of
 from aecli.runs import provenance
 from aecli.runs.directory import Run, run_facts
+from aecli.system.files import read_json
 from aecli.system.progress import peak_bytes, say
 
 if TYPE_CHECKING:  # which needs jax, and a table does not
@@ -86,7 +87,7 @@ def show_run(run: Run) -> None:
     ]
     for label, folder, endings in (("pictures", "samples", (".png",)), ("numbers", "eval", (".json",))):
         found = sorted(path for path in (run.path / folder).glob("*") if path.suffix in endings and not path.name.startswith("."))
-        lines += [(label, str(path)) for path in found]
+        lines += [(label, str(path) + (_age_of_numbers(path) if folder == "eval" else "")) for path in found]
     console = _console()
     for label, text in lines:
         console.print(f"{label:10s} {text}", soft_wrap=True)
@@ -101,6 +102,14 @@ def show_run(run: Run) -> None:
     console.print(run.resolved_config().rstrip(), soft_wrap=True)
 
 
+def _age_of_numbers(path: Path) -> str:
+    """What is to be known of the numbers in an `eval/<split>.json` that is not of the metrics of today."""
+    version = version_of(read_json(path))
+    if version in (None, VERSION):
+        return ""
+    return f" (version {version} of the metrics, now {VERSION}: not to be compared with newer ones; `aecli eval` measures anew)"
+
+
 def _code(info: Mapping[str, Any]) -> str:
     """`9e989f2c52a1, unchanged`, or what has changed since the run was trained."""
     if not info.get("code"):
@@ -110,7 +119,8 @@ def _code(info: Mapping[str, Any]) -> str:
 
 
 def show_metrics(run_id: str, metrics: Mapping[str, Recorded]) -> None:
-    """A line a number: its value and standard error, the best baseline beside it, and which of the two is better."""
+    """A line a number: its value and standard error, the best baseline beside it, and which of the two is better. A dash
+    stands in place of a value that there is not."""
     protocol = next(iter(metrics.values())).protocol
     console = _console()
     n = max(recorded.metric.n for recorded in metrics.values())
@@ -145,13 +155,17 @@ def _beside(metric: Metric) -> tuple[tuple[str, str], str]:
     if best is None:
         return ("", ""), ""
     name, value = best
+    if metric.value is None:
+        return (number_text(value), name), ""
     gain = (metric.value - value) * (1 if metric.better == "higher" else -1)
     margin = 1e-3 * abs(value) if metric.standard_error is None else 2 * metric.standard_error
     verdict = "model" if gain > margin else "baseline" if gain < -margin else "even"
     return (number_text(value), name), verdict
 
 
-def number_text(value: float) -> str:
+def number_text(value: float | None) -> str:
+    if value is None:
+        return "-"
     return f"{value:.5g}" if abs(value) < 1e5 else f"{value:,.0f}"
 
 

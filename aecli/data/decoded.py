@@ -20,7 +20,7 @@ from aecli.core.model import Spec
 from aecli.data import contents, fingerprints
 from aecli.data.rows import ArrayRows
 from aecli.data.sources.base import Say, Source
-from aecli.data.sources.registry import RULES, open_source
+from aecli.data.sources.registry import RULES, open_source, version_of
 from aecli.errors import DataError
 from aecli.system.files import exclusive, fsync_tree, sha256_file, to_json, write_json
 from aecli.system.folders import cache_folder, cache_root, open_to_readers
@@ -46,7 +46,9 @@ class Decoded(NamedTuple):
 def request_key(data: Data, content: str | None, rules: int) -> str:
     """A hash of all that decides what the decoded images are: the settings, the rules, and the content of own files."""
     settings = data.model_dump(mode="json", exclude=_NOT_DECIDING)
-    request = {"format": _FORMAT, "rules": rules, "content": content, **settings}
+    # Rules are of own files, of the others a version.
+    by = {"rules": rules} if data.name in OWN_FILES else {"version": version_of(data.name, rules)}
+    request = {"format": _FORMAT, "content": content, **by, **settings}
     return hashlib.sha256(json.dumps(request, sort_keys=True).encode()).hexdigest()
 
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from aecli.core.abilities import lacking
 from aecli.core.model import Model
-from aecli.errors import UsageError, did_you_mean
+from aecli.errors import AecliError, StorageError, UsageError, did_you_mean, translate
 from aecli.evaluation import codes
 from aecli.evaluation.evaluators import (
     classification,
@@ -179,7 +179,8 @@ def chosen(subject: Subject, only: Sequence[str], skip: Sequence[str]) -> tuple[
 
 
 def quick(subject: Subject) -> dict[str, Metric]:
-    """What training measures on its validation split: name -> metric."""
+    """What training measures on its validation split: name -> metric. Values may be NaN, by which a training tells that it has
+    diverged, or None."""
     metrics: dict[str, Metric] = {}
     for name in fits(subject.model):
         if EVALUATORS[name].quick:
@@ -187,13 +188,30 @@ def quick(subject: Subject) -> dict[str, Metric]:
     return metrics
 
 
-def evaluate(subject: Subject, names: Iterable[str], begin: Callable[[str], None] = lambda name: None) -> dict[str, Findings]:
-    """The findings of each evaluator, from the journal where it has them. `begin(name)` is called before each."""
+def _raise(name: str, error: Exception) -> None:
+    raise error
+
+
+def evaluate(
+    subject: Subject,
+    names: Iterable[str],
+    begin: Callable[[str], None] = lambda name: None,
+    failed: Callable[[str, Exception], None] = _raise,
+) -> dict[str, Findings]:
+    """The findings of each evaluator, from the journal where it has them; every number in them is finite or None. `begin(name)`
+    is called before each, `failed(name, error)` after one that raised what concerns itself alone, which the others need not
+    suffer for. What the user is to mend first (AecliError), a full disk and a signal end all of them."""
     found: dict[str, Findings] = {}
     for name in names:
         begin(name)
-        kept = subject.journal.kept(f"found-{name}", lambda name=name: _pack(_measure(name, subject)))
-        found[name] = _unpack(kept)
+        try:
+            kept = subject.journal.kept(f"found-{name}", lambda name=name: _pack(_measure(name, subject)))
+            findings = _unpack(kept)
+            found[name] = _yield(findings, subject.model) if name == OBJECTIVE else findings
+        except Exception as error:
+            if isinstance(error, (AecliError, BrokenPipeError)) or isinstance(translate(error), StorageError):
+                raise
+            failed(name, error)
     return found
 
 
@@ -207,9 +225,31 @@ def _measure(name: str, subject: Subject) -> Findings:
     return found
 
 
+def _yield(found: Findings, model: Model) -> Findings:
+    """What the objective found, without the names that another quick evaluator measures of the model: of one name there is one
+    number, whichever evaluators are asked for. An mse of the objective may be that of an output which no picture would show."""
+    others = [of for name in fits(model) if name != OBJECTIVE and EVALUATORS[name].quick for of in EVALUATORS[name].metrics]
+    taken = {key for key in found.metrics if any(covers(of, key) for of in others)}
+
+    def own(parts: Mapping[str, Any]) -> dict[str, Any]:
+        return {key: part for key, part in parts.items() if key not in taken}
+
+    return found._replace(metrics=own(found.metrics), values=own(found.values))
+
+
 def _pack(findings: Findings) -> dict[str, Any]:
-    about = {"metrics": {name: metric.as_json() for name, metric in findings.metrics.items()}, "notes": findings.notes}
+    metrics = {name: metric.finite() for name, metric in findings.metrics.items()}
+    about = {"metrics": {name: metric.as_json() for name, metric in metrics.items()}, "notes": findings.notes + _notes(metrics)}
     return {"about": np.asarray(json.dumps(about)), **findings.values}
+
+
+def _notes(metrics: Mapping[str, Metric]) -> tuple[str, ...]:
+    """Why metrics have no value: a line a reason, with the names of all that it holds for."""
+    names: dict[str, list[str]] = {}
+    for name, metric in metrics.items():
+        if metric.value is None:
+            names.setdefault(metric.note or "it has no value", []).append(name)
+    return tuple(f"no {', '.join(some)}: {note}" for note, some in names.items())
 
 
 def _unpack(arrays: dict[str, Any]) -> Findings:

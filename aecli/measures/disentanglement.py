@@ -6,7 +6,7 @@ the quantitative evaluation of disentangled representations", section 2.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -16,12 +16,14 @@ TREES = 100
 
 def mutual_information_gap(code: Any, factors: Any) -> float:
     """[n, d] and whole numbers [n, k] -> the mean over factors of the gap between the two most informative units, over the
-    factor's entropy."""
+    factor's entropy. Factors that do not vary are left out; there must be one that does."""
     from sklearn.metrics import mutual_info_score
 
     cut = np.stack([_bins(unit) for unit in np.asarray(code).T], axis=1)
     gaps: list[float] = []
     for factor in factors.T:
+        if len(np.unique(factor)) < 2:
+            continue
         information = sorted((mutual_info_score(unit, factor) for unit in cut.T), reverse=True)
         second = information[1] if len(information) > 1 else 0.0
         gaps.append((information[0] - second) / mutual_info_score(factor, factor))
@@ -33,7 +35,15 @@ def _bins(unit: Any) -> Any:
     return np.digitize(unit, edges)
 
 
-def dci(code: Any, factors: Any, held_out: Any, held_out_factors: Any) -> tuple[float, float, float]:
+class Dci(NamedTuple):
+    """None where no unit is of any importance."""
+
+    disentanglement: float | None
+    completeness: float | None
+    informativeness: float
+
+
+def dci(code: Any, factors: Any, held_out: Any, held_out_factors: Any) -> Dci:
     """Disentanglement and completeness of the importance of units for factors, and the mean accuracy of the readers."""
     from sklearn.ensemble import RandomForestClassifier
 
@@ -45,10 +55,12 @@ def dci(code: Any, factors: Any, held_out: Any, held_out_factors: Any) -> tuple[
         importance.append(reader.feature_importances_)
         accuracy.append(float(reader.score(held_out, expected)))
     share = np.stack(importance, axis=1)  # [units, factors]
+    if not share.any():  # constant codes, or factors
+        return Dci(None, None, float(np.mean(accuracy)))
     per_unit = 1 - _entropy(share / np.maximum(share.sum(1, keepdims=True), 1e-12)) / np.log(max(2, share.shape[1]))
     per_factor = 1 - _entropy((share / np.maximum(share.sum(0, keepdims=True), 1e-12)).T) / np.log(max(2, share.shape[0]))
     weight = share.sum(1) / share.sum()
-    return float(weight @ per_unit), float(per_factor.mean()), float(np.mean(accuracy))
+    return Dci(float(weight @ per_unit), float(per_factor.mean()), float(np.mean(accuracy)))
 
 
 def _entropy(rows: Any) -> Any:

@@ -15,7 +15,11 @@ import numpy as np
 
 KID_BLOCK = 1000
 """Images in each block of the KID, whose average and spread over blocks are reported."""
+PRECISION_K, DENSITY_K = 3, 5
+"""Neighbours of the balls of precision and recall, and of density and coverage, as their papers set them."""
 CHUNK = 500
+ROUNDING = 1e-12
+"""A squared distance below this share of the squared norms is that of equal points."""
 
 
 def frechet(x: Any, y: Any) -> float:
@@ -45,7 +49,19 @@ def _mmd(x: Any, y: Any) -> float:
     return float(within - 2 * kxy.mean())
 
 
-def precision_recall(real: Any, drawn: Any, k: int = 3) -> tuple[Any, Any]:
+def is_constant(x: Any) -> bool:
+    """Whether all rows are equal, but for rounding."""
+    x = np.asarray(x, np.float64)
+    first = x[:1]
+    return bool((((x - first) ** 2).sum(1) <= ROUNDING * ((x**2).sum(1) + (first**2).sum())).all())
+
+
+def has_radius(x: Any, k: int) -> bool:
+    """Whether balls to the k-th other row are balls: for most rows not all of the k nearest are equal to them."""
+    return bool(np.median(neighbour_distances(x, x, k + 1)) > 0)
+
+
+def precision_recall(real: Any, drawn: Any, k: int = PRECISION_K) -> tuple[Any, Any]:
     """Whether each drawn image lies within the k-th neighbour's distance of some real one, [n] bool, and the reverse."""
     reach_real, reach_drawn = neighbour_distances(real, real, k + 1), neighbour_distances(drawn, drawn, k + 1)
     precise, recalled = np.zeros(len(drawn), bool), np.zeros(len(real), bool)
@@ -56,7 +72,7 @@ def precision_recall(real: Any, drawn: Any, k: int = 3) -> tuple[Any, Any]:
     return precise, recalled
 
 
-def density_coverage(real: Any, drawn: Any, k: int = 5) -> tuple[Any, Any]:
+def density_coverage(real: Any, drawn: Any, k: int = DENSITY_K) -> tuple[Any, Any]:
     """In how many k-neighbour balls of real images each drawn one lies, divided by k, [n]; whether each real ball holds a drawn
     image, [n] bool."""
     reach = neighbour_distances(real, real, k + 1)
@@ -118,4 +134,6 @@ def _squares(x: Any, y: Any) -> Any:
     norm = (y**2).sum(1)
     for start in range(0, len(x), CHUNK):
         part = np.asarray(x[start : start + CHUNK], np.float64)
-        yield start, np.clip((part**2).sum(1)[:, None] + norm[None] - 2 * part @ y.T, 0, None)
+        norms = (part**2).sum(1)[:, None] + norm[None]
+        square = norms - 2 * part @ y.T
+        yield start, np.where(square > ROUNDING * norms, square, 0.0)

@@ -3,40 +3,67 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from math import log10, sqrt
-from typing import Any, Literal, NamedTuple
+from math import isfinite, log10, sqrt
+from typing import Any, Literal, NamedTuple, cast
 
 import numpy as np
 
 _UNITS = (("_nats", "nats"), ("_db", "dB"), ("bits_per_dim", "bits"), ("_deg", "degrees"))
 
-VERSION = 1
-"""The version of what the metrics mean: numbers of another one are not to be compared with these."""
+VERSION = 2
+"""The version of what the metrics mean: numbers of another one are not to be compared with these. 2: codes that are held against
+labels are made without the label; errors are of images in [0, 1], as a picture shows them; what has no true value has none."""
+
+CAP_DB = 100.0
+"""The most that a signal-to-noise ratio of images counts, of one and of a split: an error below it is the rounding of float32."""
+EXACT_MSE = 10 ** (-CAP_DB / 10)
+EXACT = f"the images are equal to {CAP_DB:.0f} dB, which is as far as the ratio is told"
 
 Better = Literal["lower", "higher"]
 
 
 class Metric(NamedTuple):
-    """`standard_error` is that of `value` over the `n` images as a sample from the data distribution; None if it has none.
-    `better` says which way is, where one is. `baselines`: what plain methods reach on the same images, by name. `protocol`:
-    what the number depends on beside the run, the split and the seed."""
+    """`value` is None where there is no true one, and `note` says why. `standard_error` is that of `value` over the `n` images as
+    a sample from the data distribution; None if it has none. `better` says which way is, where one is. `baselines`: what plain
+    methods reach on the same images, by name. `protocol`: what the number depends on beside the run, the split and the seed."""
 
-    value: float
+    value: float | None
     standard_error: float | None
     n: int
     unit: str
     better: Better | None = None
     baselines: Mapping[str, float] = {}
     protocol: Mapping[str, Any] = {}
+    note: str | None = None
 
     def as_json(self) -> dict[str, Any]:
-        return {**self._asdict(), "baselines": dict(self.baselines), "protocol": dict(self.protocol)}
+        """The fields by name, `note` only if there is one."""
+        told = {} if self.note is None else {"note": self.note}
+        fields = {name: value for name, value in self._asdict().items() if name != "note"}
+        return {**fields, "baselines": dict(self.baselines), "protocol": dict(self.protocol), **told}
+
+    def none(self, note: str) -> Metric:
+        """The same without a value, for the reason that `note` gives."""
+        return self._replace(value=None, standard_error=None, note=note)
+
+    def finite(self) -> Metric:
+        """The same with None in place of a value, an error or a part of the protocol that is not finite, and without such
+        baselines: JSON has no NaN and no infinity, and neither is a number to compare with."""
+        metric = self._replace(
+            baselines={name: value for name, value in self.baselines.items() if isfinite(value)},
+            protocol={key: _finite(value) for key, value in self.protocol.items()},
+        )
+        if self.value is not None and not isfinite(self.value):
+            return metric.none(f"the value is not finite ({self.value})")
+        if self.standard_error is not None and not isfinite(self.standard_error):
+            return metric._replace(standard_error=None)
+        return metric
 
     def best_baseline(self) -> tuple[str, float] | None:
         """Name and value of the best one, where there is any and a direction."""
         if not self.baselines or self.better is None:
             return None
-        choose = min if self.better == "lower" else max
+        choose = min if self.better == "lower" else max  # baselines have a value: of one without there is no entry
         return choose(self.baselines.items(), key=lambda item: item[1])
 
 
@@ -56,7 +83,20 @@ class Recorded(NamedTuple):
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Recorded:
         """Raises KeyError if a part is missing."""
-        return cls(Metric(**{field: value[field] for field in Metric._fields}), value["evaluator"])
+        fields = {field: value[field] for field in Metric._fields if field != "note"}
+        return cls(Metric(**fields, note=value.get("note")), value["evaluator"])
+
+
+def _finite(value: Any) -> Any:
+    return None if isinstance(value, float) and not isfinite(value) else value
+
+
+def version_of(stored: Any) -> int | None:
+    """The oldest version of metrics among the numbers of an `eval/<split>.json`; None if it holds none that say."""
+    metrics: list[Any] = list(cast("dict[str, Any]", stored).values()) if isinstance(stored, dict) else []
+    protocols = [cast("dict[str, Any]", metric).get("protocol") for metric in metrics if isinstance(metric, dict)]
+    versions = [cast("dict[str, Any]", protocol).get("version") for protocol in protocols if isinstance(protocol, dict)]
+    return min((version for version in versions if isinstance(version, int)), default=None)
 
 
 class Findings(NamedTuple):
@@ -72,21 +112,33 @@ def average(name: str, values: Any, better: Better | None = None, unit: str | No
     """The mean of per-image values [n], in float64: every image weighs the same, whatever batch it came in."""
     array = np.asarray(values, np.float64)
     n = len(array)
-    error = float(array.std(ddof=1) / sqrt(n)) if n > 1 else None
-    return Metric(float(array.mean()), error, n, unit or unit_of(name), better, **more)
+    with np.errstate(invalid="ignore", over="ignore"):  # of values that are not finite, which `finite` tells
+        error = float(array.std(ddof=1) / sqrt(n)) if n > 1 else None
+        return Metric(float(array.mean()), error, n, unit or unit_of(name), better, **more)
 
 
 def to_db(mse: float) -> float:
-    """Peak signal-to-noise ratio of images in [0, 1] with such a mean squared error."""
-    return -10 * log10(max(mse, 1e-20))
+    """Peak signal-to-noise ratio of images in [0, 1] with such a mean squared error, at most CAP_DB."""
+    return -10 * log10(max(mse, EXACT_MSE))
 
 
 def psnr_db(mse: Metric) -> Metric:
     """Peak signal-to-noise ratio of images in [0, 1], pooled: of the mean squared error over all images, not the mean of each
-    image's own ratio, which is larger. Baselines are converted too."""
-    error = None if mse.standard_error is None else 10 / np.log(10) * mse.standard_error / max(mse.value, 1e-20)
+    image's own ratio, which is larger. None if the images are equal to CAP_DB. Baselines are converted too."""
     baselines = {name: to_db(value) for name, value in mse.baselines.items()}
-    return Metric(to_db(mse.value), None if error is None else float(error), mse.n, "dB", "higher", baselines, mse.protocol)
+    ratio = Metric(None, None, mse.n, "dB", "higher", baselines, {**mse.protocol, "cap_db": CAP_DB}, mse.note)
+    if mse.value is None:
+        return ratio
+    if mse.value <= EXACT_MSE:
+        return ratio.none(EXACT)
+    error = None if mse.standard_error is None else float(10 / np.log(10) * mse.standard_error / mse.value)
+    return ratio._replace(value=to_db(mse.value), standard_error=error)
+
+
+def psnr_per_image_db(values: Any) -> Metric:
+    """The mean of each image's own ratio [n], each at most CAP_DB. None if all are that."""
+    metric = average("psnr_per_image_db", values, "higher", protocol={"cap_db": CAP_DB})
+    return metric.none(EXACT) if (np.asarray(values) > CAP_DB - 1e-3).all() else metric
 
 
 def unit_of(name: str) -> str:

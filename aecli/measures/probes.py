@@ -29,18 +29,32 @@ class Reading(NamedTuple):
     choice: float
 
 
+def some_of(of: Labelled, most: int) -> Labelled:
+    """At most so many images, of each class a share, whatever order they are in; at least one of each class, where `most` is not
+    less than the classes."""
+    n = len(of.label)
+    if n <= most:
+        return of
+    shuffled = np.random.Generator(np.random.Philox(0)).permutation(n)
+    firsts = np.unique(of.label[shuffled], return_index=True)[1]  # of each class
+    order = np.concatenate([np.sort(firsts), np.setdiff1d(np.arange(n), firsts)])
+    chosen = np.sort(shuffled[order[:most]])
+    return Labelled(of.features[chosen], of.label[chosen])
+
+
 def scaled(train: Labelled, *others: Labelled) -> list[Labelled]:
     """Centred, and divided by one number, the root of the mean variance, of `train`: strengths then mean the same for all
     features, and their geometry is kept."""
     centre = train.features.mean(0)
-    scale = max(1e-12, float(np.sqrt(train.features.var(0).mean())))
+    least = max(1e-12, 1e-6 * float(np.abs(centre).max()))  # below, features differ by rounding alone
+    scale = max(least, float(np.sqrt(train.features.var(0).mean())))
     return [Labelled((part.features - centre) / scale, part.label) for part in (train, *others)]
 
 
 def logistic(train: Labelled, validation: Labelled, held_out: Labelled) -> Reading:
     """Multinomial logistic regression."""
     train, validation, held_out = scaled(train, validation, held_out)
-    few = Labelled(train.features[:MOST_CHOOSING], train.label[:MOST_CHOOSING])
+    few = some_of(train, MOST_CHOOSING)
     # A strength suits a number of images: with fewer, as much regularization in all is a larger share of it.
     share = len(train.label) / len(few.label)
     scores = [_logistic(few, strength).score(validation.features, validation.label) for strength in STRENGTHS]

@@ -181,13 +181,14 @@ class Training:
             poll=self._stop_if_asked,
         )
         metrics = quick(subject)
-        values = {name: metric.value for name, metric in metrics.items()}
+        # What has no value, as the explained variance of images that are all alike, has no place in a row.
+        values = {name: metric.value for name, metric in metrics.items() if metric.value is not None}
         if not all(isfinite(value) for value in values.values()):
             raise self._diverged(at.step, "a validation value is not finite")
         self._row("validation", values)
         self._tell(progress, "validation", values)
-        value, at.evaluated = values[self._train.monitor], at.step
-        if at.best_value is None or value < at.best_value:
+        value, at.evaluated = values.get(self._train.monitor), at.step
+        if value is not None and (at.best_value is None or value < at.best_value):
             at.best_step, at.best_value, at.stale = at.step, value, 0
             return True
         at.stale += 1

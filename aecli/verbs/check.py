@@ -6,11 +6,10 @@ import tempfile
 import time
 from pathlib import Path
 
-import numpy as np
-
 from aecli.config.load import Config
 from aecli.config.schema import Data, dump
 from aecli.core.model import Spec
+from aecli.data import duplicates
 from aecli.data.dataset import open_dataset, subset
 from aecli.data.sources.registry import peek
 from aecli.evaluation.registry import EVALUATORS, fits
@@ -34,7 +33,10 @@ def smoke(config: Config) -> str:
     with config.locating():
         begun = time.monotonic()
         full = config.experiment
-        dataset = subset(open_dataset(full.data, say), 2 * full.data.batch_size, 64)
+        whole = open_dataset(full.data, say)
+        if (told := duplicates.note(whole)) is not None:
+            warn(told)
+        dataset = subset(whole, 2 * full.data.batch_size, 64)
         two = {"steps": 2, "epochs": None, "eval_every": 1, "checkpoint_every": None}
         experiment = full.model_copy(update={"train": full.train.model_copy(update=two)})
         with tempfile.TemporaryDirectory(prefix="aecli-smoke-") as folder:
@@ -44,7 +46,8 @@ def smoke(config: Config) -> str:
                 train(experiment, run, dataset, state_template(experiment, dataset.spec, len(dataset.train), place), place, warn)
             trained = load(run, "last", warn)
             measured = [name for name in fits(trained.model) if EVALUATORS[name].quick or name == "likelihood"]
-            evaluate_run(run, trained, dataset, EvalRequest(only=measured, samples=10))
+            for error in evaluate_run(run, trained, dataset, EvalRequest(only=measured, samples=10)).failed.values():
+                raise error
             modes = [mode for mode in modes_of(trained.model) if MODES[mode].smoke]
             for mode in modes:
                 sample_run(run, trained, lambda: dataset, SampleRequest(mode, n=4))
@@ -64,11 +67,8 @@ def hold_against_data(config: Config, decode: bool = False) -> str:
 
 
 def _decoded(data: Data) -> Spec:
-    """What the images look like, when all of them have been read."""
+    """What the images look like, when all of them have been read: for their fingerprint, in every tier."""
     dataset = open_dataset(data, say)
-    if dataset.tier == "stream":
-        for split in ("train", "validation", "test"):
-            rows = dataset.split(split)
-            for start in range(0, len(rows), 256):
-                rows.take(np.arange(start, min(start + 256, len(rows))))
+    if (told := duplicates.note(dataset)) is not None:
+        warn(told)
     return dataset.spec

@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import NamedTuple
 
 from aecli.config.schema import OWN_FILES, Data
+from aecli.data import duplicates
 from aecli.data.dataset import open_dataset
 from aecli.data.sources.registry import listing
 from aecli.data.sources.told import some
 from aecli.errors import SettingError, UsageError
 from aecli.system.folders import cache_root
-from aecli.system.progress import say
+from aecli.system.progress import say, warn
 
 
 class DataSet(NamedTuple):
@@ -56,6 +57,8 @@ def prepare(name: str, manual_dir: str | None = None) -> Path:
     except SettingError as error:
         raise UsageError(error.text + (f": {error.label}" if error.label else ""), error.help) from None
     sizes = f"{len(dataset.train) + len(dataset.validation):,} train and {len(dataset.test):,} test images"
+    if (told := duplicates.note(dataset)) is not None:
+        warn(told)
     say(
         f"{name}: {sizes} of {'x'.join(map(str, dataset.spec.shape))}, fingerprint {dataset.fingerprint[:12]}"
         + (f"; classes {some(dataset.class_names)}" if dataset.class_names else "")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
@@ -19,7 +19,7 @@ from aecli.evaluation.judges.inception import Inception
 from aecli.evaluation.judges.inception import load as load_inception
 from aecli.evaluation.request import EvalRequest
 from aecli.evaluation.subject import Subject
-from aecli.measures.metric import VERSION, Recorded
+from aecli.measures.metric import VERSION, Recorded, version_of
 from aecli.runs import provenance
 from aecli.runs.data import open_run_data
 from aecli.runs.directory import Run
@@ -36,8 +36,11 @@ class Watch(NamedTuple):
 
 
 class Measured(NamedTuple):
+    """`failed`: the evaluators that raised an error, and which."""
+
     metrics: dict[str, Recorded]
     notes: tuple[str, ...]
+    failed: Mapping[str, Exception] = {}
 
 
 NOBODY = Watch()
@@ -56,6 +59,7 @@ def evaluate_run(run: Run, trained: Trained, dataset: Dataset, request: EvalRequ
     values to `eval/<split>-values.npz`; numbers of other evaluators of the same checkpoint stay in them. What an interrupted
     evaluation has done is found again. Numbers that are measured with other code than the run was trained with say so in
     `protocol.code`.
+    An evaluator that fails costs its own numbers, those of before too; numbers of another version of the metrics are not kept.
 
     Raises UsageError if the split is unknown or empty, an evaluator that was asked for does not fit, or the Inception weights
     cannot be used."""
@@ -92,7 +96,11 @@ def evaluate_run(run: Run, trained: Trained, dataset: Dataset, request: EvalRequ
             tell=watch.tell,
         )
         names, notes = registry.chosen(subject, request.only, request.skip)
-        found = registry.evaluate(subject, names, watch.begin)
+        failed: dict[str, Exception] = {}
+        found = registry.evaluate(subject, names, watch.begin, failed.__setitem__)
+        before = version_of(read_json(folder / f"{split}.json"))
+        if before not in (None, VERSION):
+            notes += (f"eval/{split}.json held numbers of version {before} of the metrics; these are of version {VERSION}",)
         metrics = _kept(folder / f"{split}.json", protocol, names)
         values = _kept_values(folder / f"{split}-values.npz", metrics)
         for name, findings in found.items():
@@ -106,7 +114,7 @@ def evaluate_run(run: Run, trained: Trained, dataset: Dataset, request: EvalRequ
         write_arrays(folder / f"{split}-values.npz", values)
         write_json(folder / f"{split}.json", {name: recorded.as_json() for name, recorded in metrics.items()})
         journal.close()
-    return Measured(metrics, notes)
+    return Measured(metrics, notes, failed)
 
 
 def _stamp(protocol: dict[str, Any], request: EvalRequest, judge: Inception | None) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from typing import Any
 
 from aecli.config.load import Config
 from aecli.config.schema import Experiment, dump
+from aecli.data import duplicates
 from aecli.data.dataset import Dataset, open_dataset
 from aecli.errors import RunError, UsageError
 from aecli.runs import checkpoint, directory, provenance
@@ -34,12 +35,15 @@ def start(config: Config, sets: Sequence[str], name: str, root: Path) -> Run:
         place = placement(experiment.data.batch_size)
         template = state_template(experiment, dataset.spec, len(dataset.train), place)
         weights = parameter_count(template)
-        facts = {
+        facts: dict[str, Any] = {
             **provenance.collect(experiment.model.variant),
             "overrides": list(sets),
             "parameters": weights,
             **model_and_data(experiment, dataset, _path_facts(config, root)),
         }
+        facts["data"]["duplicates"] = dict(duplicates.count(dataset))
+        if (told := duplicates.note(dataset)) is not None:
+            warn(told)
         run = directory.create(root, name, config.text, config.resolved(), facts)
         model = f"{experiment.model.variant} with {weights:,} parameters, {len(dataset.train):,} images of {experiment.data.name}"
         device = f"{place.devices} x {local_devices()[0].device_kind}"

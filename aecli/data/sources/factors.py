@@ -14,6 +14,8 @@ from aecli.data.rows import Rows
 SHAPES = ("square", "ellipse", "heart")
 FACTORS = {"shape": 3, "scale": 4, "angle": 10, "x": 8, "y": 8}
 SIZE = 32
+VERSIONS = {1: "1.0.0", 2: "2.0.0"}
+"""Rules of reading data -> the version of the builder `shapes` that they read."""
 _SUPERSAMPLING = 3
 READABLE = ("shape", "scale", "x", "y")
 """Not the angle: a square and an ellipse look the same at several."""

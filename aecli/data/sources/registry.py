@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 
 from aecli.config.schema import OWN_FILES, Data
 from aecli.core.model import Spec
-from aecli.data.sources import fashion
+from aecli.data.sources import factors, fashion
 from aecli.data.sources.base import Say, Source
 from aecli.data.sources.folder import FolderSource
 from aecli.data.sources.npz import NpzSource
@@ -33,7 +33,12 @@ def open_source(data: Data, say: Say, rules: int = RULES) -> Source:
         return OPENERS[data.name][rules](data)
     from aecli.data.sources.tfds import TfdsSource
 
-    return TfdsSource(data, cache_folder("tfds"), say)
+    return TfdsSource(data, cache_folder("tfds"), say, version_of(data.name, rules))
+
+
+def version_of(name: str, rules: int) -> str | None:
+    """The version of a built-in set that such rules of reading mean; None if it has but one."""
+    return factors.VERSIONS[rules] if name == "shapes" else None
 
 
 def check_name(name: str) -> None:
@@ -64,7 +69,7 @@ def listing() -> dict[str, str]:
     found = "; files of Debian's package found" if fashion.has_files(fashion.DEBIAN) else ""
     return {
         "digits": "8x8 gray, 1,500 train and 297 test, 10 classes; embedded",
-        "shapes": "32x32 gray, 6,912 train and 768 test, 3 classes; drawn on the spot, known factors",
+        "shapes": "32x32 gray, 4,608 train and 512 test, 3 classes; drawn on the spot, known factors",
         "fashion_mnist": "28x28 gray, 60,000 train and 10,000 test, 10 classes" + found,
         **OWN_FILES,
     }

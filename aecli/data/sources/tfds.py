@@ -44,12 +44,12 @@ _SHOWN = 12
 
 
 class TfdsSource:
-    def __init__(self, data: Data, root: Path, say: Say) -> None:
-        """Prepares the data set below `root` where it is not yet. Raises SettingError for an unknown name, DataError if
-        the data cannot be had or read."""
+    def __init__(self, data: Data, root: Path, say: Say, version: str | None = None) -> None:
+        """Prepares the data set below `root` where it is not yet; `version` is that of a built-in set. Raises SettingError for an
+        unknown name, DataError if the data cannot be had or read."""
         _hush()
         self._name, self._layout = data.name, Layout.of(data)
-        self._builder = _builder(data.name, root)
+        self._builder = _builder(data.name, root, version)
         self._image, self._label = _features(data, self._builder.info)
         if self._label is None and (labels := _labels(self._builder.info)):
             say(f"{data.name}: no labels are read; data.label can be {_some(labels)}")
@@ -57,8 +57,8 @@ class TfdsSource:
             lock = root / f".{data.name.replace('/', '_')}.lock"
             with exclusive(lock, lambda: say(f"waiting for another process that prepares {data.name}")):
                 if not self._builder.is_prepared():
-                    _prepare(data, root, say)
-            self._builder = _builder(data.name, root)
+                    _prepare(data, root, say, version)
+            self._builder = _builder(data.name, root, version)
         self._open(data)
 
     def _open(self, data: Data) -> None:
@@ -194,10 +194,10 @@ def declared(data: Data, root: Path) -> tuple[tuple[Any, Any, Any], int | None]:
     return image.kind.shape, 0 if label is None else _classes(label)
 
 
-def _builder(name: str, root: Path) -> Any:
+def _builder(name: str, root: Path, version: str | None = None) -> Any:
     check_name(name)
     if name in BUILT_IN:
-        return BUILT_IN[name](data_dir=str(root), file_format="array_record")
+        return BUILT_IN[name](version=version, data_dir=str(root), file_format="array_record")
     try:
         with _quiet():
             return tfds.builder(name, data_dir=str(root), file_format="array_record")
@@ -298,7 +298,7 @@ def _some(names: list[str]) -> str:
     return ", ".join(names[:_SHOWN]) + (f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else "")
 
 
-def _prepare(data: Data, root: Path, say: Say) -> None:
+def _prepare(data: Data, root: Path, say: Say, version: str | None) -> None:
     """Prepares into a temporary folder that is moved into place when it is whole, and removed when it is not."""
     prefix = f".{data.name.replace('/', '_')}.tmp-"
     for stale in root.glob(f"{prefix}*"):  # of a process that was killed; this one holds the lock
@@ -307,7 +307,7 @@ def _prepare(data: Data, root: Path, say: Say) -> None:
     temporary = Path(tempfile.mkdtemp(prefix=prefix, dir=root))
     try:
         manual = _manual_dir(data, temporary)
-        builder = _builder(data.name, temporary / "out")
+        builder = _builder(data.name, temporary / "out", version)
         config = tfds.download.DownloadConfig(manual_dir=manual, try_download_gcs=False, register_checksums=False)
         if data.name in FILE_ORDER:
             builder.info.as_proto.disable_shuffling = True

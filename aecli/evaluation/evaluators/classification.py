@@ -19,6 +19,8 @@ from aecli.system.unfused import unfused
 def cannot(subject: Subject) -> str | None:
     if not subject.model.is_conditional:
         return "the model is not conditional on the label (conditional: true)"
+    if not (subject.labels >= 0).any():
+        return "no image of the split has a label"
     return None
 
 
@@ -26,9 +28,11 @@ def measure(subject: Subject) -> Findings:
     """For likelihood models of images given their label. `bayes_accuracy`, with p(y) the frequencies of the train split; the
     baseline is always saying the commonest class. `label_nll_nats`: -log p(y | x). `nll_given_label_nats`: -log p(x | y), as
     it was used. log p(x | y) is exact, or estimated from a tenth of the likelihood's importance samples, with the same random
-    numbers for each label. Of gray images under a Bernoulli likelihood it is a cross-entropy, which ranks the labels as well."""
+    numbers for each label. Of gray images under a Bernoulli likelihood it is a cross-entropy, which ranks the labels as well.
+    Images without a label are left out."""
     model, spec = subject.model, subject.spec
-    counts = np.bincount(subject.dataset.train.all()[1], minlength=spec.classes)
+    seen = subject.dataset.train.all()[1]
+    counts = np.bincount(seen[seen >= 0], minlength=spec.classes)
     log_prior = np.log((counts + 0.5) / (counts + 0.5).sum())
     samples = max(1, subject.request.samples // 10)
     parts: list[Any] = []
@@ -39,7 +43,8 @@ def measure(subject: Subject) -> Findings:
             return {"log_prob": np.stack([np.asarray(x) for x in each], axis=1)}
 
         parts.append(subject.journal.kept(f"classification-{number}", make)["log_prob"][:real])
-    log_prob, label = np.concatenate(parts).astype(np.float64), subject.labels
+    labelled = np.flatnonzero(subject.labels >= 0)
+    log_prob, label = np.concatenate(parts).astype(np.float64)[labelled], subject.labels[labelled]
     joint = log_prob + log_prior
     right = joint.argmax(1) == label
     largest = joint.max(1, keepdims=True)

@@ -6,6 +6,7 @@ the quantitative evaluation of disentangled representations", section 2.
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import numpy as np
@@ -20,7 +21,7 @@ RESTARTS = 10
 
 
 def cannot(subject: Subject) -> str | None:
-    if len(subject.rows) < 2 * subject.spec.classes:
+    if subject.spec.classes >= 2 and len(subject.rows) < 2 * subject.spec.classes:
         return f"{len(subject.rows)} images are too few"
     return codes.cannot(subject)
 
@@ -28,33 +29,62 @@ def cannot(subject: Subject) -> str | None:
 def measure(subject: Subject) -> Findings:
     """For models that encode, on labelled data. `nmi` and `ari`: agreement of k-means on the codes of the split, as many clusters
     as classes, with the classes (normalized mutual information; adjusted Rand index, 0 by chance); beside it k-means on pixels.
+    The codes are made without the label. None where the labelled images are of one class.
 
     Where the factors of the images are known (`shapes`): `mig`, codes cut into 20 bins of equal width; `dci_disentanglement`,
     `dci_completeness` and `dci_informativeness` (the accuracy), from random forests of 100 trees fitted to the train split."""
-    code, n = codes.codes_of_split(subject), len(subject.rows)
-    nmi, ari = _agreement(code, subject)
-    pixels = subject.shared("kmeans-pixels", lambda: {"scores": np.asarray(_agreement(subject.pixels(subject.split), subject))})
-    protocol = {"clusters": subject.spec.classes, "restarts": RESTARTS}
-    metrics = {
-        "nmi": Metric(nmi, None, n, "1", "higher", {"raw pixels": float(pixels["scores"][0])}, protocol),
-        "ari": Metric(ari, None, n, "1", "higher", {"raw pixels": float(pixels["scores"][1])}, protocol),
-    }
+    code, hidden = codes.codes_without_labels(subject), codes.protocol_of(subject)
+    metrics, notes = _clusters(code, subject, {"clusters": subject.spec.classes, "restarts": RESTARTS, **hidden})
+    n = len(code)
     factors = known.of(subject.dataset.intensity(subject.split))
     train = None if factors is None else known.of(subject.dataset.train)
     if factors is None or train is None:
-        return Findings(metrics)
-    names = {"factors": list(known.READABLE)}
-    metrics["mig"] = Metric(mutual_information_gap(code, factors), None, n, "1", "higher", {}, names | {"bins": BINS})
-    disentangled, complete, informative = dci(codes.codes_of_split(subject, "train"), train, code, factors)
-    for name, value in (("disentanglement", disentangled), ("completeness", complete), ("informativeness", informative)):
-        metrics[f"dci_{name}"] = Metric(value, None, n, "1", "higher", {}, names | {"trees": TREES})
-    return Findings(metrics)
+        return Findings(metrics, {}, notes)
+    names = {"factors": list(known.READABLE), **hidden}
+    gap = Metric(None, None, n, "1", "higher", {}, names | {"bins": BINS})
+    if all(len(np.unique(factor)) < 2 for factor in factors.T):
+        metrics["mig"] = gap.none("no factor varies among the images")
+    else:
+        metrics["mig"] = gap._replace(value=mutual_information_gap(code, factors))
+    read = dci(codes.codes_without_labels(subject, "train"), train, code, factors)
+    for name, value in read._asdict().items():
+        score = Metric(value, None, n, "1", "higher", {}, names | {"trees": TREES})
+        metrics[f"dci_{name}"] = score if value is not None else score.none("no unit tells anything of any factor")
+    return Findings(metrics, {}, notes)
 
 
-def _agreement(of: Any, subject: Subject) -> tuple[float, float]:
+def _clusters(code: Any, subject: Subject, protocol: dict[str, Any]) -> tuple[dict[str, Metric], tuple[str, ...]]:
+    """`nmi` and `ari` of the codes of labelled images, and what is to be known of them."""
+    labelled = np.flatnonzero(subject.labels >= 0)
+    label, code = subject.labels[labelled], code[labelled]
+    none = Metric(None, None, len(labelled), "1", "higher", {}, protocol)
+    if len(np.unique(label)) < 2:
+        note = "the labelled images of the split are of fewer than two classes: there is nothing to agree with"
+        return {"nmi": none.none(note), "ari": none.none(note)}, ()
+    nmi, ari, distinct = _agreement(code, label, subject.spec.classes)
+
+    def of_pixels() -> dict[str, Any]:
+        return {"scores": np.asarray(_agreement(subject.pixels(subject.split)[labelled], label, subject.spec.classes)[:2])}
+
+    pixels = subject.shared("kmeans-pixels", of_pixels)["scores"]
+    metrics = {
+        "nmi": none._replace(value=nmi, baselines={"raw pixels": float(pixels[0])}),
+        "ari": none._replace(value=ari, baselines={"raw pixels": float(pixels[1])}),
+    }
+    if distinct == subject.spec.classes:
+        return metrics, ()
+    return metrics, (f"k-means finds {distinct} of {subject.spec.classes} clusters: the codes take no more values than that",)
+
+
+def _agreement(of: Any, label: Any, clusters: int) -> tuple[float, float, int]:
+    """nmi, ari, and how many clusters there are: fewer than asked for where there are fewer different points."""
     from sklearn.cluster import KMeans
+    from sklearn.exceptions import ConvergenceWarning
     from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
 
     kmeans: Any = KMeans  # its types know the default of n_init alone
-    found = kmeans(subject.spec.classes, n_init=RESTARTS, random_state=0).fit_predict(np.asarray(of, np.float32))
-    return float(normalized_mutual_info_score(subject.labels, found)), float(adjusted_rand_score(subject.labels, found))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)  # of fewer points than clusters, which the caller tells
+        found = kmeans(min(clusters, len(of)), n_init=RESTARTS, random_state=0).fit_predict(np.asarray(of, np.float32))
+    nmi, ari = float(normalized_mutual_info_score(label, found)), float(adjusted_rand_score(label, found))
+    return nmi, ari, len(np.unique(found))

@@ -32,7 +32,8 @@ def measure(subject: Subject) -> Findings:
         name = label(corruptions)
         found = _errors(subject, corruptions)
         for key, metric in _metrics(found).items():
-            metrics[f"{key} ({name})"] = metric._replace(protocol={"corruption": [c.model_dump() for c in corruptions]})
+            asked = {"corruption": [c.model_dump() for c in corruptions]}
+            metrics[f"{key} ({name})"] = metric._replace(protocol={**metric.protocol, **asked})
         values |= {f"mse ({name})": found["model"]["mse"], f"ssim ({name})": found["model"]["ssim"]}
     return Findings(metrics, values)
 
@@ -54,6 +55,8 @@ def _metrics(found: dict[str, dict[str, Any]]) -> dict[str, Metric]:
             return float(part["hidden_square"].astype(np.float64).sum() / max(n, 1))
 
         region = Metric(inside(mine), None, len(mine["mse"]), "", "lower", {name: inside(part) for name, part in others.items()})
+        if not n:
+            region = region._replace(baselines={}).none("no pixel was hidden")
         metrics["hidden_psnr_db"] = psnr_db(region)
     return metrics
 

@@ -22,11 +22,22 @@ LEAST = 4 * FEATURES
 """Fewer images do not tell a covariance of so many features."""
 DRAW_BATCH = 250
 RESAMPLES = 20
+UNITS = {
+    "frechet_distance": "feature^2",
+    "kid": "MMD^2",
+    "precision": "share",
+    "recall": "share",
+    "density": "1",
+    "coverage": "share",
+}
 
 
 def cannot(subject: Subject) -> str | None:
     if subject.spec.classes < 2:
         return "the data has no labels to train a classifier's features on"
+    seen = np.asarray(subject.dataset.train.all()[1])
+    if len(np.unique(seen[seen >= 0])) < 2:
+        return "the train images are of fewer than two classes: no classifier's features can be trained on them"
     if min(subject.request.draws, len(subject.rows)) < LEAST:
         n = min(subject.request.draws, len(subject.rows))
         return f"{n} images are too few for covariances of {FEATURES} features, which need {LEAST}"
@@ -38,7 +49,7 @@ def measure(subject: Subject) -> Findings:
     `frechet_distance`, `kid`, `precision`, `recall`, `density` and `coverage` of draws against the split; the baseline is
     as many train images against the same. `copying`: the chance that a draw is nearer to its nearest train image than an image
     of the split to its own; 0.5 is that of new images; the nearest train image of each draw is kept beside the per-image values.
-    Classes of a conditional model are drawn as often as they occur."""
+    Classes of a conditional model are drawn as often as they occur in the train split."""
     judge = judge_of(subject)
     real = judge.features(_images(subject.pixels(subject.split), subject))
     n = min(subject.request.draws, len(real))
@@ -51,14 +62,21 @@ def measure(subject: Subject) -> Findings:
     better = {"frechet_distance": "lower", "kid": "lower"}
     metrics = {
         name: metric._replace(
-            better=better.get(name, "higher"), baselines={"train images": theirs[name].value}, protocol=protocol
+            better=better.get(name, "higher"),
+            baselines={} if (beside := theirs[name].value) is None else {"train images": beside},
+            protocol=protocol,
         )
         for name, metric in mine.items()
     }
     index, near = distances.nearest(drawn, train)
-    copying = distances.copying(near, distances.nearest(real, train)[1])
-    metrics["copying"] = Metric(copying, None, n, "chance", None, {}, protocol)
-    notes = ("draws are nearer to train images than new images are: copies?",) if copying > 0.75 else ()
+    copying = Metric(None, None, n, "chance", None, {}, protocol)
+    notes: tuple[str, ...] = ()
+    if (why := constant(real, drawn)) is not None:
+        metrics["copying"] = copying.none(why)
+    else:
+        chance = distances.copying(near, distances.nearest(real, train)[1])
+        metrics["copying"] = copying._replace(value=chance)
+        notes = ("draws are nearer to train images than new images are: copies?",) if chance > 0.75 else ()
     if subject.inception is not None and n <= inception.FEATURES:
         notes += (f"no Inception distance: {n:,} draws are too few for covariances of {inception.FEATURES:,} features",)
     elif subject.inception is not None:
@@ -70,8 +88,13 @@ def _by_inception(subject: Subject, judge: Inception, images: Any) -> dict[str, 
     """`inception_frechet_distance` and `inception_kid` of drawn images [n, H, W, C]: what papers report, where n is as theirs."""
     real, drawn = judge.features(_images(subject.pixels(subject.split), subject)), judge.features(images)
     protocol = {"draws": len(drawn), "features": judge.hash[:16]}
-    distance = Metric(distances.frechet(real, drawn), None, len(drawn), "feature^2", "lower", {}, protocol)
-    kid = _kid(real, drawn)._replace(better="lower", protocol=protocol)
+    distance = Metric(None, None, len(drawn), UNITS["frechet_distance"], "lower", {}, protocol)
+    kid = Metric(None, None, len(drawn), UNITS["kid"], "lower", {}, protocol)
+    if (note := constant(real, drawn)) is not None:
+        distance, kid = distance.none(note), kid.none(note)
+    else:
+        distance = distance._replace(value=distances.frechet(real, drawn))
+        kid = _kid(real, drawn)._replace(better="lower", protocol=protocol)
     return {"inception_frechet_distance": distance, "inception_kid": kid}
 
 
@@ -79,7 +102,7 @@ def _kid(real: Any, drawn: Any) -> Metric:
     """Over the blocks, with the error that their spread tells where there are several."""
     blocks = distances.kid(real, drawn)
     error = float(np.std(blocks, ddof=1) / np.sqrt(len(blocks))) if len(blocks) > 1 else None
-    return Metric(float(np.mean(blocks)), error, len(drawn), "MMD^2")
+    return Metric(float(np.mean(blocks)), error, len(drawn), UNITS["kid"])
 
 
 def judge_of(subject: Subject) -> Classifier:
@@ -102,13 +125,15 @@ def _images(flat: Any, subject: Subject) -> Any:
 def _drawn(subject: Subject, n: int) -> Any:
     """[n, H, W, C] in [0, 1]; of binary data, drawn bits."""
     parts: list[Any] = []
+    seen = np.asarray(subject.dataset.train.all()[1])
+    labels = np.random.Generator(np.random.Philox(subject.seed)).choice(seen, -(-n // DRAW_BATCH) * DRAW_BATCH)
     for number, start in enumerate(range(0, n, DRAW_BATCH)):
         subject.poll()
         subject.tell(start, n)
 
         def make(number: int = number) -> dict[str, Any]:
             key = stream(subject.root, Stream.SAMPLE, number)
-            label = subject.labels[np.arange(number * DRAW_BATCH, (number + 1) * DRAW_BATCH) % len(subject.labels)]
+            label = labels[number * DRAW_BATCH : (number + 1) * DRAW_BATCH]
             return {"image": np.asarray(_sample(subject.model, subject.state, key, jnp.asarray(label), subject.is_binary))}
 
         parts.append(subject.journal.kept(f"draws-{number}", make)["image"])
@@ -122,18 +147,39 @@ def _sample(model: Any, state: Any, key: jax.Array, label: jax.Array, binary: bo
 
 
 def _compare(real: Any, drawn: Any) -> dict[str, Metric]:
+    """None of a set that is one point, which no distribution is fitted to, and of balls whose neighbours are all their centre."""
     n = len(drawn)
+    note = constant(real, drawn)
+    if note is not None:
+        return {name: Metric(None, None, n, unit, note=note) for name, unit in UNITS.items()}
     precise, recalled = distances.precision_recall(real, drawn)
     density, covered = distances.density_coverage(real, drawn)
     rng = np.random.Generator(np.random.Philox(0))
     again = [
         distances.frechet(real[rng.integers(0, len(real), len(real))], drawn[rng.integers(0, n, n)]) for _ in range(RESAMPLES)
     ]
-    return {
-        "frechet_distance": Metric(distances.frechet(real, drawn), float(np.std(again, ddof=1)), n, "feature^2"),
+    metrics = {
+        "frechet_distance": Metric(distances.frechet(real, drawn), float(np.std(again, ddof=1)), n, UNITS["frechet_distance"]),
         "kid": _kid(real, drawn),
-        "precision": average("precision", precise, unit="share"),
-        "recall": average("recall", recalled, unit="share"),
-        "density": average("density", density),
-        "coverage": average("coverage", covered, unit="share"),
+        "precision": average("precision", precise, unit=UNITS["precision"]),
+        "recall": average("recall", recalled, unit=UNITS["recall"]),
+        "density": average("density", density, unit=UNITS["density"]),
+        "coverage": average("coverage", covered, unit=UNITS["coverage"]),
     }
+    for of, features, k, names in (
+        ("images", real, distances.PRECISION_K, ("precision",)),
+        ("draws", drawn, distances.PRECISION_K, ("recall",)),
+        ("images", real, distances.DENSITY_K, ("density", "coverage")),
+    ):
+        if not distances.has_radius(features, k):
+            flat = f"most of the {of} are equal to their {k} nearest ones: the balls around them have no radius"
+            metrics |= {name: metrics[name].none(flat) for name in names}
+    return metrics
+
+
+def constant(real: Any, drawn: Any) -> str | None:
+    """Why sets of features cannot be compared; None if they can be."""
+    for of, features in (("draws", drawn), ("images of the split", real)):
+        if distances.is_constant(features):
+            return f"the {of} are all alike by these features: no distribution to compare"
+    return None

@@ -56,8 +56,9 @@ def measure(subject: Subject) -> Findings:
     if model.support() not in (2, None):
         metrics["bits_per_dim"] = _in_bits(subject, metrics["nll_nats"], values)
     units, notes = _units(subject)
-    if "effective_samples" in metrics and subject.request.samples > 1 and metrics["effective_samples"].value < FEW_SAMPLES:
-        worth = f"{metrics['effective_samples'].value:.1f} of {subject.request.samples:,}"
+    effective = float(values["effective_samples"].mean()) if "effective_samples" in values else FEW_SAMPLES
+    if effective < FEW_SAMPLES and subject.request.samples > 1:
+        worth = f"{effective:.1f} of {subject.request.samples:,}"
         notes += (f"the weights of an image rest on {worth} codes: nll_nats is a loose bound, and more --samples would lower it",)
     return Findings(metrics | units, values, notes)
 

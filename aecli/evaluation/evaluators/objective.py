@@ -7,6 +7,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from aecli.core import jitted
 from aecli.core.abilities import MeasuresCodes
@@ -35,7 +36,7 @@ def measure(subject: Subject) -> Findings:
                 type(subject.model).__module__,
             )
         for name, value in of_set.items():
-            added = metrics[name].value if name == "loss" else 0.0
+            added = float(values["loss"].astype(np.float64).mean()) if name == "loss" else 0.0
             better = "lower" if name == "loss" else None
             metrics[name] = Metric(added + float(value), None, len(codes), unit_of(name), better)
     return Findings(metrics, values)

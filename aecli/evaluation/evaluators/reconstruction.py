@@ -15,32 +15,44 @@ from aecli.core.model import Batch
 from aecli.data.eval_batches import collect, per_image
 from aecli.distributions.observations import mse
 from aecli.evaluation.subject import Subject
-from aecli.measures.metric import Findings, Metric, average, psnr_db
+from aecli.measures.metric import CAP_DB, EXACT_MSE, Findings, Metric, average, psnr_db, psnr_per_image_db
 from aecli.measures.ssim import ssim
+
+FLAT = 1e-10
+"""A variance below this share of the largest one is rounding: images do not vary in that direction."""
 
 
 def measure(subject: Subject) -> Findings:
-    """For models that reconstruct. `mse` and `mae` per value against the clean image; `psnr_db` pooled over the split, and
-    `psnr_per_image_db`, the mean of each image's own; `ssim`; `explained_variance`, the share of the variance around the mean
-    image of the split that is not error. Baselines: the mean train image, and PCA of the size of the code (of a sparse one, of as
-    many components as units are active). Of a model that is shown corrupted images, instead the psnr of those, as they are and
-    clipped to [0, 1].
+    """For models that reconstruct; what they make is clipped to [0, 1] first, as a picture shows it, and so are the baselines.
+    `mse` and `mae` per value against the clean image; `psnr_db` pooled over the split, and `psnr_per_image_db`, the mean of each
+    image's own; `ssim`; `explained_variance`, the share of the variance around the mean image of the split that is not error.
+    Baselines: the mean train image, and PCA of the size of the code (of a sparse one, of as many components as units are active).
+    Of a model that is shown corrupted images, instead the psnr of those, as they are and clipped to [0, 1].
 
     Of a decoder that is affine also `pca_gap`, the mse over PCA's less 1, and `principal_angle_deg`, the largest angle between
-    the images that it can make and PCA's (Björck & Golub 1973)."""
+    the images that it can make and PCA's (Björck & Golub 1973): both of what the two make before it is clipped, which is what an
+    affine map can be the best at.
+
+    Images that are all alike have no variance to explain, images that are met exactly no ratio to their error, and directions
+    that they do not vary in no angle: these are None."""
     parts: list[tuple[dict[str, jax.Array], int]] = []
     total: Any = 0.0
+    origin: jax.Array | None = None
     for batch, key, real in subject.batches():
-        values, pixels = _values(subject.model, subject.state, batch, key, subject.baselines)
+        origin = batch.image[0] if origin is None else origin
+        values, pixels = _values(
+            subject.model, subject.state, batch, key, origin, subject.baselines, subject.spec.kind == "image"
+        )
         parts.append((values, real))
         total += np.asarray(pixels, np.float64)
     found = collect(parts)
     error = average("mse", found["mse"], "lower")
+    unclipped = float(found.pop("unclipped_mse").astype(np.float64).mean())
     # Streamed over the whole split: the average of every batch's own share would be another number, and a smaller one.
-    variance = max(found.pop("square").astype(np.float64).sum() - (total**2).sum() / error.n, 1e-12)
-    dimensions = subject.spec.size
+    variance = found.pop("square").astype(np.float64).sum() - (total**2).sum() / error.n
     notes: tuple[str, ...] = ()
     size: int | None = None
+    unclipped_pca: float | None = None
     metrics: dict[str, Metric] = {}
     if "corrupted_mse" in found:
         metrics = {
@@ -48,36 +60,48 @@ def measure(subject: Subject) -> Findings:
         }  # of the input: no direction is better
     elif subject.baselines:
         size = code_size(subject)
-        baselines, notes = _baselines(subject, size)
+        baselines, unclipped_pca, notes = _baselines(subject, size)
         error = error._replace(baselines=baselines)
-    shares = {name: 1 - value * error.n * dimensions / variance for name, value in error.baselines.items()}
-    share = 1 - error.value * error.n * dimensions / variance
     metrics = {
         "mse": error,
         "psnr_db": psnr_db(error),
-        "explained_variance": Metric(float(share), None, error.n, "1", "higher", shares),
+        "explained_variance": _explained(error, float(variance) / (error.n * subject.spec.size)),
         **metrics,
     }
     if subject.baselines:
         metrics["mae"] = average("mae", found["mae"], "lower")
-        metrics["psnr_per_image_db"] = average("psnr_per_image_db", found["psnr_per_image_db"], "higher")
+        metrics["psnr_per_image_db"] = psnr_per_image_db(found["psnr_per_image_db"])
         metrics["ssim"] = average("ssim", found["ssim"], "higher")
-        metrics |= _linear(subject, error, size)
+        if size is not None and unclipped_pca is not None:
+            metrics |= _linear(subject, unclipped, unclipped_pca, size)
     return Findings(metrics, found, notes)
 
 
-def _baselines(subject: Subject, size: int | None) -> tuple[dict[str, float], tuple[str, ...]]:
-    """The mse of the mean train image and of PCA of such a size."""
+def _explained(error: Metric, variance: float) -> Metric:
+    """The share of a variance per value that is not error, and that of each baseline."""
+    none = Metric(None, None, error.n, "1", "higher")
+    if error.value is None or variance <= 0:
+        return none.none("the images of the split are all alike: there is no variance to explain")
+    shares = {name: 1 - value / variance for name, value in error.baselines.items()}
+    return none._replace(value=1 - error.value / variance, baselines=shares)
+
+
+def _baselines(subject: Subject, size: int | None) -> tuple[dict[str, float], float | None, tuple[str, ...]]:
+    """The mse of the mean train image and of PCA of such a size, clipped as the model is; PCA's as it is."""
     pca = subject.pca
     if pca is None:
-        return {}, (f"no PCA baseline: {subject.spec.size} values an image are too many for a covariance",)
-    sums = np.zeros(2)
+        return {}, None, (f"no PCA baseline: {subject.spec.size} values an image are too many for a covariance",)
+    sums = np.zeros(3)
     for x in subject.images():
         sums[0] += ((x - pca.mean) ** 2).sum()
         if size is not None:
-            sums[1] += ((pca.reconstruct(x, size) - x) ** 2).sum()
-    mean, best = sums / (len(subject.rows) * subject.spec.size)
-    return {"mean image": float(mean), **({f"PCA {size}": float(best)} if size is not None else {})}, ()
+            made = pca.reconstruct(x, size)
+            sums[1] += ((made - x) ** 2).sum()
+            sums[2] += (((made.clip(0, 1) if subject.spec.kind == "image" else made) - x) ** 2).sum()
+    mean, unclipped, best = (float(total) for total in sums / (len(subject.rows) * subject.spec.size))
+    if size is None:
+        return {"mean image": mean}, None, ()
+    return {"mean image": mean, f"PCA {size}": best}, unclipped, ()
 
 
 def code_size(subject: Subject) -> int | None:
@@ -95,21 +119,30 @@ def active_units(subject: Subject) -> Any:
     return active.sum(axis=1)
 
 
-def _linear(subject: Subject, error: Metric, size: int | None) -> dict[str, Metric]:
-    """What an affine decoder lacks of PCA; nothing for another one."""
+def _linear(subject: Subject, error: float, best: float, size: int) -> dict[str, Metric]:
+    """What an affine decoder lacks of PCA, whose mse are `error` and `best` before clipping; nothing for another one."""
     from scipy.linalg import subspace_angles
 
-    if size is None or size != subject.code_length or subject.pca is None or not isinstance(subject.model, Decodes):
+    pca = subject.pca
+    if size != subject.code_length or pca is None or not isinstance(subject.model, Decodes):
         return {}
     basis = _affine_basis(subject.model, subject.state, size)
     if basis is None:
         return {}
-    angle = float(np.degrees(subspace_angles(basis.T, subject.pca.components[:size].T)[0]))
-    gap = error.value / error.baselines[f"PCA {size}"] - 1
-    return {
-        "pca_gap": Metric(gap, None, error.n, "1", "lower"),
-        "principal_angle_deg": Metric(angle, None, error.n, "degrees", "lower"),
-    }
+    n, protocol = len(subject.rows), {"clipped": False}
+    gap = Metric(None, None, n, "1", "lower", {}, protocol)
+    angle = Metric(None, None, n, "degrees", "lower", {}, protocol)
+    if best <= EXACT_MSE:
+        gap = gap.none(f"PCA {size} makes the images exactly: there is no error to be a share of")
+    else:
+        gap = gap._replace(value=error / best - 1)
+    if pca.variances[size - 1] <= max(FLAT * pca.variances[0], EXACT_MSE):
+        angle = angle.none(f"the train images vary in fewer than {size} directions: PCA's are not determined")
+    elif np.linalg.matrix_rank(basis) < size:
+        angle = angle.none(f"the decoder makes images in fewer than {size} directions")
+    else:
+        angle = angle._replace(value=float(np.degrees(subspace_angles(basis.T, pca.components[:size].T)[0])))
+    return {"pca_gap": gap, "principal_angle_deg": angle}
 
 
 def _affine_basis(model: Any, state: Any, size: int) -> Any:
@@ -126,21 +159,27 @@ def _affine_basis(model: Any, state: Any, size: int) -> Any:
     return np.asarray(decode(jnp.eye(size)), np.float64) - zero
 
 
-@partial(jax.jit, static_argnames=("model", "all_of_them"))
-def _values(model: Any, state: Any, batch: Batch, key: jax.Array, all_of_them: bool) -> tuple[dict[str, jax.Array], jax.Array]:
-    """Per-image values, [B] each, and the sum of the images [H, W, C]."""
+@partial(jax.jit, static_argnames=("model", "all_of_them", "clipped"))
+def _values(
+    model: Any, state: Any, batch: Batch, key: jax.Array, origin: jax.Array, all_of_them: bool, clipped: bool
+) -> tuple[dict[str, jax.Array], jax.Array]:
+    """Per-image values, [B] each, and the sum of the images [H, W, C]. The squares and the sum, by which the variance is told,
+    are of the differences from `origin`, one of the images: of images that are all alike they are exactly 0."""
     shown = model.corrupt(batch, key)
-    made = model.reconstruct(state, shown)
+    output = model.reconstruct(state, shown)
+    made = jnp.clip(output, 0.0, 1.0) if clipped else output
     error = mse(made, batch.image)
+    apart = batch.image - origin[None]
     values = {
         "mse": error,
-        "square": (batch.image**2).sum(axis=(1, 2, 3)),
+        "unclipped_mse": mse(output, batch.image),
+        "square": (apart**2).sum(axis=(1, 2, 3)),
     }
     if all_of_them:
         values["mae"] = jnp.abs(made - batch.image).mean(axis=(1, 2, 3))
-        values["psnr_per_image_db"] = -10 * jnp.log10(jnp.maximum(error, 1e-10))
-        values["ssim"] = ssim(jnp.clip(made, 0.0, 1.0), batch.image)
+        values["psnr_per_image_db"] = jnp.minimum(CAP_DB, -10 * jnp.log10(jnp.maximum(error, EXACT_MSE)))
+        values["ssim"] = ssim(made, batch.image)
     if shown.image is not batch.image:
         values["corrupted_mse"] = mse(shown.image, batch.image)
         values["clipped_mse"] = mse(jnp.clip(shown.image, 0.0, 1.0), batch.image)
-    return values, jnp.where(batch.mask[:, None, None, None], batch.image, 0.0).sum(axis=0)
+    return values, jnp.where(batch.mask[:, None, None, None], apart, 0.0).sum(axis=0)

@@ -106,10 +106,11 @@ def _logits(params: Params, image: jax.Array) -> jax.Array:
 
 
 def train(dataset: Dataset, poll: Any = lambda: None, tell: Any = lambda done, total: None) -> Params:
-    """Adam with a cosine schedule on the gray or colour train images, in an order that is always the same."""
+    """Adam with a cosine schedule on the gray or colour train images that have a label, in an order that is always the same."""
     rows, spec = dataset.train, dataset.spec
-    size = min(BATCH, len(rows))
-    per_epoch = len(rows) // size
+    labelled = np.flatnonzero(rows.all()[1] >= 0)
+    size = min(BATCH, len(labelled))
+    per_epoch = len(labelled) // size
     epochs = max(EPOCHS, -(-LEAST_STEPS // per_epoch))
     total = epochs * per_epoch
     optimizer = optax.adam(optax.cosine_decay_schedule(RATE, total))
@@ -127,8 +128,8 @@ def train(dataset: Dataset, poll: Any = lambda: None, tell: Any = lambda done, t
 
     rng, done = np.random.Generator(np.random.Philox(0)), 0
     for _ in range(epochs):
-        order = rng.permutation(len(rows))
-        for start in range(0, len(rows) - size + 1, size):
+        order = labelled[rng.permutation(len(labelled))]
+        for start in range(0, len(labelled) - size + 1, size):
             poll()
             tell(done, total)
             image, label = rows.take(np.sort(order[start : start + size]))
@@ -138,11 +139,13 @@ def train(dataset: Dataset, poll: Any = lambda: None, tell: Any = lambda done, t
 
 
 def accuracy(params: Params, rows: Rows) -> float:
-    right = 0
+    """The share of the rows with a label whose class is read; NaN if there are none."""
+    right = labelled = 0
     for start in range(0, len(rows), 500):
         image, label = rows.take(np.arange(start, min(start + 500, len(rows))))
         right += int((np.asarray(_logits(_float32(params), image / np.float32(255))).argmax(1) == label).sum())
-    return right / len(rows)
+        labelled += int((label >= 0).sum())
+    return right / labelled if labelled else float("nan")
 
 
 def _float32(params: Params) -> Params:

@@ -33,10 +33,11 @@ def moments(chunks: Iterable[NDArray[np.floating]]) -> Moments:
 
 
 class Pca(NamedTuple):
-    """`components` [D, D], a row each, by falling variance."""
+    """`components` [D, D], a row each, by falling variance; `variances` [D], along each."""
 
     mean: Array
     components: Array
+    variances: Array
 
     def code(self, x: NDArray[np.floating], k: int) -> Array:
         """[m, D] -> [m, k]."""
@@ -48,8 +49,8 @@ class Pca(NamedTuple):
 
 
 def pca(of: Moments) -> Pca:
-    _, vectors = np.linalg.eigh(of.covariance)
-    return Pca(of.mean, vectors[:, ::-1].T)
+    variances, vectors = np.linalg.eigh(of.covariance)
+    return Pca(of.mean, vectors[:, ::-1].T, variances[::-1])
 
 
 class Affine(NamedTuple):
