@@ -124,7 +124,7 @@ def show_metrics(run_id: str, metrics: Mapping[str, Recorded]) -> None:
     protocol = next(iter(metrics.values())).protocol
     console = _console()
     n = max(recorded.metric.n for recorded in metrics.values())
-    console.print(f"{run_id}  step {protocol['step']:,}  {n:,} {protocol['split']} images, binarize {protocol['binarize']}")
+    console.print(f"{run_id}  step {protocol['step']:,}  {n:,} {protocol['split']} examples, binarize {protocol['binarize']}")
     columns = ("", "metric", "value", "+-", "unit", "baseline", "", "better")
     table = Table(box=SIMPLE_HEAD, pad_edge=False)
     for number, column in enumerate(columns):

@@ -26,14 +26,19 @@ Binarize = Literal["none", "dynamic", "fixed"]
 OWN_FILES = {
     "folder": "your image files: data.path, labels from sub-folders, splits from train, val and test",
     "npz": "your NumPy file (.npz or .npy): data.path, arrays image and label, or Keras' and MedMNIST's",
+    "vectors": "your vectors, such as activations (.npy, .npz, .safetensors, .csv): data.path, [n, d] numbers",
 }
 """Values of `data.name` that read files of the user's from `data.path`, and what they read."""
 Tier = Literal["auto", "device", "memmap", "stream"]
 _HEEDED: Mapping[str, tuple[str, ...]] = {
     "folder": ("path", "labels", "splits", "background", "range"),
-    "npz": ("path", "labels", "range", "layout"),
+    "npz": ("path", "labels", "range", "layout", "dtype"),
+    "vectors": ("path", "labels", "array", "standardize"),
 }
 """The settings of `data` that only own files heed, by the name that heeds them."""
+_OF_IMAGES = ("size", "channels", "binarize")
+"""Those that vectors have no use for."""
+Standardize = Literal["none", "mean", "zscore"]
 
 
 Level = Annotated[int, Field(ge=0, le=255)]
@@ -47,7 +52,7 @@ class Data(Frozen):
     """
 
     name: str = Field(description=f"digits, shapes, fashion_mnist, any TFDS name, or {' and '.join(OWN_FILES)} with a path")
-    path: str | None = Field(default=None, description="the folder, or the .npz or .npy file")
+    path: str | None = Field(default=None, description="the folder or the file")
     labels: Literal["auto", "folders", "none"] = Field(
         default="auto",
         description="auto refuses what is not plain; folders: the first sub-folder is the label, whatever else lies about; none",
@@ -65,7 +70,15 @@ class Data(Frozen):
         default="auto", description="the axes of an array: [n, H, W], [n, H, W, C] or [n, C, H, W]"
     )
     label: str | None = Field(
-        default=None, description="which feature of a TFDS data set with several is the label; a / leads into nested ones"
+        default=None,
+        description="which is the label: of a TFDS data set a feature (/ leads into nested ones), of vectors an array or column",
+    )
+    dtype: Literal["uint8", "float32"] = Field(
+        default="uint8", description="what arrays of images are kept in: rounded to 8 bit, or not"
+    )
+    array: str | None = Field(default=None, description="which array of a file of vectors is meant, where it holds several")
+    standardize: Standardize = Field(
+        default="none", description="vectors less their mean over train (mean), and over their standard deviation (zscore)"
     )
     batch_size: PositiveInt = 128
     validation: Annotated[int, Field(ge=0)] | Annotated[float, Field(ge=0, lt=1)] = Field(
@@ -88,8 +101,12 @@ class Data(Frozen):
                 raise ValueError(f"{setting} is for " + " and ".join(f"name: {name}" for name in users))
         if self.labels == "folders" and self.name != "folder":
             raise ValueError("labels: folders is for name: folder")
-        if self.name in OWN_FILES and self.label is not None:
-            raise ValueError("label names a feature of a TFDS data set; own files have their labels in themselves")
+        if self.name in ("folder", "npz") and self.label is not None:
+            raise ValueError("label names a feature of a TFDS data set or a column of vectors; others have theirs in themselves")
+        if self.name == "vectors" and (unused := [setting for setting in _OF_IMAGES if self.changed(setting)]):
+            raise ValueError(f"{' and '.join(unused)} {'is' if len(unused) == 1 else 'are'} for images, and these are vectors")
+        if self.dtype == "float32" and self.changed("size", "channels", "binarize"):
+            raise ValueError("dtype: float32 keeps images as they are: leave out size, channels and binarize")
         return self
 
     @field_validator("range")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Iterable, Mapping
-from typing import Any, Literal, NamedTuple, TypeAlias
+from typing import Any, ClassVar, Literal, NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -26,6 +26,9 @@ Temperature: TypeAlias = jax.Array | float
 """Multiplies the standard deviation of continuous codes, divides the log-probabilities of discrete values."""
 
 
+Kind: TypeAlias = Literal["image", "vector"]
+
+
 class Spec(NamedTuple):
     """What the data looks like: all that a model may know about it. `classes` is 0 where there are no labels.
 
@@ -37,7 +40,7 @@ class Spec(NamedTuple):
     width: int
     channels: int
     classes: int
-    kind: Literal["image", "vector"] = "image"  # which runs of before there was another one do not say
+    kind: Kind = "image"  # which runs of before there was another one do not say
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -83,6 +86,12 @@ def no_labels(spec: Spec) -> Iterable[Objection]:
         yield Objection("conditional", "the data has no labels to condition on", "set conditional: false, or label the data")
 
 
+def of_pictures(spec: Spec, key: str, setting: str, instead: str) -> Iterable[Objection]:
+    """What a setting that supposes neighbours in height and width, or intensities, says of vectors."""
+    if spec.kind == "vector":
+        yield Objection(key, f"{setting} is for images, and the data is vectors", instead)
+
+
 def latent_too_large(latent: int, spec: Spec) -> Iterable[Objection]:
     """What a model with a code says of images with fewer values than it."""
     if latent > spec.size:
@@ -96,7 +105,12 @@ def one_hot(label: jax.Array, classes: int) -> jax.Array:
 
 class Model(Frozen):
     """A model family and how it learns. Hyperparameters only: arrays live in the state, which `init` makes and every other
-    method takes, a pytree of any type. All methods can be traced by jit with `self` static."""
+    method takes, a pytree of any type. All methods can be traced by jit with `self` static.
+
+    `kinds`: which kinds of data the model serves, of those of `Spec.kind`. One that serves vectors has a likelihood of any
+    number, and clips nothing that it makes of them to [0, 1]."""
+
+    kinds: ClassVar[tuple[Kind, ...]] = ("image",)
 
     @property
     def variant(self) -> str:

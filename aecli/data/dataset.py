@@ -9,13 +9,16 @@ from collections.abc import Mapping
 
 from aecli.config.schema import OWN_FILES, Data
 from aecli.core.model import Spec
-from aecli.data import contents, fingerprints
+from aecli.data import contents, fingerprints, scaling
 from aecli.data.binarize import draw_fixed
 from aecli.data.decoded import DEVICE_BYTES, open_decoded, request_key, unchanged
 from aecli.data.rows import Rows, StreamRows
+from aecli.data.scaling import ScaledRows, Scaling
 from aecli.data.sources.base import Say, Source
 from aecli.data.sources.registry import RULES, open_source
 from aecli.errors import SettingError
+from aecli.system.files import kept_arrays
+from aecli.system.folders import cache_folder
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,6 +37,8 @@ class Dataset:
     """The gray rows, by split, that a frozen draw was made from."""
     class_names: tuple[str, ...] = ()
     rules: int = RULES
+    scaling: Scaling | None = None
+    """What brought vectors to the scale that a model sees them at; the rows are scaled by it."""
 
     def split(self, name: str) -> Rows:
         return {"train": self.train, "validation": self.validation, "test": self.test}[name]
@@ -56,7 +61,7 @@ def open_dataset(data: Data, say: Say = lambda line: None, rules: int = RULES, w
         content = contents.identity(data, say, rules) if data.name in OWN_FILES else None
         source = open_source(data, say, rules)
         origin = source.origin
-        spec, names = Spec(*origin.shape, origin.classes), origin.names
+        spec, names = origin.spec, origin.names
         splits = {split: StreamRows(source, split, 0, n) for split, n in origin.sizes.items()}
         named = hashlib.sha256(origin.identity.encode()).hexdigest()
         if origin.identity and named == wanted:
@@ -75,7 +80,19 @@ def open_dataset(data: Data, say: Say = lambda line: None, rules: int = RULES, w
     if data.binarize == "fixed":
         drawn_from = {"validation": validation, "test": test}
         validation, test = draw_fixed([validation, test])
-    return Dataset(spec, train, validation, test, tier, fingerprint, drawn_from, names, rules)
+    scale: Scaling | None = None
+    if data.standardize != "none":
+        scale = _scaling(data, train, fingerprint)
+        train, validation, test = (ScaledRows(rows, scale) for rows in (train, validation, test))
+    return Dataset(spec, train, validation, test, tier, fingerprint, drawn_from, names, rules, scale)
+
+
+def _scaling(data: Data, train: Rows, fingerprint: str) -> Scaling:
+    """That of a train split, fitted once for all runs on it."""
+    stamp = f"{fingerprint} {len(train)} {data.standardize}"
+    path = cache_folder("shared") / f"scaling-{hashlib.sha256(stamp.encode()).hexdigest()[:16]}.npz"
+    kept = kept_arrays(path, lambda: scaling.fit(train, data.standardize)._asdict(), path.parent / ".scaling.lock")
+    return Scaling(kept["mean"], kept["scale"])
 
 
 def _read_through(data: Data, content: str | None, source: Source, say: Say, rules: int) -> tuple[str, str]:
@@ -85,7 +102,7 @@ def _read_through(data: Data, content: str | None, source: Source, say: Say, rul
     key = f"stream {request_key(data, content, rules)}"
     kept = contents.noted(key)
     if kept is None:
-        say(f"reading {sum(source.origin.sizes.values()):,} images of {data.name} for their fingerprint (once)")
+        say(f"reading {sum(source.origin.sizes.values()):,} {source.origin.kind}s of {data.name} for their fingerprint (once)")
         with unchanged(data, content, say, rules):
             fingerprint = fingerprints.of_source(source)
         kept = json.dumps([fingerprint, "; ".join(filter(None, [source.origin.about, *source.converted()]))])
@@ -111,9 +128,9 @@ def _split(data: Data, splits: Mapping[str, Rows]) -> tuple[Rows, Rows]:
     if "validation" in splits:
         held_out = 0
     if held_out >= n:
-        raise SettingError(("data", "validation"), "bad-value", f"{held_out} images held out of {n} leave none to train on")
+        raise SettingError(("data", "validation"), "bad-value", f"{held_out} held out of {n} leave none to train on")
     if data.batch_size > n - held_out:
-        message = f"a batch of {data.batch_size} is larger than the {n - held_out} images to train on"
+        message = f"a batch of {data.batch_size} is larger than the {n - held_out} that are left to train on"
         raise SettingError(("data", "batch_size"), "bad-value", message, help=f"at most {n - held_out}")
     return rows.part(0, n - held_out), splits.get("validation", rows.part(n - held_out, n))
 

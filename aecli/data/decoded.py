@@ -98,20 +98,20 @@ def _look(folder: Path, say: Say) -> Decoded | None:
 
 
 def _fits(source: Source, folder: Path) -> bool:
-    needed = sum(source.origin.sizes.values()) * int(np.prod(source.origin.shape))
+    needed = sum(source.origin.sizes.values()) * int(np.prod(source.origin.shape)) * np.dtype(source.origin.dtype).itemsize
     return 2 * needed < shutil.disk_usage(folder).free
 
 
 def _decode(source: Source, folder: Path, name: str, say: Say) -> None:
     """Writes the arrays of both splits into a temporary folder that is moved into place when it is whole."""
-    say(f"decoding {sum(source.origin.sizes.values()):,} images of {name} (once)")
+    say(f"decoding {sum(source.origin.sizes.values()):,} {source.origin.kind}s of {name} (once)")
     for stale in folder.parent.glob(f".{folder.name}.tmp-*"):  # of a process that was killed; this one holds the lock
         shutil.rmtree(stale, ignore_errors=True)
     temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.tmp-", dir=folder.parent))
     try:
         for split, n in source.origin.sizes.items():
             shape = (n, *source.origin.shape)
-            images = np.lib.format.open_memmap(temporary / f"{split}.npy", "w+", np.uint8, shape)
+            images = np.lib.format.open_memmap(temporary / f"{split}.npy", "w+", np.dtype(source.origin.dtype), shape)
             labels = np.empty(n, np.int32)
             for index, some, of_some in fingerprints.pieces(source, split):
                 images[index], labels[index] = some, of_some
@@ -123,7 +123,7 @@ def _decode(source: Source, folder: Path, name: str, say: Say) -> None:
             for file in (f"{split}.npy", f"{split}_labels.npy")
         }
         origin = source.origin
-        meta: dict[str, Any] = {"shape": origin.shape, "classes": origin.classes, "names": origin.names, "files": files}
+        meta: dict[str, Any] = {"spec": origin.spec._asdict(), "names": origin.names, "files": files}
         meta["told"] = "; ".join(filter(None, [origin.about, *source.converted()]))
         meta["fingerprint"] = fingerprints.of_files(files)
         write_json(temporary / "meta.json", {**meta, "seal": _seal(meta)})
@@ -164,8 +164,7 @@ def _load(folder: Path, say: Say) -> Decoded:
             if (sha256_file(path) if small else contents.sha256([path], say)[0]) != meta["files"][name]:
                 raise damaged(f"the checksum of {name} is wrong")
             arrays[name] = np.load(path, mmap_mode="r")
-        height, width, channels = meta["shape"]
-        spec = Spec(height, width, channels, meta["classes"])
+        spec = Spec(**meta["spec"])
         names = [name.removesuffix("_labels.npy") for name in meta["files"] if name.endswith("_labels.npy")]
         splits = {split: ArrayRows(arrays[f"{split}.npy"], np.array(arrays[f"{split}_labels.npy"])) for split in names}
         return Decoded(spec, splits, tuple(meta["names"]), str(meta["fingerprint"]), str(meta["told"]))

@@ -27,10 +27,10 @@ def of_source(source: Source) -> str:
     read or is of another size than the first."""
     digests: dict[str, str] = {}
     for split, n in source.origin.sizes.items():
-        images = hashlib.sha256(_header(np.dtype(np.uint8), (n, *source.origin.shape)))
+        images = hashlib.sha256(_header(np.dtype(source.origin.dtype), (n, *source.origin.shape)))
         labels = hashlib.sha256(_header(np.dtype(np.int32), (n,)))
         for _, some, of_some in pieces(source, split):
-            images.update(np.ascontiguousarray(some, np.uint8).data)
+            images.update(np.ascontiguousarray(some, source.origin.dtype).data)
             labels.update(np.ascontiguousarray(of_some, np.int32).data)
         digests |= {f"{split}.npy": images.hexdigest(), f"{split}_labels.npy": labels.hexdigest()}
     return of_files(digests)

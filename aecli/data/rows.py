@@ -15,7 +15,12 @@ class Rows(Protocol):
     def __len__(self) -> int: ...
 
     def take(self, index: NDArray[np.int64]) -> tuple[Images, Labels]:
-        """uint8 [n, H, W, C] and int32 [n] at `index`."""
+        """[n, H, W, C] and int32 [n] at `index`; images are uint8, or float32 as a model is to see them."""
+        ...
+
+    @property
+    def labels(self) -> Labels:
+        """Those of every row, int32 [n]."""
         ...
 
     def all(self) -> tuple[Images, Labels]:
@@ -59,6 +64,10 @@ class StreamRows:
     def __len__(self) -> int:
         return self.stop - self.start
 
+    @property
+    def labels(self) -> Labels:
+        return self.all()[1]
+
     def take(self, index: NDArray[np.int64]) -> tuple[Images, Labels]:
         return self.source.read(self.split, index + self.start)
 
@@ -67,6 +76,11 @@ class StreamRows:
 
     def part(self, start: int, stop: int) -> StreamRows:
         return dataclasses.replace(self, start=self.start + start, stop=self.start + stop)
+
+
+def unit(images: Images) -> NDArray[np.float32]:
+    """Rows as a model sees them, float32: of uint8 in [0, 1]."""
+    return images.astype(np.float32) / np.float32(255) if images.dtype == np.uint8 else images
 
 
 def choose(rows: Rows, most: int, seed: int) -> ArrayRows:

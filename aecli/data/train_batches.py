@@ -31,7 +31,7 @@ class Chunk(Protocol):
     def most(self) -> int: ...
 
     def batch(self, i: jax.Array, spec: Spec) -> tuple[jax.Array, jax.Array]:
-        """The i-th batch of the chunk: uint8 [B, H, W, C] and int32 [B]."""
+        """The i-th batch of the chunk: [B, H, W, C] in the type of the rows, and int32 [B]."""
         ...
 
 
@@ -49,7 +49,7 @@ class Feed(Protocol):
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class ResidentChunk:
-    """`images` [n, H W C] uint8 and `labels` [n] stay on the device; `index` [most, B] int32 says which make each batch."""
+    """`images` [n, H W C] and `labels` [n] stay on the device; `index` [most, B] int32 says which make each batch."""
 
     images: jax.Array
     labels: jax.Array
@@ -67,7 +67,7 @@ class ResidentChunk:
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class HostChunk:
-    """`images` [most, B, H, W, C] uint8 and `labels` [most, B], gathered on the host."""
+    """`images` [most, B, H, W, C] and `labels` [most, B], gathered on the host."""
 
     images: jax.Array
     labels: jax.Array
@@ -108,7 +108,7 @@ class HostFeed:
     def chunk(self, step: int, count: int) -> HostChunk:
         index = _indices(self._seed, step, count, self._batch, len(self._rows))
         taken, taken_labels = self._rows.take(index.ravel())
-        images = np.zeros((self.most, self._batch, *self._spec.shape), np.uint8)
+        images = np.zeros((self.most, self._batch, *self._spec.shape), taken.dtype)
         labels = np.zeros((self.most, self._batch), np.int32)
         images[:count], labels[:count] = taken.reshape(count, self._batch, *self._spec.shape), taken_labels.reshape(count, -1)
         return HostChunk(put(images, self._place.chunk), put(labels, self._place.chunk))
@@ -122,8 +122,8 @@ def open_feed(dataset: Dataset, seed: int, batch_size: int, place: Placement) ->
 
 
 def to_unit(image: jax.Array) -> jax.Array:
-    """uint8 -> float32 in [0, 1]."""
-    return image.astype(jnp.float32) / 255.0
+    """uint8 -> float32 in [0, 1]; float32, which is in the units that a model is to see, as it is."""
+    return image.astype(jnp.float32) / 255.0 if image.dtype == jnp.uint8 else image
 
 
 def _indices(seed: int, step: int, count: int, batch: int, n: int) -> Any:

@@ -10,14 +10,14 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Iterable, Sequence
 from functools import partial
-from typing import Annotated, Literal, TypeAlias
+from typing import Annotated, ClassVar, Literal, TypeAlias
 
 import jax
 import jax.numpy as jnp
 from pydantic import BeforeValidator, Field, NonNegativeFloat, NonNegativeInt, PositiveInt
 
 from aecli.core.frozen import Frozen
-from aecli.core.model import Batch, Objection, Spec
+from aecli.core.model import Batch, Objection, Spec, of_pictures
 from aecli.measures.baselines.filters import Restorer, bicubic, mean_fill, median
 
 LUMA = (0.299, 0.587, 0.114)
@@ -26,7 +26,10 @@ LUMA = (0.299, 0.587, 0.114)
 
 class Corrupts(Frozen):
     """What is asked of a corruption. Its fields are its settings: `name`, the one value of which a config gives, and how strong
-    it is; at strength 0 it is the identity."""
+    it is; at strength 0 it is the identity. `of_pictures`: whether it supposes neighbours in height and width, or intensities
+    from 0 to 1, and so means nothing of vectors."""
+
+    of_pictures: ClassVar[bool] = True
 
     @abstractmethod
     def __call__(self, image: jax.Array, key: jax.Array) -> jax.Array:
@@ -63,6 +66,7 @@ class Hides(Corrupts):
 class GaussianNoise(Corrupts):
     """x + sigma e, e ~ N(0, 1) per value."""
 
+    of_pictures: ClassVar[bool] = False
     name: Literal["gaussian"]
     sigma: NonNegativeFloat
 
@@ -76,6 +80,7 @@ class GaussianNoise(Corrupts):
 class Masking(Hides):
     """Each pixel, all its channels, is 0 with probability p."""
 
+    of_pictures: ClassVar[bool] = False
     name: Literal["masking"]
     p: float = Field(ge=0, le=1)
 
@@ -214,5 +219,7 @@ def default_set(spec: Spec) -> list[tuple[Corruption, ...]]:
 def corruption_objections(corruptions: Sequence[Corruption], spec: Spec) -> Iterable[Objection]:
     """Why images of such a form cannot be corrupted so."""
     for corruption in corruptions:
+        if corruption.of_pictures:
+            yield from of_pictures(spec, "corruption", corruption.name, "one of gaussian and masking")
         for message in corruption.objections(spec):
             yield Objection("corruption", f"{corruption.name}: {message}", "leave it out, or change data.size or data.channels")

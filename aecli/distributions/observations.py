@@ -57,7 +57,7 @@ class Observation(Protocol):
         ...
 
     def mean(self, params: jax.Array) -> jax.Array:
-        """The expected image, [B, H, W, C] in [0, 1]."""
+        """The expected image, [B, H, W, C], in [0, 1] where intensities are."""
         ...
 
 
@@ -81,9 +81,11 @@ class Bernoulli(NamedTuple):
 
 class GaussianPixels(NamedTuple):
     """By a mean, at a given sigma; where that is None, by a mean and the logarithm of a sigma (bounded below, since the density
-    of a constant pixel has no upper bound)."""
+    of a constant pixel has no upper bound). `bounded`: whether it is of intensities in [0, 1], which its mean is then clipped
+    to."""
 
     log_sigma: jax.Array | None
+    bounded: bool = True
 
     FINEST = log(1 / 255)
 
@@ -102,7 +104,8 @@ class GaussianPixels(NamedTuple):
         return gaussian_nll(params[..., 0], image, jnp.maximum(params[..., 1].astype(jnp.float32) - 1.4, self.FINEST))
 
     def mean(self, params: jax.Array) -> jax.Array:
-        return jnp.clip(params[..., 0].astype(jnp.float32), 0.0, 1.0)
+        mean = params[..., 0].astype(jnp.float32)
+        return jnp.clip(mean, 0.0, 1.0) if self.bounded else mean
 
 
 class Discretized(NamedTuple):

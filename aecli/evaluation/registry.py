@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from aecli.core.abilities import lacking
-from aecli.core.model import Model
+from aecli.core.model import Kind, Model
 from aecli.errors import AecliError, StorageError, UsageError, did_you_mean, translate
 from aecli.evaluation import codes
 from aecli.evaluation.evaluators import (
@@ -35,7 +35,7 @@ def _anything(_: Subject) -> str | None:
 class Evaluator(NamedTuple):
     """`metrics`: the names of all that it measures; one that ends with `*` is the beginning of several. `abilities`: a model
     needs one of them, if any are named. `cannot(subject)` says why an able model cannot be measured so on such data, or None.
-    `quick`: cheap enough for the validations of a training."""
+    `quick`: cheap enough for the validations of a training. `kinds`: of which kinds of data it measures something."""
 
     help: str
     measure: Callable[[Subject], Findings]
@@ -43,8 +43,10 @@ class Evaluator(NamedTuple):
     abilities: tuple[str, ...] = ()
     cannot: Callable[[Subject], str | None] = _anything
     quick: bool = False
+    kinds: tuple[Kind, ...] = ("image",)
 
 
+ANY: tuple[Kind, ...] = ("image", "vector")
 OBJECTIVE = "objective"
 
 
@@ -67,7 +69,7 @@ def covers(declared: str, name: str) -> bool:
 
 EVALUATORS: Mapping[str, Evaluator] = registered(
     {
-        OBJECTIVE: Evaluator("the loss and its terms", objective.measure, (), quick=True),
+        OBJECTIVE: Evaluator("the loss and its terms", objective.measure, (), quick=True, kinds=ANY),
         "reconstruction": Evaluator(
             "mse, mae, psnr, ssim, explained variance, beside PCA",
             reconstruction.measure,
@@ -77,6 +79,7 @@ EVALUATORS: Mapping[str, Evaluator] = registered(
             ),
             ("reconstructs",),
             quick=True,
+            kinds=ANY,
         ),
         "likelihood": Evaluator(
             "NLL, by importance sampling or exact; bits per dimension; collapse",
@@ -86,6 +89,7 @@ EVALUATORS: Mapping[str, Evaluator] = registered(
                 *("active_units", "inactive_fraction"),
             ),
             ("scores", "weighs"),
+            kinds=ANY,
         ),
         "sparsity": Evaluator(
             "active and dead units",
@@ -93,6 +97,7 @@ EVALUATORS: Mapping[str, Evaluator] = registered(
             ("l0", "dead_fraction", "mean_activation", "density_*"),
             ("activates",),
             quick=True,
+            kinds=ANY,
         ),
         "codebook": Evaluator(
             "usage of a finite set of codes", codebook.measure, ("code_usage", "code_perplexity"), ("quantizes",), quick=True
@@ -103,6 +108,7 @@ EVALUATORS: Mapping[str, Evaluator] = registered(
             ("linear_probe_accuracy", "knn_accuracy", "ridge_accuracy"),
             ("encodes",),
             codes.cannot,
+            kinds=ANY,
         ),
         "clustering": Evaluator(
             "k-means on the codes; MIG and DCI",
@@ -110,6 +116,7 @@ EVALUATORS: Mapping[str, Evaluator] = registered(
             ("nmi", "ari", "mig", "dci_*"),
             ("encodes",),
             clustering.cannot,
+            kinds=ANY,
         ),
         "denoising": Evaluator(
             "restoration of corruptions, beside filters",
@@ -138,12 +145,14 @@ EVALUATORS: Mapping[str, Evaluator] = registered(
 )
 
 
-def fits(model: Model | type[Model]) -> tuple[str, ...]:
-    """The evaluators that a model, or every model of a class, has one of the abilities for."""
+def fits(model: Model | type[Model], kind: Kind | None = None) -> tuple[str, ...]:
+    """The evaluators that a model, or every model of a class, has one of the abilities for; with `kind` those that measure
+    something of such data."""
     return tuple(
         name
         for name, evaluator in EVALUATORS.items()
-        if not evaluator.abilities or len(lacking(model, evaluator.abilities)) < len(evaluator.abilities)
+        if (not evaluator.abilities or len(lacking(model, evaluator.abilities)) < len(evaluator.abilities))
+        and (kind is None or kind in evaluator.kinds)
     )
 
 
@@ -168,7 +177,10 @@ def chosen(subject: Subject, only: Sequence[str], skip: Sequence[str]) -> tuple[
     for name in only or able:
         if name in skip:
             continue
-        why = EVALUATORS[name].cannot(subject)
+        evaluator, kind = EVALUATORS[name], subject.spec.kind
+        why = (
+            evaluator.cannot(subject) if kind in evaluator.kinds else f"it is about {evaluator.kinds[0]}s, and these are {kind}s"
+        )
         if why is None:
             names.append(name)
         elif only:
@@ -182,7 +194,7 @@ def quick(subject: Subject) -> dict[str, Metric]:
     """What training measures on its validation split: name -> metric. Values may be NaN, by which a training tells that it has
     diverged, or None."""
     metrics: dict[str, Metric] = {}
-    for name in fits(subject.model):
+    for name in fits(subject.model, subject.spec.kind):
         if EVALUATORS[name].quick:
             metrics |= _measure(name, subject).metrics
     return metrics

@@ -92,7 +92,7 @@ class Subject:
     @cached_property
     def labels(self) -> Any:
         """The labels of the split, [n] int32."""
-        return self.rows.all()[1]
+        return self.rows.labels
 
     def pixels(self, split: str) -> Any:
         """[n, D] float32."""

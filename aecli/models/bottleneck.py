@@ -7,7 +7,7 @@ Hinton & Salakhutdinov 2006, "Reducing the dimensionality of data with neural ne
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Literal
+from typing import ClassVar, Literal
 
 import jax
 import jax.numpy as jnp
@@ -15,10 +15,10 @@ from flax import nnx
 from pydantic import Field, PositiveInt, model_validator
 
 from aecli.core.learner import Learner
-from aecli.core.model import Batch, Objection, SingleLoss, Spec, Values
+from aecli.core.model import Batch, Kind, Objection, SingleLoss, Spec, Values, of_pictures
 from aecli.distributions.corruptions import Corruptions, corrupt_batch, corruption_objections
 from aecli.distributions.observations import bernoulli_nll, mse, squared_error
-from aecli.nets.pairs import PAIRS, Hidden, Net, check_hidden, hidden_of_net
+from aecli.nets.pairs import FOR_VECTORS, PAIRS, Hidden, Net, check_hidden, hidden_of_net
 
 
 class Autoencoder(nnx.Module):
@@ -33,6 +33,7 @@ class Bottleneck(SingleLoss):
     `likelihood: mse` minimizes half the summed squared error, `bernoulli` the binary cross-entropy, both in nats.
     """
 
+    kinds: ClassVar[tuple[Kind, ...]] = ("image", "vector")
     net: Net = "mlp"
     hidden: Hidden = Field(default_factory=hidden_of_net, description="by default those of the net")
     latent: PositiveInt = 16
@@ -49,6 +50,10 @@ class Bottleneck(SingleLoss):
             yield Objection(
                 "latent", f"a code of {self.latent} is no bottleneck for images of {spec.size} values", f"at most {spec.size}"
             )
+        if PAIRS[self.net].of_pictures:
+            yield from of_pictures(spec, "net", f"net: {self.net}", FOR_VECTORS)
+        if self.likelihood == "bernoulli":
+            yield from of_pictures(spec, "likelihood", "likelihood: bernoulli", "set likelihood: mse")
         yield from corruption_objections(self.corruption, spec)
 
     def corrupt(self, batch: Batch, key: jax.Array) -> Batch:

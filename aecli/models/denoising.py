@@ -7,14 +7,15 @@ decides the task: noise is denoising, a block inpainting, downsampling super-res
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import jax
+import jax.numpy as jnp
 from flax import nnx
 from pydantic import Field, PositiveInt, model_validator
 
 from aecli.core.learner import Learner
-from aecli.core.model import Batch, Objection, SingleLoss, Spec, Values, latent_too_large
+from aecli.core.model import Batch, Kind, Objection, SingleLoss, Spec, Values, latent_too_large, of_pictures
 from aecli.distributions.corruptions import Corruptions, GaussianNoise, corrupt_batch, corruption_objections
 from aecli.distributions.observations import mse, squared_error
 from aecli.nets.pairs import PAIRS, Hidden, check_hidden, hidden_of_net
@@ -22,10 +23,10 @@ from aecli.nets.unet import UNet
 
 
 class Through(nnx.Module):
-    """An encoder and a decoder in a row."""
+    """An encoder and a decoder in a row. `bounded`: whether what they make is an image, and clipped to [0, 1]."""
 
-    def __init__(self, encoder: Any, decoder: Any) -> None:
-        self.encoder, self.decoder = encoder, decoder
+    def __init__(self, encoder: Any, decoder: Any, bounded: bool) -> None:
+        self.encoder, self.decoder, self.bounded = encoder, decoder, bounded
 
     def __call__(self, image: jax.Array) -> jax.Array:
         return self.decoder(self.encoder(image))
@@ -38,6 +39,7 @@ class Denoising(SingleLoss):
     corruption is drawn anew in every training step; in evaluation it is a function of the seed and the image's place.
     """
 
+    kinds: ClassVar[tuple[Kind, ...]] = ("image", "vector")
     net: Literal["mlp", "conv", "unet"] = "unet"
     hidden: Hidden = Field(default_factory=hidden_of_net, description="by default those of the net")
     latent: PositiveInt | None = Field(default=None, description="the code of an mlp or conv net; 64 if left out")
@@ -56,6 +58,8 @@ class Denoising(SingleLoss):
         return self
 
     def objections(self, spec: Spec) -> Iterable[Objection]:
+        if self.net != "mlp":
+            yield from of_pictures(spec, "net", f"net: {self.net}", "set net: mlp")
         if self.latent is not None:
             yield from latent_too_large(self.latent, spec)
         yield from corruption_objections(self.corruption, spec)
@@ -69,7 +73,7 @@ class Denoising(SingleLoss):
         hidden, latent = self.hidden, self.latent or min(64, spec.size)
         pair = PAIRS[self.net]
         encoder = pair.encoder(spec.shape, hidden, latent, rngs=rngs)
-        return Through(encoder, pair.decoder(spec.shape, hidden, latent, rngs=rngs))
+        return Through(encoder, pair.decoder(spec.shape, hidden, latent, rngs=rngs), spec.kind == "image")
 
     def loss(self, net: Any, batch: Batch, key: jax.Array, step: jax.Array | None) -> Values:
         restored = net(self.corrupt(batch, key).image)
@@ -77,4 +81,5 @@ class Denoising(SingleLoss):
 
     def reconstruct(self, state: Learner[Any], batch: Batch) -> jax.Array:
         """`batch` is the corrupted one."""
-        return jax.numpy.clip(state.net(batch.image).astype("float32"), 0.0, 1.0)
+        restored = state.net(batch.image).astype(jnp.float32)
+        return jnp.clip(restored, 0.0, 1.0) if self.net == "unet" or state.net.bounded else restored

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable
-from typing import Any, Literal, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -18,7 +18,7 @@ from flax import nnx
 from pydantic import Field, NonNegativeFloat, PositiveInt, model_validator
 
 from aecli.core.learner import Learner, Recipe
-from aecli.core.model import Batch, Model, Objection, Spec, Values
+from aecli.core.model import Batch, Kind, Model, Objection, Spec, Values, of_pictures
 from aecli.distributions.corruptions import Corruptions, corrupt_batch, corruption_objections
 from aecli.distributions.observations import mse, squared_error
 from aecli.nets.dictionary import Dictionary
@@ -76,6 +76,7 @@ class Sparse(Model):
     scaling.
     """
 
+    kinds: ClassVar[tuple[Kind, ...]] = ("image", "vector")
     net: Literal["linear", "mlp", "conv"] = "linear"
     hidden: Hidden = Field(default_factory=hidden_of_net, description="by default those of the net")
     units: PositiveInt = 256
@@ -105,6 +106,8 @@ class Sparse(Model):
     def objections(self, spec: Spec) -> Iterable[Objection]:
         if self._counts and self.k >= spec.size:
             yield Objection("k", f"{self.k} active units are no fewer than the {spec.size} values of an image", "a smaller k")
+        if PAIRS[self.net].of_pictures:
+            yield from of_pictures(spec, "net", f"net: {self.net}", "net: linear or net: mlp")
         yield from corruption_objections(self.corruption, spec)
 
     def corrupt(self, batch: Batch, key: jax.Array) -> Batch:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from math import log
-from typing import Literal
+from typing import ClassVar, Literal
 
 import jax
 import jax.numpy as jnp
@@ -20,11 +20,23 @@ from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, Pos
 
 from aecli.core.gaussian import Gaussian, importance_bound, standard_normal_log_prob
 from aecli.core.learner import Learner
-from aecli.core.model import Batch, Objection, SingleLoss, Spec, Temperature, Values, latent_too_large, no_labels, one_hot
+from aecli.core.model import (
+    Batch,
+    Kind,
+    Objection,
+    SingleLoss,
+    Spec,
+    Temperature,
+    Values,
+    latent_too_large,
+    no_labels,
+    of_pictures,
+    one_hot,
+)
 from aecli.distributions.corruptions import Corruptions, corrupt_batch, corruption_objections
 from aecli.distributions.discrete import Categorical, LogisticMixture
 from aecli.distributions.observations import Bernoulli, Discretized, GaussianPixels, Observation, gray_only
-from aecli.nets.pairs import PAIRS, Hidden, Net, check_hidden, hidden_of_net
+from aecli.nets.pairs import FOR_VECTORS, PAIRS, Hidden, Net, check_hidden, hidden_of_net
 
 SIGMA_AT_START = 0.25
 """A learned sigma starts near the spread of pixels in [0, 1]. From 1 the errors would weigh so little at first that the
@@ -79,6 +91,7 @@ class VAE(SingleLoss):
     which, on average over a batch, its rate costs nothing. Both act in training only. `sigma`: of `likelihood: gaussian`.
     """
 
+    kinds: ClassVar[tuple[Kind, ...]] = ("image", "vector")
     net: Net = "mlp"
     hidden: Hidden = Field(default_factory=hidden_of_net, description="by default those of the net")
     latent: PositiveInt = 20
@@ -108,6 +121,12 @@ class VAE(SingleLoss):
 
     def objections(self, spec: Spec) -> Iterable[Objection]:
         yield from latent_too_large(self.latent, spec)
+        if PAIRS[self.net].of_pictures:
+            yield from of_pictures(spec, "net", f"net: {self.net}", FOR_VECTORS)
+        if self.likelihood != "gaussian":
+            yield from of_pictures(spec, "likelihood", f"likelihood: {self.likelihood}", "set likelihood: gaussian")
+        if self.prior == "vamp":  # its pseudo-inputs are images
+            yield from of_pictures(spec, "prior", "prior: vamp", "set prior: standard")
         if self.likelihood == "bernoulli":
             yield from gray_only(spec)
         if self.conditional:
@@ -200,8 +219,9 @@ class VAE(SingleLoss):
             return Discretized(Categorical(levels=256))
         if self.likelihood == "discretized_logistic":
             return Discretized(LogisticMixture(levels=256, components=1))
+        bounded = net is None or net.spec.kind == "image"
         if self.sigma == "predicted":
-            return GaussianPixels(None)
+            return GaussianPixels(None, bounded)
         if self.sigma == "learned":
-            return GaussianPixels(jnp.float32(0) if net is None else net.log_sigma[...].astype(jnp.float32))
-        return GaussianPixels(jnp.float32(log(self.sigma)))
+            return GaussianPixels(jnp.float32(0) if net is None else net.log_sigma[...].astype(jnp.float32), bounded)
+        return GaussianPixels(jnp.float32(log(self.sigma)), bounded)

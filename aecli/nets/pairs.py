@@ -16,21 +16,26 @@ Net = Literal["linear", "mlp", "gated", "conv", "resnet"]
 
 class Pair(NamedTuple):
     """`encoder(shape, hidden, out, rngs=)` maps [B, H, W, C] -> [B, out], `decoder(shape, hidden, latent, rngs=)` maps
-    [B, latent] -> [B, H, W, C]. `hidden` is what a config that gives none gets."""
+    [B, latent] -> [B, H, W, C]. `hidden` is what a config that gives none gets. `of_pictures`: whether they suppose that
+    neighbours in height and width belong together."""
 
     encoder: Any
     decoder: Any
     hidden: tuple[int, ...]
+    of_pictures: bool = False
 
 
 PAIRS: dict[Net, Pair] = {
     "linear": Pair(MlpEncoder, MlpDecoder, ()),
     "mlp": Pair(MlpEncoder, MlpDecoder, (400,)),
     "gated": Pair(GatedEncoder, GatedDecoder, (300, 300)),
-    "conv": Pair(ConvEncoder, ConvDecoder, (32, 64, 128, 128)),
-    "resnet": Pair(ResidualEncoder, ResidualDecoder, (32, 64)),
+    "conv": Pair(ConvEncoder, ConvDecoder, (32, 64, 128, 128), of_pictures=True),
+    "resnet": Pair(ResidualEncoder, ResidualDecoder, (32, 64), of_pictures=True),
 }
 
+
+FOR_VECTORS = "one of " + ", ".join(name for name, pair in PAIRS.items() if not pair.of_pictures)
+"""The nets that suppose nothing of neighbours."""
 
 HIDDEN: Mapping[str, tuple[int, ...]] = {**{net: pair.hidden for net, pair in PAIRS.items()}, "unet": (32, 64)}
 """The widths of a net whose config gives none."""

@@ -8,6 +8,7 @@ from typing import Any
 import jax
 
 from aecli.config.schema import Experiment
+from aecli.config.variants import load_all
 from aecli.core.keys import Stream, stream
 from aecli.core.learner import Recipe
 from aecli.core.model import Model, Spec
@@ -40,5 +41,12 @@ def _start(model: Model, root: jax.Array, spec: Spec, recipe: Recipe) -> Any:
 
 def check_model(experiment: Experiment, spec: Spec) -> None:
     """Raises SettingError if the model cannot serve the data."""
-    for objection in experiment.model.objections(spec):  # the first is enough: the others may follow from it
+    model = experiment.model
+    if spec.kind not in model.kinds:
+        message = (
+            f"variant '{model.variant}' serves {' and '.join(f'{kind}s' for kind in model.kinds)}, and the data is {spec.kind}s"
+        )
+        able = (name for name, cls in load_all().sound.items() if spec.kind in cls.kinds)
+        raise SettingError(("model", "variant"), "unsuitable", message, help=f"variants that serve them: {', '.join(able)}")
+    for objection in model.objections(spec):  # the first is enough: the others may follow from it
         raise SettingError(("model", objection.key), "unsuitable", objection.message, help=objection.help)

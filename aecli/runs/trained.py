@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, cast
 
@@ -9,15 +10,21 @@ from aecli.config.load import parse
 from aecli.config.schema import Experiment
 from aecli.core.model import Model, Spec
 from aecli.data.eval_batches import EVAL_BATCH
+from aecli.data.scaling import Scaling
 from aecli.errors import ConfigError, RunError, UsageError, printable
 from aecli.runs import checkpoint, provenance
 from aecli.runs.directory import Run
 from aecli.runs.state import state_template
+from aecli.system.files import read_arrays, write_arrays
 from aecli.system.placement import Placement, placement
+
+SCALING = "scaling.npz"
+"""The file of a run that holds mean and scale of standardized vectors."""
 
 
 class Trained(NamedTuple):
-    """`class_names` in the order of the labels, empty if the run keeps none."""
+    """`class_names` in the order of the labels, empty if the run keeps none. `scaling` is what brought vectors to the scale that
+    the model sees them at, None if nothing did."""
 
     experiment: Experiment
     spec: Spec
@@ -25,6 +32,7 @@ class Trained(NamedTuple):
     step: int
     place: Placement
     class_names: tuple[str, ...] = ()
+    scaling: Scaling | None = None
 
     @property
     def model(self) -> Model:
@@ -65,7 +73,7 @@ def load(run: Run, which: str, warn: Callable[[str], None]) -> Trained:
         warn(changed)
     info = run.info()["data"]
     place = placement(EVAL_BATCH)
-    spec = Spec(**info["spec"])
+    spec = spec_of(run)
     template = state_template(experiment, spec, info["sizes"]["train"], place)
     known = checkpoint.steps(run.checkpoints)
     if not known:
@@ -78,7 +86,28 @@ def load(run: Run, which: str, warn: Callable[[str], None]) -> Trained:
     if restored.step != wanted:
         warn(f"using step {restored.step} instead of {wanted}")
     names = _class_names(info, spec.classes)
-    return Trained(experiment, spec, restored.state, restored.step, place, names)
+    scaling = None if experiment.data.standardize == "none" else read_scaling(run)
+    return Trained(experiment, spec, restored.state, restored.step, place, names, scaling)
+
+
+def spec_of(run: Run) -> Spec:
+    """What a run's data looks like."""
+    return Spec(**run.info()["data"]["spec"])
+
+
+def keep_scaling(run: Run, scaling: Scaling | None) -> None:
+    """Keeps with a run what its vectors are scaled by, so that what it makes can be given in their units without them."""
+    if scaling is not None:
+        write_arrays(run.path / SCALING, scaling._asdict())
+
+
+def read_scaling(run: Run) -> Scaling:
+    """Raises RunError if it is not there any more, or damaged."""
+    try:
+        kept = read_arrays(run.path / SCALING)
+        return Scaling(kept["mean"], kept["scale"])
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        raise RunError(f"run {run.id} lacks what its vectors were scaled by, {SCALING}: {error}", "train anew") from None
 
 
 def best_step(run: Run, known: Sequence[int]) -> int | None:

@@ -26,12 +26,11 @@ REGIONS = ("upper", "left", "block")
 def reconstruct(given: Given) -> Drawn:
     """n test images, what the model is shown of them if it is not all, and their reconstructions."""
     own = given.model.corruptions
-    columns = _restored(given, own)
-    return (
-        above_each_other(["image", "corrupted", "reconstruction"], columns)
-        if own
-        else above_each_other(["image", "reconstruction"], [columns[0], columns[2]])
-    )
+    image, shown, made = (given.kept(part) for part in _restored(given, own))
+    what = given.trained.spec.kind
+    if own:
+        return above_each_other([what, "corrupted", "reconstruction"], [image, shown, made])
+    return above_each_other([what, "reconstruction"], [image, made])
 
 
 def denoise(given: Given) -> Drawn:
@@ -61,7 +60,8 @@ def complete(given: Given) -> Drawn:
         made = jitted.complete(given.model, given.state, key, seen, mask, jnp.float32(given.temperature))
         return batch.image, jnp.where(mask, batch.image, 0.5), made
 
-    shown = above_each_other(["image", "given", "completion"], per_image(given.some(), completed))
+    columns = [given.kept(part) for part in per_image(given.some(), completed)]
+    shown = above_each_other(["image", "given", "completion"], columns)
     return shown._replace(arrays={**shown.arrays, "known": known})
 
 

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from aecli.core import jitted
+from aecli.data.rows import unit
 from aecli.measures.distances import k_nearest
 from aecli.sampling import pictures
 from aecli.sampling.given import COLUMNS, Drawn, Given, in_lines
@@ -28,13 +29,13 @@ def from_sampler(given: Given, draw: Draw) -> Drawn:
     """n codes of a fitted sampler, decoded."""
     label = jnp.arange(given.n) % max(1, given.classes)
     code = draw(given.key, given.n, given.temperature)
-    return _shown(given, label, pictures.to_uint8(jitted.decode(given.model, given.state, code, label)))
+    return _shown(given, label, given.kept(jitted.decode(given.model, given.state, code, label)))
 
 
 def _shown(given: Given, label: jax.Array, drawn: Any) -> Drawn:
     columns = min(given.n, given.classes)
     heads = given.class_names[:columns] if columns else None
-    return Drawn(in_lines(drawn, columns or None, heads), {"image": drawn, **_labels(given, label)})
+    return Drawn(in_lines(drawn, columns or None, heads), {given.trained.spec.kind: drawn, **_labels(given, label)})
 
 
 def by_class(given: Given) -> Drawn:
@@ -70,9 +71,9 @@ def neighbours(given: Given) -> Drawn:
 
 
 def _flat(images: Any) -> Any:
-    """uint8 [n, H, W, C] -> float32 [n, D] in [0, 1]."""
-    return images.reshape(len(images), -1).astype(np.float32) / 255
+    """Rows [n, H, W, C] -> float32 [n, D] in [0, 1]."""
+    return unit(images).reshape(len(images), -1)
 
 
 def _draw(given: Given, label: jax.Array) -> Any:
-    return pictures.to_uint8(jitted.sample(given.model, given.state, given.key, label, jnp.float32(given.temperature)))
+    return given.kept(jitted.sample(given.model, given.state, given.key, label, jnp.float32(given.temperature)))

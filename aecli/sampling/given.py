@@ -9,6 +9,7 @@ from math import ceil, sqrt
 from typing import Any, NamedTuple
 
 import jax
+import numpy as np
 from PIL import Image
 
 from aecli.core.keys import Stream, stream
@@ -76,6 +77,15 @@ class Given:
         names = self.trained.class_names or tuple(map(str, range(self.classes)))
         return [f"class {name}" if name.isdecimal() else name for name in names[: self.classes]]
 
+    def kept(self, images: Any) -> Any:
+        """What a picture and an npz hold of images as the model makes them: uint8 [n, H, W, C], of vectors float32 [n, d] in the
+        units of the data."""
+        spec, scaling = self.trained.spec, self.trained.scaling
+        if spec.kind == "image":
+            return pictures.to_uint8(images)
+        vectors = np.asarray(images, np.float32)
+        return (vectors if scaling is None else scaling.undo(vectors)).reshape(-1, spec.width)
+
     def some(self, n: int | None = None) -> Iterator[tuple[Batch, jax.Array, int]]:
         """Batches of n test images chosen by the seed: the batch, its key, and how many of it are real. For few images
         the batch is no larger than it need be: an autoregressive model would complete the padding, too, value by value."""
@@ -89,7 +99,10 @@ class Given:
 
 
 def in_lines(drawn: Any, columns: int | None = None, heads: Sequence[str] | None = None) -> Image.Image:
-    """[n, H, W, C] as a grid without gaps where n has a fitting divisor, a square one otherwise; `heads` above the columns."""
+    """Images, uint8 [n, H, W, C], as a grid without gaps where n has a fitting divisor, a square one otherwise; `heads` above the
+    columns. Vectors [n, d] one a line."""
+    if drawn.ndim == 2:
+        return pictures.strips([drawn])
     n = len(drawn)
     if columns is None:
         side = ceil(sqrt(n))
@@ -98,11 +111,13 @@ def in_lines(drawn: Any, columns: int | None = None, heads: Sequence[str] | None
 
 
 def above_each_other(names: Sequence[str], arrays: Sequence[Any]) -> Drawn:
-    """Images of each name, [n, H, W, C] each, in lines of at most 12."""
-    arrays = [pictures.to_uint8(array) for array in arrays]
+    """Images of each name, uint8 [n, H, W, C] each, in lines of at most 12; or vectors [n, d] each, one a line."""
+    found = dict(zip(names, arrays, strict=True))
+    if arrays[0].ndim == 2:
+        return Drawn(pictures.strips(arrays, names), found)
     lines: list[Any] = []
     columns = min(len(arrays[0]), COLUMNS)
     for i in range(0, len(arrays[0]), columns):
         lines += [array[i : i + columns] for array in arrays]
     picture = pictures.grid(lines, list(names) * (len(lines) // len(names)))
-    return Drawn(picture, dict(zip(names, arrays, strict=True)))
+    return Drawn(picture, found)

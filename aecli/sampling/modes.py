@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from aecli.config.variants import variants_that
 from aecli.core.abilities import lacking
-from aecli.core.model import Model
+from aecli.core.model import Kind, Model
 from aecli.errors import UsageError, did_you_mean
 from aecli.sampling import beside, draws, samplers, walks
 from aecli.sampling.given import Drawn, Given
@@ -16,7 +16,8 @@ from aecli.sampling.given import Drawn, Given
 class Mode(NamedTuple):
     """`n` is how many of what the mode counts are shown unless a number is asked for. `options` names the fields of a
     `SampleRequest` that the mode heeds beside `n` and `seed`. `conditional`: for conditional models. `smoke`: whether a smoke
-    test tries it; one for each way of making an image is enough, and all of them would compile for minutes."""
+    test tries it; one for each way of making an image is enough, and all of them would compile for minutes. `kinds`: of which
+    kinds of data."""
 
     abilities: tuple[str, ...]
     show: Callable[[Given], Drawn]
@@ -25,16 +26,20 @@ class Mode(NamedTuple):
     options: frozenset[str] = frozenset()
     conditional: bool = False
     smoke: bool = False
+    kinds: tuple[Kind, ...] = ("image",)
 
 
+ANY: tuple[Kind, ...] = ("image", "vector")
 TEMPERATURE = frozenset({"temperature"})
 
 
 MODES: Mapping[str, Mode] = {
-    "prior": Mode(("samples",), draws.prior, "draws from the model's distribution", options=TEMPERATURE, smoke=True),
+    "prior": Mode(("samples",), draws.prior, "draws from the model's distribution", options=TEMPERATURE, smoke=True, kinds=ANY),
     "class": Mode(("samples",), draws.by_class, "draws of each class, a line a class", 10, TEMPERATURE, conditional=True),
     "neighbours": Mode(("samples",), draws.neighbours, "draws above the train images nearest to them", 12, TEMPERATURE),
-    "reconstruct": Mode(("reconstructs",), beside.reconstruct, "test images and what is left of them after the code", smoke=True),
+    "reconstruct": Mode(
+        ("reconstructs",), beside.reconstruct, "test images and what is left of them after the code", smoke=True, kinds=ANY
+    ),
     "denoise": Mode(("reconstructs",), beside.denoise, "test images, corrupted and restored", 12),
     "complete": Mode(
         ("completes",),
@@ -52,14 +57,16 @@ MODES: Mapping[str, Mode] = {
 }
 
 
-def modes_of(model: Model) -> tuple[str, ...]:
-    """The modes that a model can serve."""
-    return tuple(name for name in MODES if _missing(model, name) is None)
+def modes_of(model: Model, kind: Kind = "image") -> tuple[str, ...]:
+    """The modes that a model of such data can serve."""
+    return tuple(name for name in MODES if _missing(model, name, kind) is None)
 
 
-def _missing(model: Model, name: str) -> str | None:
-    """What a model lacks for a mode; None if it lacks nothing."""
+def _missing(model: Model, name: str, kind: Kind) -> str | None:
+    """What a model of such data lacks for a mode; None if it lacks nothing."""
     mode = MODES[name]
+    if kind not in mode.kinds:
+        return f"it is a model of {kind}s, and that shows {mode.kinds[0]}s"
     for ability in lacking(model, mode.abilities):
         return f"it lacks the ability '{ability}'"
     if mode.conditional and not model.is_conditional:
@@ -67,13 +74,13 @@ def _missing(model: Model, name: str) -> str | None:
     return None
 
 
-def check_mode(model: Model, name: str) -> Mode:
-    """Raises UsageError if the mode is unknown or the model cannot serve it, naming what would work."""
+def check_mode(model: Model, name: str, kind: Kind = "image") -> Mode:
+    """Raises UsageError if the mode is unknown or the model of such data cannot serve it, naming what would work."""
     if name not in MODES:
         raise UsageError(f"there is no mode '{name}'", did_you_mean(name, MODES) or "modes: " + ", ".join(MODES))
-    mode, missing = MODES[name], _missing(model, name)
+    mode, missing = MODES[name], _missing(model, name, kind)
     if missing is not None:
-        can, usable, variants = modes_of(model), samplers.fits(model), variants_that(mode.abilities)
+        can, usable, variants = modes_of(model, kind), samplers.fits(model), variants_that(mode.abilities)
         raise UsageError(
             f"variant '{model.variant}' cannot do --mode {name}: {missing}",
             "; ".join(

@@ -66,6 +66,35 @@ def _cut(text: str, font: Any, width: float) -> str:
     return text + "…"
 
 
+STRIP_WIDTH, STRIP_HEIGHT, STRIPS = 768, 14, 48
+_LOW, _ZERO, _HIGH = (33, 102, 172), (247, 247, 247), (178, 24, 43)
+"""The colours of the least value, of 0 and of the largest, apart for eyes that do not tell red from green."""
+
+
+def strips(arrays: Sequence[Any], labels: Sequence[str] | None = None) -> Image.Image:
+    """Vectors [n, d] of each label, one a line, those of one number below each other: blue where a value is below 0, red where it
+    is above, full at the value that one in a hundred exceeds. At most 48 lines are drawn; values too many to be told apart are
+    averaged."""
+    low, zero, high = (np.array(colour, np.float32) for colour in (_LOW, _ZERO, _HIGH))
+    count = max(1, min(len(arrays[0]), STRIPS // len(arrays)))
+    d = arrays[0].shape[1]
+    columns = min(d, STRIP_WIDTH)
+    edges = np.linspace(0, d, columns + 1).astype(int)[:-1]
+    means = [np.add.reduceat(array[:count], edges, axis=1) / np.diff([*edges, d]) for array in arrays]
+    largest = float(np.quantile(np.abs(np.concatenate(means)), 0.99)) or 1.0
+    rows: list[Any] = []
+    names: list[str] = []
+    for i in range(count):
+        for j, mean in enumerate(means):
+            share = np.clip(mean[i] / largest, -1, 1)[:, None]
+            colour = zero + np.abs(share) * (np.where(share < 0, low, high) - zero)
+            zoom = max(1, STRIP_WIDTH // columns)
+            line = np.rint(colour).astype(np.uint8).repeat(zoom, axis=0)
+            rows.append(np.broadcast_to(line, (STRIP_HEIGHT, *line.shape))[None])
+            names.append(f"{labels[j]} {i}" if labels else f"{i}")
+    return grid(rows, names)
+
+
 def save(path: Path, picture: Image.Image) -> None:
     buffer = io.BytesIO()
     picture.save(buffer, "PNG")

@@ -16,7 +16,7 @@ from aecli.evaluation.registry import EVALUATORS, fits
 from aecli.evaluation.request import EvalRequest
 from aecli.runs import directory
 from aecli.runs.state import state_template
-from aecli.runs.trained import load
+from aecli.runs.trained import keep_scaling, load
 from aecli.sampling.modes import MODES, modes_of
 from aecli.sampling.request import SampleRequest
 from aecli.system.placement import placement
@@ -41,14 +41,15 @@ def smoke(config: Config) -> str:
         experiment = full.model_copy(update={"train": full.train.model_copy(update=two)})
         with tempfile.TemporaryDirectory(prefix="aecli-smoke-") as folder:
             run = directory.create(Path(folder), "smoke", config.text, dump(experiment), model_and_data(experiment, dataset))
+            keep_scaling(run, dataset.scaling)
             with run.locked():
                 place = placement(experiment.data.batch_size)
                 train(experiment, run, dataset, state_template(experiment, dataset.spec, len(dataset.train), place), place, warn)
             trained = load(run, "last", warn)
-            measured = [name for name in fits(trained.model) if EVALUATORS[name].quick or name == "likelihood"]
+            measured = [name for name in fits(trained.model, trained.spec.kind) if EVALUATORS[name].quick or name == "likelihood"]
             for error in evaluate_run(run, trained, dataset, EvalRequest(only=measured, samples=10)).failed.values():
                 raise error
-            modes = [mode for mode in modes_of(trained.model) if MODES[mode].smoke]
+            modes = [mode for mode in modes_of(trained.model, trained.spec.kind) if MODES[mode].smoke]
             for mode in modes:
                 sample_run(run, trained, lambda: dataset, SampleRequest(mode, n=4))
         return f"{full.data.name}, 2 steps, eval, {', '.join(modes)} in {time.monotonic() - begun:.1f} s"

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from aecli.core.model import Model
+from aecli.core.model import Kind, Model
 from aecli.data.dataset import Dataset
 from aecli.errors import UsageError
 from aecli.runs.data import open_run_data
 from aecli.runs.directory import Run
-from aecli.runs.trained import Trained, load, stored_experiment
+from aecli.runs.trained import Trained, load, spec_of, stored_experiment
 from aecli.sampling import pictures, samplers
 from aecli.sampling.draws import from_sampler
 from aecli.sampling.given import Drawn, Given
@@ -28,7 +28,7 @@ def sample(run: Run, request: SampleRequest = DEFAULT, checkpoint: str = "best")
     the request contradicts itself or asks for what the model cannot do, and DataError if it needs images, and they are not those
     that the run was trained on."""
     check_request(request)
-    check_ability(stored_experiment(run).model, request)
+    check_ability(stored_experiment(run).model, request, spec_of(run).kind)
     trained = load(run, checkpoint, warn)
     return sample_run(run, trained, lambda: open_run_data(run, trained.experiment.data, say), request)
 
@@ -66,12 +66,12 @@ def check_request(request: SampleRequest) -> None:
             raise UsageError(f"--{option} is for --mode {', '.join(users)}")
 
 
-def check_ability(model: Model, request: SampleRequest) -> None:
-    """Raises UsageError if the model cannot serve the request."""
+def check_ability(model: Model, request: SampleRequest, kind: Kind) -> None:
+    """Raises UsageError if the model, one of such data, cannot serve the request."""
     if request.sampler is not None:
         samplers.check(model, request.sampler)
     else:
-        check_mode(model, request.mode)
+        check_mode(model, request.mode, kind)
 
 
 def _given(request: SampleRequest) -> Iterator[str]:

@@ -16,7 +16,7 @@ from aecli.runs import checkpoint, directory, provenance
 from aecli.runs.data import open_run_data, path_facts
 from aecli.runs.directory import Run
 from aecli.runs.state import state_template
-from aecli.runs.trained import stored_experiment
+from aecli.runs.trained import keep_scaling, stored_experiment
 from aecli.system.files import write_atomic
 from aecli.system.placement import local_devices, placement
 from aecli.system.progress import say, warn
@@ -45,7 +45,9 @@ def start(config: Config, sets: Sequence[str], name: str, root: Path) -> Run:
         if (told := duplicates.note(dataset)) is not None:
             warn(told)
         run = directory.create(root, name, config.text, config.resolved(), facts)
-        model = f"{experiment.model.variant} with {weights:,} parameters, {len(dataset.train):,} images of {experiment.data.name}"
+        keep_scaling(run, dataset.scaling)
+        rows = f"{len(dataset.train):,} {dataset.spec.kind}s of {experiment.data.name}"
+        model = f"{experiment.model.variant} with {weights:,} parameters, {rows}"
         device = f"{place.devices} x {local_devices()[0].device_kind}"
         say(f"{run.id}: {model}, {experiment.steps(len(dataset.train)):,} steps on {device}")
         with run.locked():

@@ -10,9 +10,11 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from aecli.config.schema import Data
+from aecli.core.model import Kind, Spec
 from aecli.errors import DataError
 
-Images = NDArray[np.uint8]
+Images = NDArray[Any]
+"""uint8, or float32: images in [0, 1] that are not rounded to 8 bit, or vectors."""
 Labels = NDArray[np.int32]
 Say = Callable[[str], None]
 """Takes a line about something slow that begins, or about what was understood."""
@@ -22,7 +24,7 @@ class Origin(NamedTuple):
     """`shape` is (height, width, channels); `classes` 0 where there are no labels; `sizes` the examples of `train` and `test`,
     and of `validation` if the data has one of its own; `identity` is what older runs on a stream of such data name it by, empty
     where there are none. `names` are the classes', in the order of their labels. `about` says what was understood of own
-    files, and is empty for other data."""
+    files, and is empty for other data. `dtype` is the type that `read` gives."""
 
     shape: tuple[int, int, int]
     classes: int
@@ -30,6 +32,12 @@ class Origin(NamedTuple):
     identity: str
     names: tuple[str, ...] = ()
     about: str = ""
+    dtype: str = "uint8"
+    kind: Kind = "image"
+
+    @property
+    def spec(self) -> Spec:
+        return Spec(*self.shape, self.classes, self.kind)
 
 
 class Source(Protocol):
@@ -37,7 +45,7 @@ class Source(Protocol):
     def origin(self) -> Origin: ...
 
     def read(self, split: str, index: NDArray[np.int64]) -> tuple[Images, Labels]:
-        """The examples at `index` of a split: uint8 [n, H, W, C] and int32 [n], -1 where there is no label. Raises DataError."""
+        """The examples at `index` of a split: [n, H, W, C] and int32 [n], -1 where there is no label. Raises DataError."""
         ...
 
     def converted(self) -> tuple[str, ...]:

@@ -5,7 +5,6 @@ What is understood is told in a line; where type, values and shape leave two rea
 
 from __future__ import annotations
 
-import re
 import zipfile
 import zlib
 from collections.abc import Callable, Mapping
@@ -18,21 +17,14 @@ from numpy.typing import NDArray
 from aecli.config.schema import Data
 from aecli.data.sources.arrays import Classes, classes_of, finite_extremes, layout_of
 from aecli.data.sources.base import Images, Labels, Layout, Origin, fixed_shuffle, stack
-from aecli.data.sources.lister import SPLITS
+from aecli.data.sources.names import LABELS, Roles, roles
 from aecli.data.sources.scale import checked
 from aecli.data.sources.told import about, lacking, some
 from aecli.errors import DataError
 
 MAX_BYTES = 16 * 2**30
 """A file that unpacks to more is refused before it is unpacked."""
-_KINDS = {
-    **dict.fromkeys(("image", "images", "img", "imgs", "x", "data"), "image"),
-    **dict.fromkeys(("label", "labels", "y", "target", "targets"), "label"),
-}
-_SPLIT_WORDS, _KIND_WORDS = ("|".join(sorted(words, key=len, reverse=True)) for words in (SPLITS, _KINDS))
-_NAME = re.compile(
-    rf"(?:(?P<before>{_SPLIT_WORDS})[_\-. ]?)?(?P<kind>{_KIND_WORDS})(?:[_\-. ]?(?P<after>{_SPLIT_WORDS}))?", re.IGNORECASE
-)
+_KINDS = {"image": ("image", "images", "img", "imgs", "x", "data"), "label": LABELS}
 _HELP = "np.savez(path, image=images, label=labels) and, if there are such, test_image and test_label, val_image and val_label"
 
 
@@ -48,7 +40,8 @@ class NpzSource:
         for split, array in images.items():
             images[split], fact = layout_of(array, f"{self._path}: '{names[split]}'", data.layout)
             facts += [f"'{names[split]}' is {fact}"] if fact else []
-        self._scale, fact = self._scale_of(images, names, data)
+        scale, fact = self._scale_of(images, names, data)
+        self._to = scale.to_bytes if data.dtype == "uint8" else scale.to_floats
         facts += [fact] if fact else []
         classes = self._classes(arrays, images, data, facts)
         self._rows: dict[str, tuple[NDArray[Any], Labels, NDArray[np.int64]]] = {
@@ -70,11 +63,12 @@ class NpzSource:
         sizes = {split: len(chosen) for split, (_, _, chosen) in self._rows.items()}
         height, width, channels = shapes["train"]
         shape = (height, width, channels)
-        self.origin = Origin(shape, len(classes.names), sizes, "", classes.names, about(sizes, classes.names, shape, facts))
+        told = about(sizes, classes.names, shape, facts)
+        self.origin = Origin(shape, len(classes.names), sizes, "", classes.names, told, data.dtype)
 
     def read(self, split: str, index: NDArray[np.int64]) -> tuple[Images, Labels]:
         array, labels, kept = self._rows[split]
-        chosen = self._scale.to_bytes(np.asarray(array[kept[index]]))
+        chosen = self._to(np.asarray(array[kept[index]]))
         if self._layout != Layout(None, None):
             name = self._names[split]
             found = [self._layout.arrange_array(image, f"{name}[{i}]") for i, image in zip(index, chosen, strict=True)]
@@ -96,7 +90,7 @@ class NpzSource:
         found = [finite_extremes(array, f"{self._path}: '{names[split]}'") for split, array in images.items()]
         low, high = min(low for low, _ in found), max(high for _, high in found)
         shapes = " and ".join(str(list(array.shape)) for array in images.values())
-        return checked(f"{self._path}: {quoted} {shapes}", types.pop(), low, high, data.range)
+        return checked(f"{self._path}: {quoted} {shapes}", types.pop(), low, high, data.range, data.dtype == "float32")
 
     def _classes(
         self, arrays: Mapping[tuple[str, str], tuple[str, Any]], images: Mapping[str, Any], data: Data, facts: list[str]
@@ -148,8 +142,10 @@ def _load(path: Path) -> tuple[dict[tuple[str, str], tuple[str, Any]], list[str]
         if unpacked > MAX_BYTES:
             raise DataError(f"{path} unpacks to {unpacked:,} bytes, more than {MAX_BYTES:,}")
         with np.load(path, allow_pickle=False) as arrays:
-            roles, unused = _roles(path, arrays.files)
-            return {role: (name, _array(path, name, lambda n=name: arrays[n])) for role, name in roles.items()}, unused
+            found = _roles(path, arrays.files)
+            return {
+                role: (name, _array(path, name, lambda n=name: arrays[n])) for role, name in found.names.items()
+            }, found.unused
     except FileNotFoundError:
         raise DataError(f"{path}: no such file", "set data.path to an .npz file with an array 'image', or to an .npy") from None
     except (zipfile.BadZipFile, zlib.error, ValueError, EOFError, OSError, KeyError, RuntimeError) as error:
@@ -168,23 +164,10 @@ def _array(path: Path, name: str, load: Callable[[], Any]) -> Any:
         ) from None
 
 
-def _roles(path: Path, names: list[str]) -> tuple[dict[tuple[str, str], str], list[str]]:
-    roles: dict[tuple[str, str], str] = {}
-    unused: list[str] = []
-    for name in names:
-        match = _NAME.fullmatch(name)
-        if match is None or (match["before"] and match["after"]):
-            unused.append(name)
-            continue
-        split = SPLITS[(match["before"] or match["after"] or "train").lower()]
-        role = (_KINDS[match["kind"].lower()], split)
-        if role in roles:
-            raise DataError(
-                f"{path}: '{roles[role]}' and '{name}' are both {role[0]}s of the {split} split", "save the file with one of them"
-            )
-        roles[role] = name
-    if unused == names == ["arr_0"]:  # np.savez(path, images)
-        return {("image", "train"): "arr_0"}, []
-    if ("image", "train") not in roles:
+def _roles(path: Path, names: list[str]) -> Roles:
+    found = roles(path, names, _KINDS)
+    if found.unused == names == ["arr_0"]:  # np.savez(path, images)
+        return Roles({("image", "train"): "arr_0"}, [])
+    if ("image", "train") not in found.names:
         raise DataError(f"{path} holds no array 'image', only {some(names) or 'nothing'}", _HELP)
-    return roles, unused
+    return found

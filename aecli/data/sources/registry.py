@@ -12,6 +12,7 @@ from aecli.data.sources.folder import FolderSource
 from aecli.data.sources.npz import NpzSource
 from aecli.data.sources.rules_1 import FolderSource as FolderSource1
 from aecli.data.sources.rules_1 import NpzSource as NpzSource1
+from aecli.data.sources.vectors import VectorSource
 from aecli.errors import DataError
 from aecli.system.folders import cache_folder, cache_root
 
@@ -20,6 +21,7 @@ RULES = 2
 OPENERS: Mapping[str, Mapping[int, Callable[[Data], Source]]] = {
     "folder": {1: FolderSource1, RULES: FolderSource},
     "npz": {1: NpzSource1, RULES: NpzSource},
+    "vectors": {RULES: VectorSource},
 }
 """What opens the user's own files, by name and rules; every other name is asked of tensorflow_datasets, which takes seconds to
 import."""
@@ -55,7 +57,7 @@ def peek(data: Data, say: Say = lambda line: None) -> Spec | None:
     if data.name in OPENERS:
         source = open_source(data, say)
         say(f"{data.path}: {source.origin.about}")
-        return Spec(*source.origin.shape, source.origin.classes)
+        return source.origin.spec
     from aecli.data.sources.tfds import declared
 
     shape, classes = declared(data, cache_root() / "tfds")

@@ -35,17 +35,23 @@ class Scale(NamedTuple):
             return values
         return np.rint(self.unit(values) * 255).astype(np.uint8)
 
+    def to_floats(self, values: NDArray[Any]) -> Images:
+        """Values of a file as float32 in [0, 1], not rounded."""
+        return self.unit(values).astype(np.float32)
+
 
 def number(value: float) -> str:
     """A value as a config would have it: no more digits than it needs."""
     return f"{int(value)}" if float(value).is_integer() and abs(value) < 1e15 else f"{value:.6g}"
 
 
-def checked(what: str, dtype: str, low: float, high: float, asked: tuple[float, float] | None) -> tuple[Scale, str]:
+def checked(
+    what: str, dtype: str, low: float, high: float, asked: tuple[float, float] | None, kept: bool = False
+) -> tuple[Scale, str]:
     """The scale of values of a type that lie between `low` and `high`, and what is to be told of it. `dtype` is that of NumPy:
-    `bool`, `uint8`, `uint16`, another integer or a float; `asked` is `data.range`. `what` says whose values they are. Raises
-    DataError, with the range that would mend it, if they cannot be meant so: what is not plain from type and values is never
-    guessed."""
+    `bool`, `uint8`, `uint16`, another integer or a float; `asked` is `data.range`. `what` says whose values they are, and
+    `kept` whether they are not to be rounded to 8 bit. Raises DataError, with the range that would mend it, if they cannot be
+    meant so: what is not plain from type and values is never guessed."""
     told = f"{what} is {dtype} from {number(low)} to {number(high)}"
     if asked is not None:
         black, white = asked
@@ -55,7 +61,8 @@ def checked(what: str, dtype: str, low: float, high: float, asked: tuple[float, 
                 f"{told}, which leaves data.range: [{number(black)}, {number(white)}]",
                 f"data.range: [{number(min(low, black))}, {number(max(high, white))}]",
             )
-        return Scale(black, white), f"{dtype}, {number(black)} to {number(white)} (data.range) made 8 bit"
+        form = "kept as float32" if kept else "made 8 bit"
+        return Scale(black, white), f"{dtype}, {number(black)} to {number(white)} (data.range) {form}"
     if dtype == "bool":
         return Scale(0, 1), "bool, true is white"
     floats = dtype.startswith("float")
@@ -69,7 +76,7 @@ def checked(what: str, dtype: str, low: float, high: float, asked: tuple[float, 
         raise DataError(f"{told}, and {meant}", f"{fix}, which makes {number(black)} black and {number(white)} white{formula}")
     spread = (high - low) / (scale.white - scale.black) * 255
     dark = not floats and high < scale.white / LEVELS
-    if low < high and (spread < LEVELS or dark):
+    if low < high and (dark or (spread < LEVELS and not kept)):
         of = "" if floats else f": the largest value is {number(high)} of {number(scale.white)}"
         black, white = (min(low, 0.0), high) if floats else _likely(low, high)
         raise DataError(
@@ -79,9 +86,10 @@ def checked(what: str, dtype: str, low: float, high: float, asked: tuple[float, 
         )
     if floats:
         clipped = ", clipped to [0, 1]" if low < 0 or high > 1 else ""
-        return scale, f"{dtype} from {number(low)} to {number(high)}{clipped}, rounded to 8 bit"
+        form = "kept as float32" if kept else "rounded to 8 bit (data.dtype: float32 keeps them)"
+        return scale, f"{dtype} from {number(low)} to {number(high)}{clipped}, {form}"
     if dtype == "uint16":
-        return scale, f"16 bit scaled to 8, the largest value is {number(high)} of 65535"
+        return scale, f"16 bit {'kept as float32' if kept else 'scaled to 8'}, the largest value is {number(high)} of 65535"
     return scale, "" if dtype == "uint8" else f"{dtype} from {number(low)} to {number(high)} taken as 0 to 255"
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
+from aecli.core.model import Kind
+
 SHOWN = 10
 """Names of classes and of files that one line holds at most."""
 
@@ -14,12 +16,19 @@ def some(names: Sequence[str], most: int = SHOWN) -> str:
     return listed if len(names) <= most else f"{listed} and {len(names) - most:,} more"
 
 
-def about(sizes: Mapping[str, int], names: Sequence[str], shape: tuple[int, int, int], facts: Iterable[str] = ()) -> str:
+def about(
+    sizes: Mapping[str, int],
+    names: Sequence[str],
+    shape: tuple[int, int, int],
+    facts: Iterable[str] = (),
+    kind: Kind = "image",
+) -> str:
     """`3,000 images of 3 classes (cat, dog, cow), 28x28 gray; 2,700 train, 300 test`, and further facts."""
     height, width, channels = shape
+    form = f"{width:,} numbers each" if kind == "vector" else f"{height}x{width} {'gray' if channels == 1 else 'colour'}"
     of = f"of {len(names)} class{'es' * (len(names) != 1)} ({some(names)})" if names else "without labels"
     parts = [
-        f"{sum(sizes.values()):,} images {of}, {height}x{width} {'gray' if channels == 1 else 'colour'}",
+        f"{sum(sizes.values()):,} {kind}s {of}, {form}",
         ", ".join(f"{n:,} {split}" for split, n in sizes.items()),
         *facts,
     ]

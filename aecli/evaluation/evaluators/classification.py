@@ -31,7 +31,7 @@ def measure(subject: Subject) -> Findings:
     numbers for each label. Of gray images under a Bernoulli likelihood it is a cross-entropy, which ranks the labels as well.
     Images without a label are left out."""
     model, spec = subject.model, subject.spec
-    seen = subject.dataset.train.all()[1]
+    seen = subject.dataset.train.labels
     counts = np.bincount(seen[seen >= 0], minlength=spec.classes)
     log_prior = np.log((counts + 0.5) / (counts + 0.5).sum())
     samples = max(1, subject.request.samples // 10)

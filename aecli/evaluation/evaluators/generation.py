@@ -35,7 +35,7 @@ UNITS = {
 def cannot(subject: Subject) -> str | None:
     if subject.spec.classes < 2:
         return "the data has no labels to train a classifier's features on"
-    seen = np.asarray(subject.dataset.train.all()[1])
+    seen = np.asarray(subject.dataset.train.labels)
     if len(np.unique(seen[seen >= 0])) < 2:
         return "the train images are of fewer than two classes: no classifier's features can be trained on them"
     if min(subject.request.draws, len(subject.rows)) < LEAST:
@@ -125,7 +125,7 @@ def _images(flat: Any, subject: Subject) -> Any:
 def _drawn(subject: Subject, n: int) -> Any:
     """[n, H, W, C] in [0, 1]; of binary data, drawn bits."""
     parts: list[Any] = []
-    seen = np.asarray(subject.dataset.train.all()[1])
+    seen = np.asarray(subject.dataset.train.labels)
     labels = np.random.Generator(np.random.Philox(subject.seed)).choice(seen, -(-n // DRAW_BATCH) * DRAW_BATCH)
     for number, start in enumerate(range(0, n, DRAW_BATCH)):
         subject.poll()

@@ -91,7 +91,8 @@ def _weighed(subject: Subject) -> dict[str, Any]:
 def _in_nats(subject: Subject, values: dict[str, Any], protocol: dict[str, Any]) -> dict[str, Metric]:
     """The likelihood first. Puts the floor of each image and the excess over it into `values`, where there is one."""
     support = subject.model.support()
-    unit = "nats, of a density on [0, 1]" if support is None else None
+    of = "the standardized values" if subject.dataset.scaling else "the values" if subject.spec.kind == "vector" else "[0, 1]"
+    unit = f"nats, of a density on {of}" if support is None else None
     nll = average("nll_nats", values["nll_nats"], "lower", unit, protocol=protocol)
     metrics = {"nll_nats": nll}
     if support == 2 and subject.is_binary:

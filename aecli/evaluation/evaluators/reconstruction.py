@@ -33,20 +33,23 @@ def measure(subject: Subject) -> Findings:
     the images that it can make and PCA's (Björck & Golub 1973): both of what the two make before it is clipped, which is what an
     affine map can be the best at.
 
+    Of vectors the mse, mae and explained variance, in the units that the model sees, and nothing is clipped: the ratios are about
+    intensities.
+
     Images that are all alike have no variance to explain, images that are met exactly no ratio to their error, and directions
     that they do not vary in no angle: these are None."""
     parts: list[tuple[dict[str, jax.Array], int]] = []
     total: Any = 0.0
     origin: jax.Array | None = None
+    is_image = subject.spec.kind == "image"
     for batch, key, real in subject.batches():
         origin = batch.image[0] if origin is None else origin
-        values, pixels = _values(
-            subject.model, subject.state, batch, key, origin, subject.baselines, subject.spec.kind == "image"
-        )
+        values, pixels = _values(subject.model, subject.state, batch, key, origin, subject.baselines, is_image)
         parts.append((values, real))
         total += np.asarray(pixels, np.float64)
     found = collect(parts)
-    error = average("mse", found["mse"], "lower")
+    unit = None if is_image else "value^2"
+    error = average("mse", found["mse"], "lower", unit)
     unclipped = float(found.pop("unclipped_mse").astype(np.float64).mean())
     # Streamed over the whole split: the average of every batch's own share would be another number, and a smaller one.
     variance = found.pop("square").astype(np.float64).sum() - (total**2).sum() / error.n
@@ -64,14 +67,15 @@ def measure(subject: Subject) -> Findings:
         error = error._replace(baselines=baselines)
     metrics = {
         "mse": error,
-        "psnr_db": psnr_db(error),
+        **({"psnr_db": psnr_db(error)} if is_image else {}),
         "explained_variance": _explained(error, float(variance) / (error.n * subject.spec.size)),
         **metrics,
     }
     if subject.baselines:
-        metrics["mae"] = average("mae", found["mae"], "lower")
-        metrics["psnr_per_image_db"] = psnr_per_image_db(found["psnr_per_image_db"])
-        metrics["ssim"] = average("ssim", found["ssim"], "higher")
+        metrics["mae"] = average("mae", found["mae"], "lower", None if is_image else "value")
+        if is_image:
+            metrics["psnr_per_image_db"] = psnr_per_image_db(found["psnr_per_image_db"])
+            metrics["ssim"] = average("ssim", found["ssim"], "higher")
         if size is not None and unclipped_pca is not None:
             metrics |= _linear(subject, unclipped, unclipped_pca, size)
     return Findings(metrics, found, notes)
@@ -159,15 +163,15 @@ def _affine_basis(model: Any, state: Any, size: int) -> Any:
     return np.asarray(decode(jnp.eye(size)), np.float64) - zero
 
 
-@partial(jax.jit, static_argnames=("model", "all_of_them", "clipped"))
+@partial(jax.jit, static_argnames=("model", "all_of_them", "is_image"))
 def _values(
-    model: Any, state: Any, batch: Batch, key: jax.Array, origin: jax.Array, all_of_them: bool, clipped: bool
+    model: Any, state: Any, batch: Batch, key: jax.Array, origin: jax.Array, all_of_them: bool, is_image: bool
 ) -> tuple[dict[str, jax.Array], jax.Array]:
     """Per-image values, [B] each, and the sum of the images [H, W, C]. The squares and the sum, by which the variance is told,
     are of the differences from `origin`, one of the images: of images that are all alike they are exactly 0."""
     shown = model.corrupt(batch, key)
     output = model.reconstruct(state, shown)
-    made = jnp.clip(output, 0.0, 1.0) if clipped else output
+    made = jnp.clip(output, 0.0, 1.0) if is_image else output
     error = mse(made, batch.image)
     apart = batch.image - origin[None]
     values = {
@@ -177,9 +181,10 @@ def _values(
     }
     if all_of_them:
         values["mae"] = jnp.abs(made - batch.image).mean(axis=(1, 2, 3))
-        values["psnr_per_image_db"] = jnp.minimum(CAP_DB, -10 * jnp.log10(jnp.maximum(error, EXACT_MSE)))
-        values["ssim"] = ssim(made, batch.image)
-    if shown.image is not batch.image:
+        if is_image:
+            values["psnr_per_image_db"] = jnp.minimum(CAP_DB, -10 * jnp.log10(jnp.maximum(error, EXACT_MSE)))
+            values["ssim"] = ssim(made, batch.image)
+    if is_image and shown.image is not batch.image:
         values["corrupted_mse"] = mse(shown.image, batch.image)
         values["clipped_mse"] = mse(jnp.clip(shown.image, 0.0, 1.0), batch.image)
     return values, jnp.where(batch.mask[:, None, None, None], apart, 0.0).sum(axis=0)

@@ -23,7 +23,7 @@ def measure(subject: Subject) -> Findings:
     neighbours. `ridge_accuracy`: least squares on the classes, with no setting to choose. Fitted to the labelled images of the
     train split; strength and number of neighbours are chosen on those of the validation split, or on a tenth of train where there
     are none. The codes are made without the label. None where there is nothing to read or to learn from."""
-    labels = {split: np.asarray(subject.dataset.split(split).all()[1]) for split in ("train", "validation")}
+    labels = {split: np.asarray(subject.dataset.split(split).labels) for split in ("train", "validation")}
     chosen = _parts(labels["train"], labels["validation"], subject.labels)
     why, notes = _told(labels["train"][chosen.fitted], subject.labels[chosen.measured])
     protocol = {"train_images": len(chosen.fitted), "labels": "all", **protocol_of(subject)}

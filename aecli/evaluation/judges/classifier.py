@@ -22,6 +22,7 @@ from flax import nnx
 from aecli.core.model import Spec
 from aecli.data.dataset import Dataset
 from aecli.data.rows import Rows
+from aecli.data.train_batches import to_unit
 from aecli.errors import DataError
 from aecli.system.files import read_arrays
 
@@ -108,7 +109,7 @@ def _logits(params: Params, image: jax.Array) -> jax.Array:
 def train(dataset: Dataset, poll: Any = lambda: None, tell: Any = lambda done, total: None) -> Params:
     """Adam with a cosine schedule on the gray or colour train images that have a label, in an order that is always the same."""
     rows, spec = dataset.train, dataset.spec
-    labelled = np.flatnonzero(rows.all()[1] >= 0)
+    labelled = np.flatnonzero(rows.labels >= 0)
     size = min(BATCH, len(labelled))
     per_epoch = len(labelled) // size
     epochs = max(EPOCHS, -(-LEAST_STEPS // per_epoch))
@@ -120,7 +121,7 @@ def train(dataset: Dataset, poll: Any = lambda: None, tell: Any = lambda done, t
     @partial(jax.jit, donate_argnums=(0, 1))
     def step(params: Params, moments: Any, image: jax.Array, label: jax.Array, key: jax.Array) -> tuple[Params, Any]:
         def loss(params: Params) -> jax.Array:
-            logits = _apply(params["classes"], _hidden(params, image / 255.0, key))
+            logits = _apply(params["classes"], _hidden(params, to_unit(image), key))
             return optax.softmax_cross_entropy_with_integer_labels(logits, label).mean()
 
         updates, moments_ = optimizer.update(jax.grad(loss)(params), moments)
@@ -133,7 +134,7 @@ def train(dataset: Dataset, poll: Any = lambda: None, tell: Any = lambda done, t
             poll()
             tell(done, total)
             image, label = rows.take(np.sort(order[start : start + size]))
-            params, moments = step(params, moments, image.astype(np.float32), label, jax.random.key(done))
+            params, moments = step(params, moments, image, label, jax.random.key(done))
             done += 1
     return jax.tree.map(lambda x: np.asarray(x, np.float16), params)
 

@@ -1,0 +1,223 @@
+"""Vectors in place of images: read from every form, scaled, trained on, measured and drawn in their own units."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from process import called
+
+from aecli.config.schema import Data
+from aecli.core.model import Spec
+from aecli.data import scaling
+from aecli.data.dataset import open_dataset
+from aecli.data.rows import ArrayRows
+from aecli.errors import DataError
+
+N, D = 120, 6
+
+
+def table(seed: int = 0, n: int = N, d: int = D) -> Any:
+    """Vectors far from 0, of values that differ in spread, and one that never changes."""
+    x = np.random.default_rng(seed).normal(0, 1, (n, d)) * np.arange(1, d + 1) + 100
+    x[:, 0] = 7
+    return x.astype(np.float32)
+
+
+def write_every_form(folder: Path, x: Any) -> list[Path]:
+    from safetensors.numpy import save_file
+
+    np.save(folder / "acts.npy", x)
+    np.savez(folder / "acts.npz", activations=x)
+    np.savez_compressed(folder / "packed.npz", acts=x)
+    save_file({"layer.3": x}, folder / "acts.safetensors")
+    np.savetxt(folder / "plain.csv", x, fmt="%.9g", delimiter=",")
+    np.savetxt(
+        folder / "header.csv", x, fmt="%.9g", delimiter=";", header=";".join(f"f{i}" for i in range(x.shape[1])), comments=""
+    )
+    np.savetxt(folder / "tabs.tsv", x, fmt="%.9g", delimiter="\t")
+    np.save(folder / "fortran.npy", np.asfortranarray(x))
+    np.save(folder / "double.npy", x.astype(np.float64))
+    np.save(folder / "big_endian.npy", x.astype(">f4"))
+    return sorted(path for path in folder.iterdir() if path.is_file())
+
+
+def opened(path: Path, **settings: Any) -> Any:
+    lines: list[str] = []
+    data = Data(name="vectors", path=str(path), **{"batch_size": 1, "validation": 0} | settings)
+    return open_dataset(data, lines.append), "\n".join(lines)
+
+
+@pytest.fixture
+def fresh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("AECLI_DATA_DIR", str(tmp_path / "cache"))
+    return tmp_path
+
+
+def test_every_form_of_the_same_numbers_is_the_same_data(fresh: Path) -> None:
+    folder, x = fresh / "own", table()
+    folder.mkdir()
+    found = {path.name: opened(path)[0] for path in write_every_form(folder, x)}
+    assert len({dataset.fingerprint for dataset in found.values()}) == 1, {k: v.fingerprint[:8] for k, v in found.items()}
+    dataset = found["acts.npy"]
+    assert dataset.spec == Spec(1, D, 1, 0, "vector")
+    rows = np.concatenate([dataset.split(split).all()[0] for split in ("train", "test")])
+    assert rows.dtype == np.float32 and rows.shape == (N, 1, D, 1)
+    assert {row.tobytes() for row in rows} == {row.tobytes() for row in x}, "each vector once, to the last bit"
+    stream = opened(folder / "acts.npy", tier="stream")[0]
+    assert stream.tier == "stream" and stream.fingerprint == dataset.fingerprint
+
+
+def test_labels_come_from_an_array_or_a_column(fresh: Path) -> None:
+    x, label = table(), np.arange(N) % 3
+    names = np.array(["cat", "dog", "emu"])[label]
+    np.savez(fresh / "a.npz", x_train=x, y_train=label, x_test=x[:30], y_test=label[:30])
+    np.savez(fresh / "b.npz", hidden=x, kind=names)
+    lines = [",".join([f"{v:.9g}" for v in row] + [name]) for row, name in zip(x, names, strict=True)]
+    (fresh / "c.csv").write_text("a,b,c,d,e,f,Label\n" + "\n".join(lines))
+    keras, told = opened(fresh / "a.npz")
+    assert (len(keras.train), len(keras.test), keras.class_names) == (N, 30, ("0", "1", "2")) and "'x_train'" in told
+    for path, settings in (("b.npz", {"array": "hidden", "label": "kind"}), ("c.csv", {}), ("c.csv", {"label": "6"})):
+        dataset, told = opened(fresh / path, **settings)
+        assert dataset.class_names == ("cat", "dog", "emu"), told
+        vectors, labels = dataset.train.all()
+        of = {row.tobytes(): name for row, name in zip(x, names, strict=True)}
+        assert [of[v.tobytes()] for v in vectors] == [dataset.class_names[i] for i in labels]
+
+
+@pytest.mark.parametrize(
+    ("made", "settings", "words"),
+    [
+        (lambda p, x: np.save(p / "a.npy", x[:, None]), {}, "must be [n, d]"),
+        (lambda p, x: np.save(p / "a.npy", x[0]), {}, "must be [n, d]"),
+        (lambda p, x: np.save(p / "a.npy", x[:0]), {}, "is empty"),
+        (lambda p, x: np.save(p / "a.npy", x[:1]), {}, "none is left to train on"),
+        (lambda p, x: np.save(p / "a.npy", x.astype(complex)), {}, "no real numbers"),
+        (lambda p, x: np.save(p / "a.npy", np.where(np.arange(N)[:, None] == 7, np.nan, x)), {}, "holds nan at [7, 0]"),
+        (lambda p, x: np.save(p / "a.npy", x.astype(np.float64) * 1e40), {}, "beyond float32"),
+        (lambda p, x: np.savez(p / "a.npz", one=x, two=x), {}, "which of it are vectors is not plain"),
+        (lambda p, x: np.savez(p / "a.npz", x=x), {"array": "y"}, "holds no array 'y', only x"),
+        (lambda p, x: np.savez(p / "a.npz", x=x, label=np.arange(N - 1) % 3), {}, "must be 120 labels"),
+        (lambda p, x: np.savez(p / "a.npz", x=x, y=np.zeros(N, int), x_test=x), {}, "of the test split have no labels"),
+        (lambda p, x: np.savez(p / "a.npz", x=x, x_test=x[:, :2]), {}, "differ in length"),
+        (lambda p, x: (p / "a.csv").write_text("1,2\n3,x\n"), {}, "'x'"),
+        (lambda p, x: (p / "a.csv").write_text("1,2\n3\n"), {}, "a.csv"),
+        (lambda p, x: (p / "a.csv").write_text("a,b\n1,2\n"), {"label": "c"}, "has no column 'c', only a, b"),
+        (lambda p, x: (p / "a.csv").write_text(""), {}, "is empty"),
+        (lambda p, x: (p / "a.safetensors").write_bytes(b"\0" * 40), {}, "no readable .safetensors"),
+        (lambda p, x: (p / "a.parquet").write_bytes(b"PAR1"), {}, "vectors are read from .npy"),
+        (lambda p, x: None, {}, "no such file"),
+    ],
+)
+def test_what_is_not_plain_is_refused(fresh: Path, made: Any, settings: Any, words: str) -> None:
+    (fresh / "own").mkdir()
+    made(fresh / "own", table())
+    [path, *_] = [*(fresh / "own").iterdir(), fresh / "own" / "missing.npy"]
+    with pytest.raises(DataError) as error:
+        opened(path, **settings)
+    assert words in error.value.message, error.value.message
+    assert "no such" in words or "empty" in words or error.value.help
+
+
+def test_scaling_is_that_of_the_train_split_and_is_undone(fresh: Path) -> None:
+    x = table(n=400)
+    np.save(fresh / "a.npy", x)
+    plain = opened(fresh / "a.npy", validation=40)[0]
+    train = plain.train.all()[0].astype(np.float64)
+    for how in ("mean", "zscore"):
+        dataset = opened(fresh / "a.npy", validation=40, standardize=how)[0]
+        assert dataset.fingerprint == plain.fingerprint, "the data is the same, whatever is done to it"
+        deviation = np.where(train.std(0) > 0, train.std(0), 1) if how == "zscore" else 1.0
+        for split in ("train", "validation", "test"):
+            want = (plain.split(split).all()[0] - train.mean(0)) / deviation
+            got = dataset.split(split).all()[0]
+            assert got.dtype == np.float32 and np.allclose(got, want, atol=2e-5)
+            assert np.allclose(dataset.scaling.undo(got), plain.split(split).all()[0], rtol=1e-6, atol=1e-4)
+            assert np.array_equal(dataset.split(split).take(np.array([3, 1]))[0], got[[3, 1]])
+
+
+def test_a_sum_in_pieces_is_the_sum_of_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = ArrayRows(table(n=101).reshape(101, 1, D, 1), np.zeros(101, np.int32))
+    whole = scaling.fit(rows, "zscore")
+    monkeypatch.setattr(scaling, "_PIECE_BYTES", 8 * D * 7)
+    for a, b in zip(whole, scaling.fit(rows, "zscore"), strict=True):
+        assert np.allclose(a, b, rtol=1e-6)
+
+
+CONFIG = """\
+data: {{name: vectors, path: acts.npz, standardize: zscore, batch_size: 25, validation: 25}}
+model: {{{model}}}
+train: {{steps: 30, log_every: 10}}
+"""
+MODELS = {
+    "bottleneck": "variant: bottleneck, net: linear, latent: 2",
+    "sparse": "variant: sparse, units: 12, k: 2",
+    "denoising": "variant: denoising, net: mlp, hidden: [8], latent: 3, corruption: {name: gaussian, sigma: 0.5}",
+    "vae": "variant: vae, hidden: [8], latent: 2, likelihood: gaussian, conditional: true",
+}
+
+
+@pytest.mark.parametrize("variant", MODELS)
+def test_a_run_on_vectors_from_training_to_samples(fresh: Path, variant: str) -> None:
+    x = table()
+    np.savez(fresh / "acts.npz", x=x, y=np.arange(N) % 3)
+    (fresh / "c.yaml").write_text(CONFIG.format(model=MODELS[variant]))
+    done = called("train", "c.yaml", cwd=fresh)
+    assert done.returncode == 0, done.stderr
+    run = fresh / "runs" / done.stdout.strip()
+    assert json.loads((run / "run.json").read_text())["data"]["spec"]["kind"] == "vector"
+    measured = called("eval", "last", "--samples", 5, cwd=fresh)
+    assert measured.returncode == 0 and "images" not in measured.stdout, measured.stderr + measured.stdout
+    numbers = json.loads((run / "eval" / "test.json").read_text())
+    assert not numbers.keys() & {"psnr_db", "ssim", "frechet_distance"} and numbers["explained_variance"]["value"] is not None
+    (fresh / "acts.npz").rename(fresh / "elsewhere.npz")
+    modes = ["reconstruct"] + ["prior"] * (variant == "vae")
+    for mode in modes:
+        drawn = called("sample", "last", "--mode", mode, "-n", 6, cwd=fresh)
+        assert (drawn.returncode == 0) == (mode == "prior"), "a prior needs no data, what it draws is in its units all the same"
+    (fresh / "elsewhere.npz").rename(fresh / "acts.npz")
+    for mode in modes:
+        drawn = called("sample", "last", "--mode", mode, "-n", 6, cwd=fresh)
+        picture, arrays = (fresh / line for line in drawn.stdout.splitlines())
+        with np.load(arrays) as file:
+            found = dict(file)
+        made = found["vector" if mode == "prior" else "reconstruction"]
+        assert picture.stat().st_size > 0 and made.shape == (6, D) and made.dtype == np.float32
+        assert np.abs(made.mean(0)[1:] - 100).max() < 25, "in the units of the data"
+        if mode == "reconstruct":
+            assert {row.tobytes() for row in np.round(found["vector"], 2)} <= {row.tobytes() for row in np.round(x, 2)}
+
+
+@pytest.mark.parametrize(
+    ("model", "words"),
+    [
+        ("variant: gan", "'gan' serves images, and the data is vectors"),
+        ("variant: autoregressive", "serves images"),
+        ("variant: bottleneck, net: conv, latent: 2", "net: conv is for images"),
+        ("variant: vae, latent: 2", "likelihood: bernoulli is for images"),
+        ("variant: denoising", "net: unet is for images"),
+        ("variant: sparse, k: 2, corruption: {name: salt_pepper, p: 0.1}", "salt_pepper is for images"),
+    ],
+)
+def test_a_model_of_images_refuses_vectors(fresh: Path, model: str, words: str) -> None:
+    np.save(fresh / "acts.npy", table())
+    (fresh / "c.yaml").write_text(CONFIG.format(model=model).replace("acts.npz", "acts.npy"))
+    done = called("check", "c.yaml", cwd=fresh)
+    assert done.returncode == 2 and words in done.stderr, done.stderr
+
+
+def test_images_of_floats_are_kept_as_they_are(fresh: Path) -> None:
+    images = np.random.default_rng(0).random((40, 5, 4)).astype(np.float32) * 1e-3
+    np.savez(fresh / "a.npz", image=images)
+    found = open_dataset(Data(name="npz", path=str(fresh / "a.npz"), dtype="float32", batch_size=4, validation=0))
+    rows = np.concatenate([found.split(split).all()[0] for split in ("train", "test")])
+    assert rows.dtype == np.float32 and {row.tobytes() for row in rows} == {image.tobytes() for image in images}
+    (fresh / "c.yaml").write_text(
+        "data: {name: npz, path: a.npz, dtype: float32, batch_size: 8}\n"
+        "model: {variant: bottleneck, net: linear, latent: 3}\ntrain: {steps: 2}\n"
+    )
+    done = called("check", "--smoke", "c.yaml", cwd=fresh)
+    assert done.returncode == 0, done.stderr
