@@ -115,11 +115,16 @@ def decode(source: Path | bytes, name: str, look: Look) -> Decoded:
                 raise DataError(f"{name}: {image.width}x{image.height} pixels are more than any sane data set holds")
             decoded = _arrange(image, name, look)
     except UNREADABLE as error:
-        text = f"it is not of a kind that is read ({', '.join(FORMATS)})" if isinstance(error, UnidentifiedImageError) else error
+        text = _not_identified(source) if isinstance(error, UnidentifiedImageError) else error
         raise DataError(f"{name}: no readable image: {text}", "remove or replace the file") from None
     finally:
         _thread.said = None
     return decoded._replace(warnings=tuple(dict.fromkeys(said)))
+
+
+def _not_identified(source: Path | bytes) -> str:
+    size = len(source) if isinstance(source, bytes) else source.stat().st_size
+    return f"it is not of a kind that is read ({', '.join(FORMATS)})" if size else "the file is empty"
 
 
 def _arrange(image: Image.Image, name: str, look: Look) -> Decoded:
