@@ -35,14 +35,14 @@ _DEEP = ("I;16", "I;16L", "I;16B", "I;16N", "I", "F")
 _GRAY = ("1", "L", "LA", "La")
 
 ROTATED = "EXIF rotated"
-COMPOSITED = "transparent, put on data.background:"
+COMPOSITED = "transparency put on data.background in"
 DEEP = "16-bit gray, scaled to 8 bit:"
 HIGH_BYTE = "16-bit colour, of which the upper 8 bits are read:"
 FRAMES = "of several frames or pages, of which the first is read:"
 PROFILE = "converted from a colour profile to sRGB:"
 BAD_PROFILE = "with a colour profile that cannot be used, taken as sRGB:"
 BAD_EXIF = "with EXIF data that cannot be read, taken as upright:"
-RANGE = "mapped by data.range:"
+RANGE = "data.range applied to"
 
 
 class Look(NamedTuple):
