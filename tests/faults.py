@@ -660,6 +660,16 @@ FAULTS = (
         ("test_evaluators.py::test_a_probe_is_chosen_without_the_images_that_it_is_measured_on",),
         silent=True,
     ),
+    Fault(
+        "folders whose names read alike are one label",
+        "aecli/data/sources/folder.py",
+        "_labelled",
+        "if named[folder.name] > 1",
+        "if named[folder.name] > 9",
+        "Two classes whose names are no UTF-8 become one.",
+        ("test_folder.py::test_names_that_cannot_be_written_are_told_apart_or_refused",),
+        silent=True,
+    ),
     # Sampling
     Fault(
         "intensities are truncated",

@@ -61,6 +61,9 @@ def test_a_file_that_is_no_npz_is_refused(fresh: Path, tmp_path: Path) -> None:
         open_dataset(Data(name="npz", path=str(tmp_path / "own.npz")))
     with pytest.raises(DataError, match="no such file"):
         open_dataset(Data(name="npz", path=str(tmp_path / "nowhere.npz")))
+    with pytest.raises(DataError, match="is a folder, not a file") as caught:
+        open_dataset(Data(name="npz", path=str(tmp_path)))
+    assert "data.name: folder" in str(caught.value.help)
 
 
 def given_images(n: int = 12, shape: tuple[int, ...] = (4, 5), seed: int = 0) -> Any:

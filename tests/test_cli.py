@@ -3,6 +3,7 @@ about; `test_compile_cache.py` runs every verb that compiles in one."""
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import shutil
@@ -18,6 +19,7 @@ import typer
 from PIL import Image
 from process import ENDLESS, TINY, aecli, called, commits, environment, started, wait_for
 
+from aecli.cli import app as command
 from aecli.cli.app import app
 from aecli.evaluation.registry import EVALUATORS
 from aecli.sampling.modes import MODES
@@ -393,3 +395,13 @@ def test_two_runs_at_once_do_not_disturb_each_other(tmp_path: Path) -> None:
         for i in ids
     )
     assert first == second, "one config, one seed, one result"
+
+
+def test_letters_that_the_output_cannot_hold_are_escaped(monkeypatch: pytest.MonkeyPatch) -> None:
+    raw = io.BytesIO()
+    out = io.TextIOWrapper(raw, encoding="ascii")
+    monkeypatch.setattr(sys, "stdout", out)
+    monkeypatch.setattr(command, "app", lambda *_, **__: print("Käse 猫"))
+    command.main()
+    out.flush()
+    assert raw.getvalue() == b"K\\xe4se \\u732b\n"

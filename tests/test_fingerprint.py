@@ -119,6 +119,12 @@ def test_a_project_that_is_moved_finds_its_data(place: Place, tmp_path: Path) ->
     try:
         done = called("eval", place.run, "--only", "objective", "--runs-dir", tmp_path / "moved" / "runs", cwd=place.b)
         assert done.returncode == 0 and f"is now in {tmp_path / 'moved' / 'imgs'}" in done.stderr
+        shutil.rmtree(tmp_path / "moved" / "imgs")
+        empty = called("eval", place.run, "--runs-dir", tmp_path / "moved" / "runs", cwd=tmp_path)
+        assert empty.returncode == 3 and "is not found" in empty.stderr and "a link to it" in empty.stderr
+        (tmp_path / "moved" / "imgs").symlink_to(hidden)
+        linked = called("eval", place.run, "--only", "objective", "--runs-dir", tmp_path / "moved" / "runs", cwd=tmp_path)
+        assert linked.returncode == 0, linked.stderr
     finally:
         hidden.rename(place.a / "imgs")
 

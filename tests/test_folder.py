@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -54,9 +55,14 @@ def test_a_folder_with_train_and_test_keeps_them(fresh: Path, tmp_path: Path) ->
 def test_images_of_mixed_sizes_are_refused_unless_resized(fresh: Path, tmp_path: Path) -> None:
     write_images(tmp_path / "own", {"a": 6})
     write_images(tmp_path / "own", {"b": 6}, size=(9, 9), mode="RGB")
-    with pytest.raises(DataError, match="images differ in size") as caught:
+    with pytest.raises(DataError, match="images differ in size and colour") as caught:
         open_dataset(Data(name="folder", path=str(tmp_path / "own"), batch_size=2))
-    assert "data.size" in str(caught.value.help)
+    for shape, example in (("6x5 gray", "a/00.png"), ("9x9 colour", "b/00.png")):
+        assert f"6 of {shape}, such as {tmp_path / 'own' / example}" in caught.value.message
+    assert "data.size" in str(caught.value.help) and "data.channels" in str(caught.value.help)
+    with pytest.raises(DataError, match="images differ in colour:") as caught:
+        open_dataset(Data(name="folder", path=str(tmp_path / "own"), batch_size=2, size=(8, 7)))
+    assert "data.size" not in str(caught.value.help) and "data.channels" in str(caught.value.help)
     assert everything_in(fresh / "decoded") == []
     dataset = open_dataset(Data(name="folder", path=str(tmp_path / "own"), batch_size=2, size=(8, 7), channels=1))
     assert dataset.spec == Spec(8, 7, 1, 2)
@@ -73,8 +79,12 @@ def test_a_broken_image_is_named(fresh: Path, tmp_path: Path, content: bytes) ->
 def test_an_empty_or_missing_folder_is_refused(fresh: Path, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="holds no PNG, JPEG"):
         open_dataset(Data(name="folder", path=str(tmp_path)))
-    with pytest.raises(DataError, match="is not a folder"):
+    with pytest.raises(DataError, match="nowhere does not exist"):
         open_dataset(Data(name="folder", path=str(tmp_path / "nowhere")))
+    (tmp_path / "file").touch()
+    with pytest.raises(DataError, match="is a file, not a folder") as caught:
+        open_dataset(Data(name="folder", path=str(tmp_path / "file")))
+    assert "data.name: npz" in str(caught.value.help)
 
 
 @pytest.mark.parametrize("kind", ["png", "tif"])
@@ -356,12 +366,24 @@ def test_links_are_followed_and_what_cannot_be_is_left_out(fresh: Path, tmp_path
 def test_all_bad_files_are_named_at_once(fresh: Path, tmp_path: Path) -> None:
     write_images(tmp_path / "own", {"a": 30})
     for i in range(25):
-        (tmp_path / "own" / "a" / f"bad{i:02d}.png").write_bytes(b"no image" * bool(i % 2))
+        (tmp_path / "own" / "a" / f"bad{i}.png").write_bytes(b"no image" * bool(i % 2))
     whole = (tmp_path / "own" / "a" / "00.png").read_bytes()
     (tmp_path / "own" / "a" / "cut.png").write_bytes(whole[: len(whole) // 2])
     with pytest.raises(DataError, match="26 files cannot be read") as caught:
         opened("folder", tmp_path / "own")
+    named = re.findall(r"bad([0-9]+)\.png: no readable image: (the file is empty|it is not of a kind)", caught.value.message)
+    assert [int(number) for number, _ in named] == list(range(20)), "in natural order"
+    assert [problem for _, problem in named[:2]] == ["the file is empty", "it is not of a kind"]
     assert caught.value.message.count(".png") == 20 and "and 6 more" in caught.value.message
+
+
+def test_names_that_cannot_be_written_are_told_apart_or_refused(fresh: Path, tmp_path: Path) -> None:
+    write_images(tmp_path / "own", {"a\x1b[31m\nred": 3, os.fsdecode(b"K\xe4se"): 3})
+    dataset, told = opened("folder", tmp_path / "own")
+    assert sorted(dataset.class_names) == ["K\ufffdse", "a\ufffd[31m\ufffdred"] and told.splitlines()[-1].isprintable()
+    write_images(tmp_path / "own", {os.fsdecode(b"K\xf6se"): 3})
+    with pytest.raises(DataError, match="would be one label"):
+        opened("folder", tmp_path / "own")
 
 
 def test_warnings_of_pillow_are_told_with_the_file(fresh: Path, tmp_path: Path) -> None:
@@ -446,7 +468,7 @@ def test_odd_folders_are_read_as_pillow_reads_them(
     n = source.origin.sizes
     index = {split: np.arange(n[split]) for split in ("train", "test")}
     if len(shapes) > 1:
-        with pytest.raises(DataError, match="differ in size"):
+        with pytest.raises(DataError, match=r"differ in (size|colour)"):
             [source.read(split, index[split]) for split in ("train", "test")]
         return
     images = np.concatenate([source.read(split, index[split])[0] for split in ("train", "test")])

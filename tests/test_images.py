@@ -43,5 +43,16 @@ def test_labels_stand_beside_their_rows_and_cover_no_image() -> None:
     assert np.array_equal(np.asarray(labelled)[:, margin:], np.asarray(plain))
 
 
+def test_letters_that_the_font_lacks_are_replaced() -> None:
+    row = np.zeros((1, 8, 8, 1), np.uint8)
+    given, plain = ["café", "Küche", "Straße", "猫"], ["cafe", "Kuche", "2: Stra?e", "3: ?"]
+    for drawn, expected in ((given, plain), (["cat", "dog"], ["cat", "dog"])):
+        assert np.array_equal(
+            np.asarray(pictures.grid([row] * len(drawn), drawn)), np.asarray(pictures.grid([row] * len(drawn), expected))
+        )
+        heads = pictures.grid([np.repeat(row, len(drawn), 0)], heads=drawn)
+        assert np.array_equal(np.asarray(heads), np.asarray(pictures.grid([np.repeat(row, len(drawn), 0)], heads=expected)))
+
+
 def test_large_images_are_not_enlarged() -> None:
     assert pictures.grid([np.zeros((1, 200, 100, 1), np.uint8)]).size == (108, 208)

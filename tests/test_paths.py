@@ -59,6 +59,7 @@ def test_a_flag_means_the_current_folder(two: tuple[Path, Path, list[str]]) -> N
     with pytest.raises(DataError) as caught:
         config(beside, "own.npz", "data.path=own.npz")
     assert str(here / "own.npz") in str(caught.value) and str(beside) not in str(caught.value)
+    assert caught.value.help == "a path of a flag is looked for in the current folder"
     with pytest.raises(DataError):
         config(beside, "own.npz", "data={name: npz, path: own.npz}")
 

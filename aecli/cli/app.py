@@ -4,6 +4,7 @@ each verb imports what it needs when it is called."""
 from __future__ import annotations
 
 import gc
+import io
 import json
 import os
 import sys
@@ -370,6 +371,8 @@ through them after every 700, Python's default, takes an eighth of the time unti
 
 def main() -> None:
     gc.set_threshold(*FEW_COLLECTIONS)
+    if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
+        sys.stdout.reconfigure(errors="backslashreplace")  # as stderr is: names of classes are in any letters
     # `--debug` may stand anywhere, also behind the verb.
     arguments = sys.argv[1:]
     if "--debug" in arguments:

@@ -95,7 +95,8 @@ def _absolute(setting: str, given: str, before: Sequence[Path], must: bool, say:
             f"neither {' nor '.join(places)} exists" if len(places) > 1 else f"{places[0]} does not exist"
         )
         if must:
-            raise DataError(text, "a path in a config is looked for beside the config, then in the current folder")
+            where = "of a flag is looked for" if not before else "in a config is looked for beside the config, then"
+            raise DataError(text, f"a path {where} in the current folder")
         say(text)
         return places[0]
     if len(found) > 1 and not os.path.samefile(*found):

@@ -47,10 +47,12 @@ def open_run_data(run: Run, data: Data, say: Say) -> Dataset:
         was, paths = _places(run, data, about)
         places = [data.model_copy(update={"path": str(path)}) for path in paths]
     found: list[str] = []
+    gone = 0
     for number, place in enumerate(places):
         where = place.path or f"{data.name} in {cache_root()}"
         if place.path is not None and not os.path.exists(place.path):
             found.append(f"{where} does not exist")
+            gone += 1
             continue
         try:
             dataset = open_dataset(place, say, rules_of(run), wanted)
@@ -64,6 +66,11 @@ def open_run_data(run: Run, data: Data, say: Say) -> Dataset:
                 say(f"the data of run {run.id} is now in {where}")
             return dataset
         found.append(f"{where} has {dataset.fingerprint[:SHOWN]}")
+    if gone == len(places):
+        raise DataError(
+            f"the data that run {run.id} was trained on is not found: {', '.join(found)}",
+            "put it, or a link to it, at one of these places",
+        )
     raise DataError(
         f"this is not the data that run {run.id} was trained on: that was {was}, with the fingerprint {wanted[:SHOWN]}; "
         + ", ".join(found),

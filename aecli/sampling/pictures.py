@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import unicodedata
 from collections.abc import Sequence
 from math import ceil
 from pathlib import Path
@@ -21,6 +22,7 @@ _HEAD = 18
 _PAPER, _INK = 255, 40
 _WIDEST = 240
 """Pixels of the longest label of a line."""
+_DRAWN = {chr(code) for code in range(32, 127)}
 
 
 def to_uint8(images: Any) -> NDArray[np.uint8]:
@@ -31,7 +33,7 @@ def to_uint8(images: Any) -> NDArray[np.uint8]:
 def grid(rows: Sequence[Any], labels: Sequence[str] | None = None, heads: Sequence[str] | None = None) -> Image.Image:
     """One line of the picture per entry of `rows`, each [n, H, W, C] in [0, 1] or uint8, with its label at the left; `heads`
     stand above the columns."""
-    labels = None if labels is None else [_cut(label, ImageFont.load_default(13), _WIDEST) for label in labels]
+    labels = None if labels is None else [_cut(label, ImageFont.load_default(13), _WIDEST) for label in _drawable(labels)]
     arrays = [row if row.dtype == np.uint8 else to_uint8(row) for row in map(np.asarray, rows)]
     height, width, channels = arrays[0].shape[1:]
     zoom = max(1, round(CELL / max(height, width)))
@@ -44,7 +46,7 @@ def grid(rows: Sequence[Any], labels: Sequence[str] | None = None, heads: Sequen
     picture = Image.new("RGB" if channels == 3 else "L", size, (_PAPER,) * 3 if channels == 3 else _PAPER)
     draw = ImageDraw.Draw(picture)
     ink = (_INK,) * 3 if channels == 3 else _INK
-    for c, head in enumerate(heads or ()):
+    for c, head in enumerate(_drawable(heads or ())):
         text = _cut(head, font, cell_w + _GAP - 2)
         draw.text((margin + c * (cell_w + _GAP) + cell_w // 2, _GAP + _HEAD // 2), text, fill=ink, font=font, anchor="mm")
     for r, array in enumerate(arrays):
@@ -55,6 +57,14 @@ def grid(rows: Sequence[Any], labels: Sequence[str] | None = None, heads: Sequen
             tile = Image.fromarray(image if channels == 3 else image[..., 0])
             picture.paste(tile.resize((cell_w, cell_h), Image.Resampling.NEAREST), (margin + c * (cell_w + _GAP), top))
     return picture
+
+
+def _drawable(names: Sequence[str]) -> list[str]:
+    """Names in letters that the font has, which are those of ASCII: without accents, and with the place in the list, a class's
+    number, where that leaves something out."""
+    plain = ["".join(c for c in unicodedata.normalize("NFKD", name) if not unicodedata.combining(c)) for name in names]
+    shown = ["".join(c if c in _DRAWN else "?" for c in name) for name in plain]
+    return [after if after == before else f"{i}: {after}" for i, (before, after) in enumerate(zip(plain, shown, strict=True))]
 
 
 def _cut(text: str, font: Any, width: float) -> str:

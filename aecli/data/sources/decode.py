@@ -35,14 +35,14 @@ _DEEP = ("I;16", "I;16L", "I;16B", "I;16N", "I", "F")
 _GRAY = ("1", "L", "LA", "La")
 
 ROTATED = "EXIF rotated"
-COMPOSITED = "transparent, put on data.background:"
+COMPOSITED = "transparency put on data.background in"
 DEEP = "16-bit gray, scaled to 8 bit:"
 HIGH_BYTE = "16-bit colour, of which the upper 8 bits are read:"
 FRAMES = "of several frames or pages, of which the first is read:"
 PROFILE = "converted from a colour profile to sRGB:"
 BAD_PROFILE = "with a colour profile that cannot be used, taken as sRGB:"
 BAD_EXIF = "with EXIF data that cannot be read, taken as upright:"
-RANGE = "mapped by data.range:"
+RANGE = "data.range applied to"
 
 
 class Look(NamedTuple):
@@ -115,11 +115,16 @@ def decode(source: Path | bytes, name: str, look: Look) -> Decoded:
                 raise DataError(f"{name}: {image.width}x{image.height} pixels are more than any sane data set holds")
             decoded = _arrange(image, name, look)
     except UNREADABLE as error:
-        text = f"it is not of a kind that is read ({', '.join(FORMATS)})" if isinstance(error, UnidentifiedImageError) else error
+        text = _not_identified(source) if isinstance(error, UnidentifiedImageError) else error
         raise DataError(f"{name}: no readable image: {text}", "remove or replace the file") from None
     finally:
         _thread.said = None
     return decoded._replace(warnings=tuple(dict.fromkeys(said)))
+
+
+def _not_identified(source: Path | bytes) -> str:
+    size = len(source) if isinstance(source, bytes) else source.stat().st_size
+    return f"it is not of a kind that is read ({', '.join(FORMATS)})" if size else "the file is empty"
 
 
 def _arrange(image: Image.Image, name: str, look: Look) -> Decoded:

@@ -20,7 +20,7 @@ from aecli.data.sources.base import Images, Labels, Origin, fixed_shuffle
 from aecli.data.sources.decode import DEEP, RANGE, Decoded, Look, decode, heard
 from aecli.data.sources.lister import SPLITS, SUFFIXES, Folder, counts, natural, walk
 from aecli.data.sources.scale import checked
-from aecli.data.sources.told import about, lacking, some
+from aecli.data.sources.told import SHOWN, about, lacking, some
 from aecli.errors import DataError
 
 _KINDS = "PNG, JPEG, WebP, BMP, TIFF or GIF"
@@ -42,7 +42,10 @@ class FolderSource:
         self._warned: dict[Path, str] = {}
         self._extremes: dict[int, tuple[float, float]] = {}
         if not self._root.is_dir():
-            raise DataError(f"{self._root} is not a folder", "set data.path to a folder of image files")
+            what = "is a file, not a folder" if self._root.exists() else "does not exist"
+            raise DataError(
+                f"{self._root} {what}", "set data.path to a folder of image files, or data.name: npz to read an .npz or .npy file"
+            )
         tree = walk(self._root)
         if not tree:
             raise DataError(f"{self._root} holds no {_KINDS} files" + _but(tree.left_out), f"images end in {', '.join(SUFFIXES)}")
@@ -95,7 +98,7 @@ class FolderSource:
         for white, (low, high) in sorted(self._extremes.items()):
             deep = white > 255
             if self._look.range is None:
-                checked(f"{self._root}: {'16' if deep else '8'}-bit pixels", "uint16" if deep else "uint8", low, high, None)
+                checked(f"{self._root}: {'16' if deep else '8'}-bit pixel data", "uint16" if deep else "uint8", low, high, None)
         facts: list[str] = []
         for note, paths in self._notes.items():
             reach = f", the largest value is {self._extremes[65535][1]:.0f} of 65535" if note == DEEP else ""
@@ -129,27 +132,30 @@ class FolderSource:
     def _everything_wrong(self) -> DataError:
         """Names all files that cannot be read; or, if all can be, says which sizes there are."""
         bad: list[DataError] = []
-        sizes: dict[tuple[int, ...], list[Path]] = {}
-        for paths in self._files.values():
-            for start in range(0, len(paths), 256):
-                part = paths[start : start + 256]
-                for path, one in zip(part, self._decode(part), strict=True):
-                    if isinstance(one, DataError):
-                        bad.append(one)
-                    else:
-                        sizes.setdefault(one.image.shape, []).append(path)
+        shapes: dict[tuple[int, ...], list[Path]] = {}
+        everything = sorted((path for paths in self._files.values() for path in paths), key=lambda path: natural(str(path)))
+        for start in range(0, len(everything), 256):
+            part = everything[start : start + 256]
+            for path, one in zip(part, self._decode(part), strict=True):
+                if isinstance(one, DataError):
+                    bad.append(one)
+                else:
+                    shapes.setdefault(one.image.shape, []).append(path)
         if len(bad) == 1:
             return bad[0]
         if bad:
             shown = "".join(f"\n  {error.message}" for error in bad[:20])
             more = f"\n  and {len(bad) - 20:,} more" if len(bad) > 20 else ""
             return DataError(f"{len(bad):,} files cannot be read:{shown}{more}", bad[0].help)
-        ranked = sorted(sizes.items(), key=lambda item: -len(item[1]))
-        shown = [f"{len(paths):,} of {'x'.join(map(str, shape))} ({paths[0]})" for shape, paths in ranked]
-        return DataError(
-            f"images differ in size: {some(shown)}",
-            "set data.size: [height, width] to resize, and data.channels: 1 or 3 for gray or colour",
-        )
+        ranked = sorted(shapes.items(), key=lambda item: -len(item[1]))
+        shown = "".join(f"\n  {len(paths):,} of {_form(shape)}, such as {paths[0]}" for shape, paths in ranked[:SHOWN])
+        more = f"\n  and {len(ranked) - SHOWN:,} more forms" if len(ranked) > SHOWN else ""
+        mixed = {
+            "size": ("set data.size: [height, width] to resize", len({shape[:2] for shape in shapes})),
+            "colour": ("set data.channels: 1 to make all gray, or 3 for colour", len({shape[2] for shape in shapes})),
+        }
+        what = [name for name, (_, n) in mixed.items() if n > 1]
+        return DataError(f"images differ in {' and '.join(what)}:{shown}{more}", "; ".join(mixed[name][0] for name in what))
 
 
 def _files(data: Data, tree: Folder, facts: list[str]) -> dict[str, list[_File]]:
@@ -243,6 +249,10 @@ def _labelled(data: Data, part: Folder, facts: list[str]) -> list[_File]:
     if vanished:
         facts.append(f"folders without images in {part.path.name}: {some(vanished)}")
     kept = [folder for folder in part.folders if folder]
+    named = Counter(folder.name for folder in kept)
+    alike = [ascii(folder.path.name) for folder in kept if named[folder.name] > 1]
+    if alike:
+        raise DataError(f"{part.path}: {' and '.join(alike[:2])} would be one label, since their names read alike", "rename them")
     depths = {depth for folder in kept for _, depth in folder.every()}
     if depths != {0} and not chosen:
         if 0 in depths:
@@ -260,6 +270,11 @@ def _labelled(data: Data, part: Folder, facts: list[str]) -> list[_File]:
             )
         facts.append(f"labels are the first folders of {part.path.name}, the images lie deeper")
     return [_File(path, folder.name) for folder in kept for path, _ in folder.every()]
+
+
+def _form(shape: tuple[int, ...]) -> str:
+    height, width, channels = shape
+    return f"{height}x{width} {'gray' if channels == 1 else 'colour'}"
 
 
 def _strays(folder: Folder) -> str:

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from aecli.errors import DataError
+from aecli.errors import DataError, printable
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".bmp", ".dib", ".tif", ".tiff", ".gif")
 SPLITS = {
@@ -97,8 +97,9 @@ def _walk(path: Path, name: str, above: tuple[tuple[int, int], ...]) -> Folder:
 
 
 def text_of(name: str) -> str:
-    """A file's name as text that can be written anywhere: one that is no UTF-8 with marks, composed letters in one form."""
-    return unicodedata.normalize("NFC", os.fsencode(name).decode("utf-8", "replace"))
+    """A file's name as text that can be written anywhere: what is no UTF-8 or no printable letter becomes a mark, and composed
+    letters have one form."""
+    return printable(unicodedata.normalize("NFC", os.fsencode(name).decode("utf-8", "replace")))
 
 
 def counts(left_out: Counter[str]) -> str:

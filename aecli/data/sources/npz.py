@@ -148,8 +148,10 @@ def _load(path: Path) -> tuple[dict[tuple[str, str], tuple[str, Any]], list[str]
             }, found.unused
     except FileNotFoundError:
         raise DataError(f"{path}: no such file", "set data.path to an .npz file with an array 'image', or to an .npy") from None
+    except IsADirectoryError:
+        raise DataError(f"{path} is a folder, not a file", "set data.name: folder to read a folder of image files") from None
     except (zipfile.BadZipFile, zlib.error, ValueError, EOFError, OSError, KeyError, RuntimeError) as error:
-        raise DataError(f"{path}: no readable .npz or .npy file: {error}") from None
+        raise DataError(f"{path}: no readable .npz or .npy file: {error}", "save or copy it again") from None
 
 
 def _array(path: Path, name: str, load: Callable[[], Any]) -> Any:
