@@ -8,6 +8,7 @@ from __future__ import annotations
 import zipfile
 import zlib
 from collections.abc import Callable, Mapping
+from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -191,10 +192,7 @@ def _csv(path: Path, data: Data) -> Stored:
         pieces: list[Any] = []
         texts: list[Any] = []
         done = 0
-        while True:
-            lines = [line for line, _ in zip(file, range(_CSV_ROWS), strict=False)]
-            if not lines:
-                break
+        while lines := list(islice(file, _CSV_ROWS)):
             pieces.append(_numbers(path, lines, delimiter, used, done + 1 + (header is not None)))
             if column is not None:
                 texts.append(np.loadtxt(lines, str, delimiter=delimiter, usecols=[column], ndmin=1, comments=None, quotechar='"'))
