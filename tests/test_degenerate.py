@@ -160,6 +160,7 @@ LABELS = {
     "none": lambda n: np.full(n, -1),
     "some hidden": lambda n: np.arange(n) % 4 - 1,
     "sorted": lambda n: np.sort(np.arange(n) % 3),
+    "a class for two": lambda n: np.arange(n) // 2,
 }
 ACCURACIES = ("linear_probe_accuracy", "knn_accuracy", "ridge_accuracy")
 
