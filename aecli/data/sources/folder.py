@@ -17,13 +17,14 @@ from numpy.typing import NDArray
 
 from aecli.config.schema import Data
 from aecli.data.sources.base import Images, Labels, Origin, fixed_shuffle
-from aecli.data.sources.decode import DEEP, RANGE, Decoded, Look, decode, heard
-from aecli.data.sources.lister import SPLITS, SUFFIXES, Folder, counts, natural, walk
-from aecli.data.sources.scale import checked
+from aecli.data.sources.decode import DEEP, FORMATS, RANGE, Decoded, Look, decode, heard
+from aecli.data.sources.lister import SPLITS, SUFFIXES, Folder, counts, natural, text_of, walk
+from aecli.data.sources.scale import LEVELS, checked
 from aecli.data.sources.told import about, lacking, some
-from aecli.errors import DataError
+from aecli.errors import DataError, printable
 
-_KINDS = "PNG, JPEG, WebP, BMP, TIFF or GIF"
+_WHOLE = 4096
+"""Characters of a path that is not to be cut."""
 
 
 class _File(NamedTuple):
@@ -40,12 +41,15 @@ class FolderSource:
         self._look, self._root = Look.of(data), Path(data.path)
         self._notes: dict[str, set[Path]] = {}
         self._warned: dict[Path, str] = {}
+        self._dark: set[Path] = set()
         self._extremes: dict[int, tuple[float, float]] = {}
         if not self._root.is_dir():
             raise DataError(f"{self._root} is not a folder", "set data.path to a folder of image files")
         tree = walk(self._root)
         if not tree:
-            raise DataError(f"{self._root} holds no {_KINDS} files" + _but(tree.left_out), f"images end in {', '.join(SUFFIXES)}")
+            raise DataError(
+                f"{self._root} holds no {', '.join(FORMATS)} files" + _but(tree.left_out), f"images end in {', '.join(SUFFIXES)}"
+            )
         facts: list[str] = []
         files = _files(data, tree, facts)
         shuffled = {split: [listed[i] for i in fixed_shuffle(len(listed))] for split, listed in files.items()}
@@ -59,7 +63,7 @@ class FolderSource:
                 )
             shuffled |= {"train": everything[:cut], "test": everything[cut:]}
             if "validation" in shuffled:
-                facts.append(f"there is no test folder, so that {len(everything) - cut:,} images of train are held out as test")
+                facts.append(f"there is no test folder, so that {len(everything) - cut:,} of train are held out as test")
         self._files = {split: [path for path, _ in listed] for split, listed in shuffled.items()}
         names = sorted({file.label for listed in files.values() for file in listed if file.label is not None}, key=natural)
         number = {name: i for i, name in enumerate(names)}
@@ -102,8 +106,14 @@ class FolderSource:
             facts.append(f"{note} {len(paths):,}{reach}")
         if self._warned:
             path, text = min(self._warned.items())
-            facts.append(f"Pillow warns of {len(self._warned):,}, such as {path}: {text}")
+            facts.append(f"Pillow warns of {len(self._warned):,}, such as {self._inside(path)}: {text}")
+        if self._dark:
+            facts.append(f"all but black, below an eighth of white: {len(self._dark):,}, such as {self._inside(min(self._dark))}")
         return tuple(facts)
+
+    def _inside(self, path: Path) -> str:
+        """As it is called in the folder, wherever that is: what is told is kept with the decoded images."""
+        return printable(text_of(str(path.relative_to(self._root))))
 
     def _decode(self, paths: Sequence[Path]) -> list[Decoded | DataError]:
         with heard(), ThreadPoolExecutor(os.cpu_count()) as pool:
@@ -116,6 +126,8 @@ class FolderSource:
             if one.warnings:
                 self._warned[path] = one.warnings[0]
             if RANGE not in one.notes:
+                if one.low < one.high < one.white / LEVELS:
+                    self._dark.add(path)
                 low, high = self._extremes.get(one.white, (one.low, one.high))
                 self._extremes[one.white] = min(low, one.low), max(high, one.high)
         return found
@@ -145,9 +157,16 @@ class FolderSource:
             more = f"\n  and {len(bad) - 20:,} more" if len(bad) > 20 else ""
             return DataError(f"{len(bad):,} files cannot be read:{shown}{more}", bad[0].help)
         ranked = sorted(sizes.items(), key=lambda item: -len(item[1]))
+        if len({shape[:2] for shape in sizes}) == 1:
+            kinds = {1: "gray", 3: "colour"}
+            shown = [f"{len(paths):,} {kinds[shape[2]]} ({paths[0]})" for shape, paths in ranked]
+            return DataError(
+                f"some images are gray and some in colour: {some(shown, longest=_WHOLE)}",
+                "set data.channels: 1 to read all as gray, or 3 for colour (WebP knows no gray)",
+            )
         shown = [f"{len(paths):,} of {'x'.join(map(str, shape))} ({paths[0]})" for shape, paths in ranked]
         return DataError(
-            f"images differ in size: {some(shown)}",
+            f"images differ in size: {some(shown, longest=_WHOLE)}",
             "set data.size: [height, width] to resize, and data.channels: 1 or 3 for gray or colour",
         )
 
@@ -238,6 +257,12 @@ def _labelled(data: Data, part: Folder, facts: list[str]) -> list[_File]:
         raise DataError(
             f"{empty[0].path} holds no image that can be read" + _but(empty[0].left_out) + ", and its label would vanish",
             "convert its files or move the folder away; data.labels: folders goes on without it",
+        )
+    twice = [name for name, n in Counter(folder.name for folder in part.folders if folder).items() if n > 1]
+    if twice:
+        raise DataError(
+            f"{part.path} holds several folders whose names are {some(twice)}, letters with marks written in two ways",
+            "give each label a name of its own, or put their images into one folder",
         )
     vanished = [folder.name for folder in part.folders if not folder]
     if vanished:

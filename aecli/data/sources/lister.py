@@ -97,8 +97,8 @@ def _walk(path: Path, name: str, above: tuple[tuple[int, int], ...]) -> Folder:
 
 
 def text_of(name: str) -> str:
-    """A file's name as text that can be written anywhere: one that is no UTF-8 with marks, composed letters in one form."""
-    return unicodedata.normalize("NFC", os.fsencode(name).decode("utf-8", "replace"))
+    """A file's name as text that can be written anywhere: bytes that are no UTF-8 as `\\xff`, composed letters in one form."""
+    return unicodedata.normalize("NFC", os.fsencode(name).decode("utf-8", "backslashreplace"))
 
 
 def counts(left_out: Counter[str]) -> str:

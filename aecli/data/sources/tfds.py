@@ -219,7 +219,7 @@ def _builder(name: str, root: Path, version: str | None = None) -> Any:
 def _reason(error: Exception) -> str:
     """The first line of an error, without TFDS' account of the call before it."""
     text = re.sub(r'Failed to construct dataset "[^"]*", builder_kwargs "\{.*?\}": ?', "", str(error), flags=re.DOTALL)
-    return (text.strip('" \n') or type(error).__name__).splitlines()[0]
+    return (text.strip('" \n') or type(error).__name__).splitlines()[0].split(" Here are ")[0]
 
 
 def _flat(features: Any, above: tuple[str, ...] = ()) -> Iterator[Feature]:
