@@ -42,8 +42,7 @@ def start(config: Config, sets: Sequence[str], name: str, root: Path) -> Run:
             **model_and_data(experiment, dataset, _path_facts(config, root)),
         }
         facts["data"]["duplicates"] = dict(duplicates.count(dataset))
-        if (told := duplicates.note(dataset)) is not None:
-            warn(told)
+        duplicates.tell(dataset, warn)
         run = directory.create(root, name, config.text, config.resolved(), facts)
         model = f"{experiment.model.variant} with {weights:,} parameters, {len(dataset.train):,} images of {experiment.data.name}"
         device = f"{place.devices} x {local_devices()[0].device_kind}"

@@ -56,7 +56,7 @@ def checked(what: str, dtype: str, low: float, high: float, asked: tuple[float, 
         if low < black - slack or high > white + slack:
             raise DataError(
                 f"{told}, which leaves data.range: [{number(black)}, {number(white)}]",
-                f"data.range: [{number(min(low, black))}, {number(max(high, white))}]",
+                f"set data.range: [{number(min(low, black))}, {number(max(high, white))}]",
             )
         return Scale(black, white), f"{dtype}, {number(black)} to {number(white)} (data.range) made 8 bit"
     if dtype == "bool":
