@@ -262,6 +262,10 @@ def test_what_is_no_label_is_refused(fresh: Path, tmp_path: Path, labels: Any, w
         ({"image": IMAGES, "test_image": given_images(3, (7, 5))}, "differ in size"),
         ({"image": IMAGES, "test_image": IMAGES // 255}, "'test_image'|from 0 to 1|while other splits reach 255"),
         ({"image": IMAGES // 255, "test_image": IMAGES}, "'image'|from 0 to 1|while other splits reach 255"),
+        (
+            {"image": IMAGES / 255, "test_image": IMAGES.astype(float)},
+            "different ranges: 'image' from 0 to 1, 'test_image' from 0 to 255",
+        ),
     ],
 )
 def test_arrays_that_do_not_fit_together_are_refused(fresh: Path, tmp_path: Path, arrays: Any, words: str) -> None:

@@ -97,7 +97,14 @@ class NpzSource:
         found = {split: finite_extremes(array, f"{self._path}: '{names[split]}'") for split, array in images.items()}
         low, high = min(low for low, _ in found.values()), max(high for _, high in found.values())
         shapes = " and ".join(str(list(array.shape)) for array in images.values())
-        scale, fact = checked(f"{self._path}: {quoted} {shapes}", dtype, low, high, data.range)
+        try:
+            scale, fact = checked(f"{self._path}: {quoted} {shapes}", dtype, low, high, data.range)
+        except DataError:
+            if data.range is None and high > 0 and min(top for _, top in found.values()) < high / LEVELS:
+                reach = ", ".join(f"'{names[split]}' from {number(a)} to {number(b)}" for split, (a, b) in found.items())
+                fix = "save all splits in one range of values"  # no data.range suits them all
+                raise DataError(f"{self._path}: splits are in different ranges: {reach}", fix) from None
+            raise
         for split, extremes in found.items():  # one split of 0 to 255 must not hide another of 0 and 1
             if extremes[1] < scale.white / LEVELS:
                 self._alone(f"{self._path}: '{names[split]}' {list(images[split].shape)}", dtype, extremes, data, high)
