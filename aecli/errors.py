@@ -74,6 +74,11 @@ def printable(text: str) -> str:
     return "".join(c if c.isprintable() else " " if c == "\t" else "\ufffd" for c in text)
 
 
+def printable_lines(text: str) -> str:
+    """The same of a text of several lines, which stay."""
+    return "\n".join(map(printable, text.split("\n")))
+
+
 class Diagnostic(NamedTuple):
     """One mistake in a config. `line` and `column` count from 1; line 0 means that it stands in no file (a flag)."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -140,6 +141,9 @@ def test_bool_and_colour_with_channels_first(fresh: Path, tmp_path: Path) -> Non
         (given_images(5, (6, 3, 40)), "images first"),
         (IMAGES[:1], "holds one image; none is left to train on"),
         (IMAGES[:0], "is empty"),
+        (np.array(7, np.uint8), "is a single value"),
+        (given_images(4, (4, 5, 6)), "x[:, :3]"),
+        (IMAGES * 2e-6 + 1000, "data.range: [1000, 1000.0005]"),
     ],
 )
 def test_what_has_two_meanings_is_refused_with_what_mends_it(fresh: Path, tmp_path: Path, made: Any, words: str) -> None:
@@ -156,6 +160,13 @@ def test_a_choice_in_the_config_settles_it(fresh: Path, tmp_path: Path) -> None:
     assert read(tmp_path, {"image": both}, layout="channels_last")[0].spec == Spec(3, 8, 3, 0)
     assert read(tmp_path, {"image": given_images(32, (32, 3))}, layout="gray")[0].spec == Spec(32, 3, 1, 0)
     assert "leaves data.range" in refused(tmp_path, {"image": IMAGES / 100}, range=(0.0, 1.0))
+
+
+def test_a_narrow_range_far_from_zero_is_read_as_its_message_says(fresh: Path, tmp_path: Path) -> None:
+    dataset, _ = read(
+        tmp_path, {"image": IMAGES * 2e-6 + 1000, "test_image": IMAGES[:1] * 2e-6 + 1000}, range=(1000.0, 1000.0005)
+    )
+    assert np.abs(rows_of(dataset, "train")[0][..., 0].astype(int) - IMAGES).max() <= 5, "the range is 2 % narrower"
 
 
 def test_what_is_not_finite_is_named_with_its_place(fresh: Path, tmp_path: Path) -> None:
@@ -203,6 +214,7 @@ LABELS = np.arange(12) % 3
         (np.array(["2", "10", "a"])[LABELS], ("2", "10", "a"), ""),
         (np.array([b"cat", b"dog", b"eel"])[LABELS], ("cat", "dog", "eel"), ""),
         (np.array([0, 100_000, 7])[LABELS], ("0", "7", "100000"), "3 classes"),
+        (np.array([b"\xfe", b"\xff", b"a"])[LABELS], ("\\xfe", "\\xff", "a"), "3 classes"),
     ],
 )
 def test_every_form_of_labels_gives_classes_that_occur(fresh: Path, tmp_path: Path, labels: Any, names: Any, word: str) -> None:
@@ -210,7 +222,10 @@ def test_every_form_of_labels_gives_classes_that_occur(fresh: Path, tmp_path: Pa
     assert dataset.class_names == names and dataset.spec.classes == 3 and word in told
     meant = np.array(names)[rows_of(dataset, "test")[1]].tolist()
     flat = labels.argmax(1) if labels.ndim == 2 and labels.shape[1] > 1 else labels.ravel()
-    texts = [x.decode() if isinstance(x, bytes) else str(x) if isinstance(x, str) else str(int(x)) for x in flat.tolist()]
+    texts = [
+        x.decode(errors="backslashreplace") if isinstance(x, bytes) else str(x) if isinstance(x, str) else str(int(x))
+        for x in flat.tolist()
+    ]
     assert meant == texts
 
 
@@ -248,6 +263,12 @@ def test_what_is_no_label_is_refused(fresh: Path, tmp_path: Path, labels: Any, w
         ({"arr_0": IMAGES, "arr_1": LABELS}, "only arr_0, arr_1"),
         ({"image": IMAGES, "test_image": IMAGES / 255}, "different types: float64, uint8"),
         ({"image": IMAGES, "test_image": given_images(3, (7, 5))}, "differ in size"),
+        ({"image": IMAGES, "test_image": IMAGES // 255}, "'test_image'|from 0 to 1|while other splits reach 255"),
+        ({"image": IMAGES // 255, "test_image": IMAGES}, "'image'|from 0 to 1|while other splits reach 255"),
+        (
+            {"image": IMAGES / 255, "test_image": IMAGES.astype(float)},
+            "different ranges: 'image' from 0 to 1, 'test_image' from 0 to 255",
+        ),
     ],
 )
 def test_arrays_that_do_not_fit_together_are_refused(fresh: Path, tmp_path: Path, arrays: Any, words: str) -> None:
@@ -264,6 +285,22 @@ def test_an_npy_file_is_read_whatever_it_is_called(fresh: Path, tmp_path: Path) 
         assert sorted(x.tobytes() for x in held) == sorted(x.tobytes() for x in IMAGES) and "12 images without labels" in told
     np.savez(tmp_path / "own.npz", IMAGES)
     assert len(opened("npz", tmp_path / "own.npz")[0].train) == 11
+
+
+def test_what_is_no_array_is_refused_with_what_mends_it(fresh: Path, tmp_path: Path) -> None:
+    np.save(tmp_path / "objects.npy", np.array([IMAGES, None], object))
+    (tmp_path / "folder.npz").mkdir()
+    with zipfile.ZipFile(tmp_path / "text.npz", "w") as archive:
+        archive.writestr("image", "no array")
+    for name, word in (("objects.npy", "a pickle"), ("folder.npz", "is a folder"), ("text.npz", "'image' is no array")):
+        with pytest.raises(DataError, match=word) as caught:
+            opened("npz", tmp_path / name)
+        assert caught.value.help
+
+
+def test_one_value_alone_is_read_and_told_where_it_is_dark(fresh: Path, tmp_path: Path) -> None:
+    assert "every value is 1 of 255" in read(tmp_path, {"image": np.ones_like(IMAGES)})[1]
+    assert "every value" not in read(tmp_path, {"image": np.full_like(IMAGES, 128)})[1]
 
 
 def test_labels_of_test_alone_are_told(fresh: Path, tmp_path: Path) -> None:

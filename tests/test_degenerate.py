@@ -23,6 +23,7 @@ from aecli.evaluation.registry import EVALUATORS, evaluate
 from aecli.evaluation.request import EvalRequest
 from aecli.measures.disentanglement import dci, mutual_information_gap
 from aecli.measures.metric import CAP_DB, EXACT, VERSION, Metric, Recorded, average, psnr_db, psnr_per_image_db, version_of
+from aecli.measures.probes import Labelled, logistic, nearest
 from aecli.models.bottleneck import Bottleneck
 from aecli.runs.state import init
 from aecli.runs.trained import load
@@ -193,6 +194,12 @@ def test_probes_survive_whatever_labels_there_are(of_train: str, of_test: str) -
     readable = of_train not in ("one class", "none") and of_test != "none"
     assert all((metrics[name].value is not None) == readable for name in ACCURACIES)
     assert (metrics["nmi"].value is not None) == (of_test not in ("one class", "none"))
+
+
+def test_classes_of_one_image_are_read_without_a_word_of_a_library() -> None:
+    features = RNG.standard_normal((30, 3)).astype(np.float32)
+    part = Labelled(features, np.minimum(np.arange(30), 19))
+    assert logistic(part, part, part).right.shape == nearest(part, part, part).right.shape == (30,)
 
 
 def test_a_class_that_occurs_in_test_alone_counts_as_wrong_and_is_told() -> None:

@@ -129,6 +129,16 @@ def test_a_project_that_is_moved_finds_its_data(place: Place, tmp_path: Path) ->
         hidden.rename(place.a / "imgs")
 
 
+def test_classes_that_are_called_otherwise_by_now_are_told(place: Place) -> None:
+    (place.a / "imgs" / "dot").rename(place.a / "imgs" / "egg")
+    try:
+        done = place.call("sample", "--mode", "reconstruct", cwd=place.b)
+    finally:
+        (place.a / "imgs" / "egg").rename(place.a / "imgs" / "dot")
+    assert done.returncode == 0 and "classes were called bar, dot when" in done.stderr
+    assert "classes were called" not in place.call("sample", "--mode", "reconstruct", cwd=place.b).stderr
+
+
 def test_a_run_without_a_kept_path_is_found_by_the_folder_of_its_runs(place: Place, tmp_path: Path) -> None:
     """Older versions kept the path as it was written."""
     shutil.copytree(place.a, tmp_path, dirs_exist_ok=True)

@@ -7,6 +7,8 @@ import json
 import os
 import re
 import shutil
+import struct
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +23,7 @@ from process import called
 from aecli.config.schema import Data
 from aecli.core.model import Spec
 from aecli.data.dataset import open_dataset
-from aecli.data.sources.decode import COMPOSITED, DEEP, Look, decode, heard
+from aecli.data.sources.decode import COMPOSITED, DEEP, HIGH_BYTE, Look, decode, heard
 from aecli.data.sources.folder import FolderSource
 from aecli.data.sources.lister import natural
 from aecli.data.sources.registry import peek
@@ -123,6 +125,22 @@ def transparent(mode: str) -> tuple[Image.Image, dict[str, Any]]:
         deep[:, :4] = 0
         return Image.fromarray(deep), {"transparency": 0}
     return rgba.convert(mode), {}
+
+
+def test_gray_of_16_bits_with_transparency_stays_gray(tmp_path: Path) -> None:
+    deep = np.random.default_rng(0).integers(0, 2**16, (6, 5, 2)).astype(">u2")  # gray and alpha, which Pillow does not write
+
+    def chunk(kind: bytes, content: bytes) -> bytes:
+        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+    lines = b"".join(b"\0" + line.tobytes() for line in deep)
+    header = struct.pack(">IIBBBBB", 5, 6, 16, 4, 0, 0, 0)
+    file = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(lines)) + chunk(b"IEND", b"")
+    with heard():
+        read = decode(file, "deep.png", LOOK)
+    level, alpha = deep[..., :1] / 65535, deep[..., 1:] / 65535
+    assert read.image.shape == (6, 5, 1) and np.abs(read.image - 255 * (level * alpha + 1 - alpha)).max() <= 2
+    assert set(read.notes) == {HIGH_BYTE, COMPOSITED}
 
 
 @pytest.mark.parametrize("mode", ["RGBA", "LA", "P", "L key", "RGB key", "I;16 key"])
@@ -363,6 +381,40 @@ def test_links_are_followed_and_what_cannot_be_is_left_out(fresh: Path, tmp_path
     assert "2 broken link" in told and "1 link that leads back" in told and "1 pipe or device" in told
 
 
+def test_names_that_are_no_text_stay_apart(fresh: Path, tmp_path: Path) -> None:
+    names = {os.fsdecode(b"\xfe"): 2, os.fsdecode(b"\xff"): 3, "\x1b[31m\nred": 4}
+    try:
+        write_images(tmp_path / "own", names)
+    except OSError:
+        pytest.skip("the file system wants UTF-8")
+    dataset, told = opened("folder", tmp_path / "own")
+    assert labels_by_name(dataset) == {"\ufffd[31m\ufffdred": 4, "\\xfe": 2, "\\xff": 3}
+    assert "\x1b" not in told and "[31m\ufffdred" in told and "\n" not in told.splitlines()[-1]
+
+
+def test_one_name_in_two_forms_is_no_label(fresh: Path, tmp_path: Path) -> None:
+    write_images(tmp_path / "own", {"caf\u00e9": 2, "cafe\u0301": 3})
+    if len(list((tmp_path / "own").iterdir())) == 1:
+        pytest.skip("the file system knows one form")
+    with pytest.raises(DataError, match="would be one label"):
+        opened("folder", tmp_path / "own")
+
+
+def test_gray_among_colour_is_told_as_such(fresh: Path, tmp_path: Path) -> None:
+    write_images(tmp_path / "own", {"a": 3})
+    write_images(tmp_path / "own", {"b": 2}, mode="RGB", kind="webp")
+    with pytest.raises(DataError, match=r"(?s)differ in colour:.*3 of 6x5 gray, .*\.png.*2 of 6x5 colour, .*\.webp") as caught:
+        opened("folder", tmp_path / "own")
+    assert "data.channels" in str(caught.value.help)
+    assert opened("folder", tmp_path / "own", channels=3)[0].spec.channels == 3
+
+
+def test_masks_among_pictures_are_told(fresh: Path, tmp_path: Path) -> None:
+    write_images(tmp_path / "own", {"a": 3})
+    save(tmp_path / "own" / "b" / "mask.png", gray() // 255)
+    assert "all but black, below an eighth of white: 1, such as b/mask.png" in opened("folder", tmp_path / "own")[1]
+
+
 def test_all_bad_files_are_named_at_once(fresh: Path, tmp_path: Path) -> None:
     write_images(tmp_path / "own", {"a": 30})
     for i in range(25):
@@ -377,11 +429,12 @@ def test_all_bad_files_are_named_at_once(fresh: Path, tmp_path: Path) -> None:
     assert caught.value.message.count(".png") == 20 and "and 6 more" in caught.value.message
 
 
-def test_names_that_cannot_be_written_are_told_apart_or_refused(fresh: Path, tmp_path: Path) -> None:
-    write_images(tmp_path / "own", {"a\x1b[31m\nred": 3, os.fsdecode(b"K\xe4se"): 3})
+def test_names_that_read_alike_are_refused(fresh: Path, tmp_path: Path) -> None:
+    """Marks stand for what cannot be written, so that two names may look the same."""
+    write_images(tmp_path / "own", {"a\x1bred": 3})
     dataset, told = opened("folder", tmp_path / "own")
-    assert sorted(dataset.class_names) == ["K\ufffdse", "a\ufffd[31m\ufffdred"] and told.splitlines()[-1].isprintable()
-    write_images(tmp_path / "own", {os.fsdecode(b"K\xf6se"): 3})
+    assert dataset.class_names == ("a\ufffdred",) and told.splitlines()[-1].isprintable()
+    write_images(tmp_path / "own", {"a\x1cred": 3})
     with pytest.raises(DataError, match="would be one label"):
         opened("folder", tmp_path / "own")
 

@@ -112,3 +112,9 @@ def test_codes_too_long_for_a_covariance_are_refused(tmp_path: Path) -> None:
         samplers.fit_gaussian(ours, DATA.train, 1, 0)
     with pytest.raises(UsageError, match="200 components for 120 codes"):
         samplers.fit_gmm(trained(tmp_path, "bottleneck, latent: 3"), DATA.train, 200, 0)
+
+
+@pytest.mark.parametrize("fit", [samplers.fit_gaussian, samplers.fit_gmm])
+def test_the_code_of_one_image_is_no_distribution(tmp_path: Path, fit: Any) -> None:
+    with pytest.raises(UsageError, match="one train image"):
+        fit(trained(tmp_path, "bottleneck, latent: 3"), DATA.train.part(0, 1), 1, 0)

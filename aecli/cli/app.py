@@ -15,7 +15,7 @@ import typer
 from typer.core import TyperGroup
 
 from aecli import __version__
-from aecli.errors import InterruptedRun, UsageError, translate
+from aecli.errors import InterruptedRun, UsageError, printable_lines, translate
 from aecli.evaluation.request import EvalRequest
 from aecli.sampling.request import DEFAULT, SampleRequest
 
@@ -50,7 +50,7 @@ class _Group(TyperGroup):
                 print(f"internal error: {type(error).__name__}: {text[0] if text else ''}", file=sys.stderr)
                 print("  help: this is a bug in aecli; run the same with --debug for the traceback", file=sys.stderr)
                 raise typer.Exit(1) from None
-            print(known.render(), file=sys.stderr)
+            print(printable_lines(known.render()), file=sys.stderr)
             raise typer.Exit(128 + known.signum if isinstance(known, InterruptedRun) else known.code) from None
 
 
@@ -299,7 +299,7 @@ def check(
                 sys.excepthook(type(error), error, error.__traceback__)
             if not str(known.render()).startswith(str(path)):
                 print(f"{path}:", file=sys.stderr)
-            print(known.render(), file=sys.stderr)
+            print(printable_lines(known.render()), file=sys.stderr)
             code = code or known.code
     if code:
         raise typer.Exit(code)

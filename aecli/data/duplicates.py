@@ -13,6 +13,7 @@ import numpy as np
 
 from aecli.data.dataset import Dataset
 from aecli.data.rows import Rows
+from aecli.data.sources.base import Say
 from aecli.system.files import kept_arrays
 from aecli.system.folders import cache_root
 
@@ -35,6 +36,12 @@ def count(dataset: Dataset) -> Mapping[str, int]:
         kept = kept_arrays(path, make, path.parent / ".duplicates.lock")
         return {split: int(kept[split]) for split in HELD_OUT}
     return _count(dataset)
+
+
+def tell(dataset: Dataset, warn: Say) -> None:
+    """Warns of held-out images that are in train too, if there are any."""
+    if (told := note(dataset)) is not None:
+        warn(told)
 
 
 def note(dataset: Dataset) -> str | None:

@@ -69,6 +69,7 @@ def _logistic(train: Labelled, strength: float) -> Any:
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # the iterations are a part of the protocol
+        warnings.filterwarnings("ignore", "The number of unique classes", UserWarning)  # labels they are, however few a class has
         return LogisticRegression(C=strength, max_iter=ITERATIONS).fit(train.features, train.label)
 
 

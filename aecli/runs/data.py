@@ -15,6 +15,7 @@ from typing import Any, cast
 from aecli.config.schema import OWN_FILES, Data
 from aecli.data.dataset import Dataset, open_dataset
 from aecli.data.sources.base import Say
+from aecli.data.sources.told import some
 from aecli.errors import DataError, SettingError
 from aecli.runs.directory import Run
 from aecli.system.folders import cache_root
@@ -64,6 +65,8 @@ def open_run_data(run: Run, data: Data, say: Say) -> Dataset:
         if dataset.fingerprint == wanted:
             if number:
                 say(f"the data of run {run.id} is now in {where}")
+            if (names := about.get("class_names")) and tuple(names) != dataset.class_names:
+                say(f"classes were called {some(names)} when run {run.id} was trained, which its pictures keep")
             return dataset
         found.append(f"{where} has {dataset.fingerprint[:SHOWN]}")
     if gone == len(places):

@@ -157,8 +157,11 @@ def _kept(path: Path, stamp: Arrays) -> Arrays | None:
 
 
 def _codes(trained: Trained, rows: Rows, seed: int) -> Any:
-    """Codes of some train images, [n, latent] float64. Raises UsageError for codes too long for a covariance."""
+    """Codes of some train images, [n, latent] float64. Raises UsageError for codes too long for a covariance, and for a
+    single one, which has none."""
     few = choose(rows, MOST_FITTED, seed)
+    if len(few) < 2:
+        raise UsageError("a distribution cannot be fitted to the code of one train image", "train on more images")
     size = jax.eval_shape(trained.model.encode, trained.state, Batch.abstract(1, trained.spec)).shape[1]  # pyright: ignore[reportAttributeAccessIssue]
     if size > LARGEST_COVARIANCE:
         message = f"codes of {size} numbers are too long for a covariance"

@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from types import TracebackType
 from typing import Any
 
+from aecli.errors import printable_lines
+
 PLAIN_SECONDS = 5.0
 """Without a terminal, at most one line in this time."""
 RECENT_SECONDS = 30.0
@@ -15,7 +17,8 @@ RECENT_SECONDS = 30.0
 
 
 def say(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
+    """Names of files and classes may be part of the line: what could move the cursor is made visible."""
+    print(printable_lines(line), file=sys.stderr, flush=True)
 
 
 def warn(text: str) -> None:

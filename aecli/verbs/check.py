@@ -34,8 +34,7 @@ def smoke(config: Config) -> str:
         begun = time.monotonic()
         full = config.experiment
         whole = open_dataset(full.data, say)
-        if (told := duplicates.note(whole)) is not None:
-            warn(told)
+        duplicates.tell(whole, warn)
         dataset = subset(whole, 2 * full.data.batch_size, 64)
         two = {"steps": 2, "epochs": None, "eval_every": 1, "checkpoint_every": None}
         experiment = full.model_copy(update={"train": full.train.model_copy(update=two)})
@@ -70,6 +69,5 @@ def hold_against_data(config: Config, decode: bool = False) -> str:
 def _decoded(data: Data) -> Spec:
     """What the images look like, when all of them have been read: for their fingerprint, in every tier."""
     dataset = open_dataset(data, say)
-    if (told := duplicates.note(dataset)) is not None:
-        warn(told)
+    duplicates.tell(dataset, warn)
     return dataset.spec

@@ -57,8 +57,7 @@ def prepare(name: str, manual_dir: str | None = None) -> Path:
     except SettingError as error:
         raise UsageError(error.text + (f": {error.label}" if error.label else ""), error.help) from None
     sizes = f"{len(dataset.train) + len(dataset.validation):,} train and {len(dataset.test):,} test images"
-    if (told := duplicates.note(dataset)) is not None:
-        warn(told)
+    duplicates.tell(dataset, warn)
     say(
         f"{name}: {sizes} of {'x'.join(map(str, dataset.spec.shape))}, fingerprint {dataset.fingerprint[:12]}"
         + (f"; classes {some(dataset.class_names)}" if dataset.class_names else "")

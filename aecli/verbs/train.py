@@ -42,8 +42,7 @@ def start(config: Config, sets: Sequence[str], name: str, root: Path) -> Run:
             **model_and_data(experiment, dataset, _path_facts(config, root)),
         }
         facts["data"]["duplicates"] = dict(duplicates.count(dataset))
-        if (told := duplicates.note(dataset)) is not None:
-            warn(told)
+        duplicates.tell(dataset, warn)
         run = directory.create(root, name, config.text, config.resolved(), facts)
         keep_scaling(run, dataset.scaling)
         rows = f"{len(dataset.train):,} {dataset.spec.kind}s of {experiment.data.name}"

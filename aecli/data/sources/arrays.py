@@ -30,7 +30,9 @@ def layout_of(array: Any, what: str, asked: str) -> tuple[NDArray[Any], str]:
     """An array of images as [n, H, W, C], without a copy, and what is to be told. `asked` is `data.layout`, `what` names the
     array. Raises DataError if its shape is that of no images, or of several things."""
     shape = list(array.shape)
-    if 0 in shape or not shape:
+    if not shape:
+        raise DataError(f"{what} is a single value, not an array of images", "save images as [n, H, W] or [n, H, W, C]")
+    if 0 in shape:
         raise DataError(f"{what} is empty: {array.dtype} {shape}", "save images as [n, H, W] or [n, H, W, C]")
     if array.dtype.kind not in "buif":
         raise DataError(f"{what} holds no numbers: it is {array.dtype} {shape}", "save images as uint8, or as floats in [0, 1]")
@@ -73,6 +75,8 @@ def _mend(shape: list[int]) -> str:
         return "x.reshape(-1, height, width)"
     if len(shape) == 4 and shape[3] in (2, 4):
         return f"leave the transparency out: x[..., :{shape[3] - 1}]"
+    if len(shape) == 4 and shape[1] in (2, 4):
+        return f"leave the transparency out: x[:, :{shape[1] - 1}]"
     if len(shape) == 4 and shape[2] in (1, 3):
         return "put the images first: np.moveaxis(x, -1, 0)"
     return "np.moveaxis or x.reshape brings it into that form"
@@ -142,7 +146,7 @@ def _flat(array: Any, what: str, n: int) -> tuple[NDArray[Any], str]:
     if array.shape != (n,):
         raise DataError(f"{shown} must be {n} labels, one for each image", f"save [n] labels, {_NO_LABELS}")
     if array.dtype.kind in "SU":
-        texts = np.char.decode(array, "utf-8", "replace") if array.dtype.kind == "S" else np.asarray(array)
+        texts = np.char.decode(array, "utf-8", "backslashreplace") if array.dtype.kind == "S" else np.asarray(array)
         return texts, fact
     if array.dtype.kind == "f":
         whole = np.isfinite(array) & (np.rint(array) == array)

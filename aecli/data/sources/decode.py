@@ -37,7 +37,7 @@ _GRAY = ("1", "L", "LA", "La")
 ROTATED = "EXIF rotated"
 COMPOSITED = "transparency put on data.background in"
 DEEP = "16-bit gray, scaled to 8 bit:"
-HIGH_BYTE = "16-bit colour, of which the upper 8 bits are read:"
+HIGH_BYTE = "of 16 bits a channel, of which the upper 8 are read:"
 FRAMES = "of several frames or pages, of which the first is read:"
 PROFILE = "converted from a colour profile to sRGB:"
 BAD_PROFILE = "with a colour profile that cannot be used, taken as sRGB:"
@@ -131,12 +131,15 @@ def _arrange(image: Image.Image, name: str, look: Look) -> Decoded:
     notes: list[str] = []
     if getattr(image, "is_animated", False):
         notes.append(FRAMES)
-    if any(";16" in str(tile[3]) for tile in getattr(image, "tile", ())) and image.mode not in _DEEP:
+    packed = [str(tile[3]) for tile in getattr(image, "tile", ())]
+    if any(";16" in form for form in packed) and image.mode not in _DEEP:
         notes.append(HIGH_BYTE)
     if image.format == "TIFF" and image.getexif().get(ExifTags.Base.Orientation, 1) in range(2, 9):
         notes.append(ROTATED)  # by `load`, which leaves no word of it
     image.load()
     upright = _upright(image, notes)
+    if any(form.startswith("LA;16") for form in packed):
+        upright = upright.convert("LA")  # Pillow makes colour of gray with 16 bits and transparency
     if upright.mode in _DEEP:
         flat, low, high, white = _from_deep(upright, name, look, notes)
     else:

@@ -17,13 +17,11 @@ from numpy.typing import NDArray
 
 from aecli.config.schema import Data
 from aecli.data.sources.base import Images, Labels, Origin, fixed_shuffle
-from aecli.data.sources.decode import DEEP, RANGE, Decoded, Look, decode, heard
-from aecli.data.sources.lister import SPLITS, SUFFIXES, Folder, counts, natural, walk
-from aecli.data.sources.scale import checked
+from aecli.data.sources.decode import DEEP, FORMATS, RANGE, Decoded, Look, decode, heard
+from aecli.data.sources.lister import SPLITS, SUFFIXES, Folder, counts, natural, text_of, walk
+from aecli.data.sources.scale import LEVELS, checked
 from aecli.data.sources.told import SHOWN, about, lacking, some
-from aecli.errors import DataError
-
-_KINDS = "PNG, JPEG, WebP, BMP, TIFF or GIF"
+from aecli.errors import DataError, printable
 
 
 class _File(NamedTuple):
@@ -40,6 +38,7 @@ class FolderSource:
         self._look, self._root = Look.of(data), Path(data.path)
         self._notes: dict[str, set[Path]] = {}
         self._warned: dict[Path, str] = {}
+        self._dark: set[Path] = set()
         self._extremes: dict[int, tuple[float, float]] = {}
         if not self._root.is_dir():
             what = "is a file, not a folder" if self._root.exists() else "does not exist"
@@ -48,7 +47,9 @@ class FolderSource:
             )
         tree = walk(self._root)
         if not tree:
-            raise DataError(f"{self._root} holds no {_KINDS} files" + _but(tree.left_out), f"images end in {', '.join(SUFFIXES)}")
+            raise DataError(
+                f"{self._root} holds no {', '.join(FORMATS)} files" + _but(tree.left_out), f"images end in {', '.join(SUFFIXES)}"
+            )
         facts: list[str] = []
         files = _files(data, tree, facts)
         shuffled = {split: [listed[i] for i in fixed_shuffle(len(listed))] for split, listed in files.items()}
@@ -62,7 +63,7 @@ class FolderSource:
                 )
             shuffled |= {"train": everything[:cut], "test": everything[cut:]}
             if "validation" in shuffled:
-                facts.append(f"there is no test folder, so that {len(everything) - cut:,} images of train are held out as test")
+                facts.append(f"there is no test folder, so that {len(everything) - cut:,} of train are held out as test")
         self._files = {split: [path for path, _ in listed] for split, listed in shuffled.items()}
         names = sorted({file.label for listed in files.values() for file in listed if file.label is not None}, key=natural)
         number = {name: i for i, name in enumerate(names)}
@@ -105,8 +106,14 @@ class FolderSource:
             facts.append(f"{note} {len(paths):,}{reach}")
         if self._warned:
             path, text = min(self._warned.items())
-            facts.append(f"Pillow warns of {len(self._warned):,}, such as {path}: {text}")
+            facts.append(f"Pillow warns of {len(self._warned):,}, such as {self._inside(path)}: {text}")
+        if self._dark:
+            facts.append(f"all but black, below an eighth of white: {len(self._dark):,}, such as {self._inside(min(self._dark))}")
         return tuple(facts)
+
+    def _inside(self, path: Path) -> str:
+        """As it is called in the folder, wherever that is: what is told is kept with the decoded images."""
+        return printable(text_of(str(path.relative_to(self._root))))
 
     def _decode(self, paths: Sequence[Path]) -> list[Decoded | DataError]:
         with heard(), ThreadPoolExecutor(os.cpu_count()) as pool:
@@ -119,6 +126,8 @@ class FolderSource:
             if one.warnings:
                 self._warned[path] = one.warnings[0]
             if RANGE not in one.notes:
+                if one.low < one.high < one.white / LEVELS:
+                    self._dark.add(path)
                 low, high = self._extremes.get(one.white, (one.low, one.high))
                 self._extremes[one.white] = min(low, one.low), max(high, one.high)
         return found
@@ -152,7 +161,10 @@ class FolderSource:
         more = f"\n  and {len(ranked) - SHOWN:,} more forms" if len(ranked) > SHOWN else ""
         mixed = {
             "size": ("set data.size: [height, width] to resize", len({shape[:2] for shape in shapes})),
-            "colour": ("set data.channels: 1 to make all gray, or 3 for colour", len({shape[2] for shape in shapes})),
+            "colour": (
+                "set data.channels: 1 to make all gray, or 3 for colour (WebP knows no gray)",
+                len({shape[2] for shape in shapes}),
+            ),
         }
         what = [name for name, (_, n) in mixed.items() if n > 1]
         return DataError(f"images differ in {' and '.join(what)}:{shown}{more}", "; ".join(mixed[name][0] for name in what))

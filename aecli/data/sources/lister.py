@@ -97,9 +97,9 @@ def _walk(path: Path, name: str, above: tuple[tuple[int, int], ...]) -> Folder:
 
 
 def text_of(name: str) -> str:
-    """A file's name as text that can be written anywhere: what is no UTF-8 or no printable letter becomes a mark, and composed
-    letters have one form."""
-    return printable(unicodedata.normalize("NFC", os.fsencode(name).decode("utf-8", "replace")))
+    """A file's name as text that can be written anywhere: bytes that are no UTF-8 as `\\xff`, what cannot be printed as a mark,
+    and composed letters in one form."""
+    return printable(unicodedata.normalize("NFC", os.fsencode(name).decode("utf-8", "backslashreplace")))
 
 
 def counts(left_out: Counter[str]) -> str:

@@ -18,7 +18,7 @@ from aecli.config.schema import Data
 from aecli.data.sources.arrays import Classes, classes_of, finite_extremes, layout_of
 from aecli.data.sources.base import Images, Labels, Layout, Origin, fixed_shuffle, stack
 from aecli.data.sources.names import LABELS, Roles, roles
-from aecli.data.sources.scale import checked
+from aecli.data.sources.scale import LEVELS, Scale, checked, number
 from aecli.data.sources.told import about, lacking, some
 from aecli.errors import DataError
 
@@ -81,16 +81,36 @@ class NpzSource:
     def _one(self, split: str, i: int) -> Images:
         return self.read(split, np.array([i]))[0][0]
 
-    def _scale_of(self, images: Mapping[str, Any], names: Mapping[str, str], data: Data) -> Any:
+    def _scale_of(self, images: Mapping[str, Any], names: Mapping[str, str], data: Data) -> tuple[Scale, str]:
         """The one scale of the images of all splits, and what is to be told of it."""
         types = {str(array.dtype.name) for array in images.values()}
         quoted = " and ".join(f"'{name}'" for name in names.values())
         if len(types) > 1:
             raise DataError(f"{self._path}: {quoted} are of different types: {', '.join(sorted(types))}", "save all in one type")
-        found = [finite_extremes(array, f"{self._path}: '{names[split]}'") for split, array in images.items()]
-        low, high = min(low for low, _ in found), max(high for _, high in found)
+        dtype = types.pop()
+        found = {split: finite_extremes(array, f"{self._path}: '{names[split]}'") for split, array in images.items()}
+        low, high = min(low for low, _ in found.values()), max(high for _, high in found.values())
         shapes = " and ".join(str(list(array.shape)) for array in images.values())
-        return checked(f"{self._path}: {quoted} {shapes}", types.pop(), low, high, data.range, data.dtype == "float32")
+        try:
+            scale, fact = checked(f"{self._path}: {quoted} {shapes}", dtype, low, high, data.range, data.dtype == "float32")
+        except DataError:
+            if data.range is None and high > 0 and min(top for _, top in found.values()) < high / LEVELS:
+                reach = ", ".join(f"'{names[split]}' from {number(a)} to {number(b)}" for split, (a, b) in found.items())
+                fix = "save all splits in one range of values"  # no data.range suits them all
+                raise DataError(f"{self._path}: splits are in different ranges: {reach}", fix) from None
+            raise
+        for split, extremes in found.items():  # one split of 0 to 255 must not hide another of 0 and 1
+            if extremes[1] < scale.white / LEVELS:
+                self._alone(f"{self._path}: '{names[split]}' {list(images[split].shape)}", dtype, extremes, data, high)
+        return scale, fact
+
+    def _alone(self, what: str, dtype: str, extremes: tuple[float, float], data: Data, highest: float) -> None:
+        """Raises DataError if the values of one split could not be meant if it was the only one."""
+        try:
+            checked(what, dtype, *extremes, data.range, data.dtype == "float32")
+        except DataError as error:
+            fix = "save all splits in one range of values, or set data.range: [black, white] if they are in one"
+            raise DataError(f"{error.message}, while other splits reach {number(highest)}", fix) from None
 
     def _classes(
         self, arrays: Mapping[tuple[str, str], tuple[str, Any]], images: Mapping[str, Any], data: Data, facts: list[str]
@@ -156,9 +176,12 @@ def _load(path: Path) -> tuple[dict[tuple[str, str], tuple[str, Any]], list[str]
 
 def _array(path: Path, name: str, load: Callable[[], Any]) -> Any:
     try:
-        return load()
+        array = load()
+        if isinstance(array, bytes):  # of an entry of the archive that is no .npy
+            raise DataError(f"{path}: '{name}' is no array", "write the file with np.savez")
+        return array
     except ValueError as error:
-        if "allow_pickle" not in str(error) and "Object arrays" not in str(error):
+        if not any(word in str(error) for word in ("allow_pickle", "Object arrays", "Python objects")):
             raise
         raise DataError(
             f"{path}: '{name}' is an array of Python objects (a pickle), which could run code and is not read",

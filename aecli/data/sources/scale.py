@@ -41,8 +41,11 @@ class Scale(NamedTuple):
 
 
 def number(value: float) -> str:
-    """A value as a config would have it: no more digits than it needs."""
-    return f"{int(value)}" if float(value).is_integer() and abs(value) < 1e15 else f"{value:.6g}"
+    """A value as a config would have it: no more digits than a float of 32 bits needs to be told from others."""
+    if float(value).is_integer() and abs(value) < 1e15:
+        return f"{int(value)}"
+    texts = [f"{value:.{digits}g}" for digits in (6, 7, 8, 9)]
+    return next((text for text in texts if abs(float(text) - value) <= 2**-24 * abs(value)), texts[-1])
 
 
 def checked(
@@ -55,11 +58,11 @@ def checked(
     told = f"{what} is {dtype} from {number(low)} to {number(high)}"
     if asked is not None:
         black, white = asked
-        slack = SLACK * (white - black)
+        slack = max(SLACK * (white - black), 2**-23 * max(abs(black), abs(white)))  # as exact as `number` writes a range
         if low < black - slack or high > white + slack:
             raise DataError(
                 f"{told}, which leaves data.range: [{number(black)}, {number(white)}]",
-                f"data.range: [{number(min(low, black))}, {number(max(high, white))}]",
+                f"set data.range: [{number(min(low, black))}, {number(max(high, white))}]",
             )
         form = "kept as float32" if kept else "made 8 bit"
         return Scale(black, white), f"{dtype}, {number(black)} to {number(white)} (data.range) {form}"
@@ -88,6 +91,8 @@ def checked(
         clipped = ", clipped to [0, 1]" if low < 0 or high > 1 else ""
         form = "kept as float32" if kept else "rounded to 8 bit (data.dtype: float32 keeps them)"
         return scale, f"{dtype} from {number(low)} to {number(high)}{clipped}, {form}"
+    if low == high and dark and high > 0:
+        return scale, f"{dtype}, every value is {number(high)} of {number(scale.white)}"
     if dtype == "uint16":
         return scale, f"16 bit {'kept as float32' if kept else 'scaled to 8'}, the largest value is {number(high)} of 65535"
     return scale, "" if dtype == "uint8" else f"{dtype} from {number(low)} to {number(high)} taken as 0 to 255"
@@ -97,7 +102,8 @@ def _likely(low: float, high: float) -> tuple[float, float]:
     """The range that values between these two are likely to be meant in."""
     if low >= 0:
         tops = (1, 255, 1023, 4095, 16383, 65535)
-        return 0, next((top for top in tops if high <= top + SLACK and high > top / LEVELS), high)
+        top = next((top for top in tops if high <= top + SLACK and high > top / LEVELS), high)
+        return (0, top) if (high - low) / top * 255 >= LEVELS else (low, high)
     if low >= -1 - SLACK and high <= 1 + SLACK:
         return -1, 1
     return low, high

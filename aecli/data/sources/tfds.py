@@ -29,6 +29,7 @@ from aecli.data.sources.base import Images, Labels, Layout, Origin, Say, stack
 from aecli.data.sources.digits import Digits
 from aecli.data.sources.shapes import Shapes
 from aecli.data.sources.tfds_without_tf import without_tensorflow
+from aecli.data.sources.told import some
 from aecli.errors import DataError, SettingError, did_you_mean
 from aecli.system.files import exclusive
 from aecli.system.folders import open_to_readers
@@ -52,7 +53,7 @@ class TfdsSource:
         self._builder = _builder(data.name, root, version)
         self._image, self._label = _features(data, self._builder.info)
         if self._label is None and (labels := _labels(self._builder.info)):
-            say(f"{data.name}: no labels are read; data.label can be {_some(labels)}")
+            say(f"{data.name}: no labels are read; data.label can be {some(labels, _SHOWN)}")
         if not self._builder.is_prepared():
             lock = root / f".{data.name.replace('/', '_')}.lock"
             with exclusive(lock, lambda: say(f"waiting for another process that prepares {data.name}")):
@@ -219,7 +220,7 @@ def _builder(name: str, root: Path, version: str | None = None) -> Any:
 def _reason(error: Exception) -> str:
     """The first line of an error, without TFDS' account of the call before it."""
     text = re.sub(r'Failed to construct dataset "[^"]*", builder_kwargs "\{.*?\}": ?', "", str(error), flags=re.DOTALL)
-    return (text.strip('" \n') or type(error).__name__).splitlines()[0]
+    return (text.strip('" \n') or type(error).__name__).splitlines()[0].split(" Here are ")[0]
 
 
 def _flat(features: Any, above: tuple[str, ...] = ()) -> Iterator[Feature]:
@@ -284,7 +285,7 @@ def _asked_label(data: Data, features: Mapping[str, Feature]) -> Feature:
     usable = [name for name, feature in features.items() if _can_label(feature)]
     if data.label in usable:
         return features[data.label]
-    which = f"it can be {_some(usable)}" if usable else "it has nothing that can be a label: leave data.label out"
+    which = f"it can be {some(usable, _SHOWN)}" if usable else "it has nothing that can be a label: leave data.label out"
     if data.label in features:
         kind = type(features[data.label].kind).__name__
         message = f"'{data.label}' of '{data.name}' is a {kind}, no class"
@@ -292,10 +293,6 @@ def _asked_label(data: Data, features: Mapping[str, Feature]) -> Feature:
     message = f"'{data.name}' has no '{data.label}'"
     nested = next((f"did you mean '{name}'?" for name in usable if name.lower().endswith(f"/{data.label.lower()}")), "")
     raise SettingError(("data", "label"), "unknown-label", message, nested or did_you_mean(data.label, usable), which)
-
-
-def _some(names: list[str]) -> str:
-    return ", ".join(names[:_SHOWN]) + (f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else "")
 
 
 def _prepare(data: Data, root: Path, say: Say, version: str | None) -> None:

@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 
 from aecli.core.model import Kind
+from aecli.errors import printable
 
 SHOWN = 10
 """Names of classes and of files that one line holds at most."""
 
 
-def some(names: Sequence[str], most: int = SHOWN) -> str:
-    """`cat, dog, cow`; of many the first ones and how many there are more."""
-    listed = ", ".join(name if len(name) <= 40 else name[:39] + "…" for name in names[:most])
+def some(names: Sequence[str], most: int = SHOWN, longest: int = 40) -> str:
+    """`cat, dog, cow`; of many the first ones and how many there are more, of long ones the beginning."""
+    listed = ", ".join(printable(name if len(name) <= longest else name[: longest - 1] + "…") for name in names[:most])
     return listed if len(names) <= most else f"{listed} and {len(names) - most:,} more"
 
 
