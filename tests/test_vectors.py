@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from fit import subject
 from process import called
 
 from aecli.config.schema import Data
@@ -140,6 +141,15 @@ def test_scaling_is_that_of_the_train_split_and_is_undone(fresh: Path) -> None:
             assert got.dtype == np.float32 and np.allclose(got, want, atol=2e-5)
             assert np.allclose(dataset.scaling.undo(got), plain.split(split).all()[0], rtol=1e-6, atol=1e-4)
             assert np.array_equal(dataset.split(split).take(np.array([3, 1]))[0], got[[3, 1]])
+
+
+def test_what_runs_share_is_of_vectors_scaled_alike(fresh: Path) -> None:
+    """Baselines are kept by the fingerprint, which does not know how vectors are scaled."""
+    np.save(fresh / "a.npy", table(n=60))
+    for how in ("none", "zscore"):
+        dataset = opened(fresh / "a.npy", standardize=how)[0]
+        moments = subject(None, None, dataset).moments
+        assert moments is not None and np.allclose(moments.mean, dataset.train.all()[0].reshape(-1, D).mean(0), atol=1e-4)
 
 
 def test_a_sum_in_pieces_is_the_sum_of_all(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -49,8 +49,8 @@ class Dataset:
 
 
 def open_dataset(data: Data, say: Say = lambda line: None, rules: int = RULES, wanted: str | None = None) -> Dataset:
-    """Reads the data by `rules`, those of a run or the present ones, and tells in a line what was understood of own files. Raises
-    SettingError if the config does not fit the data, DataError if the data cannot be had or read.
+    """Reads the data by `rules`, those of a run or the present ones, and tells in a line what was understood of own files that
+    are no run's. Raises SettingError if the config does not fit the data, DataError if the data cannot be had or read.
 
     `wanted` is the fingerprint that a run expects: older versions named a stream by its origin, and a stream of that origin is
     given that name again.
@@ -73,7 +73,8 @@ def open_dataset(data: Data, say: Say = lambda line: None, rules: int = RULES, w
         spec, splits, names, fingerprint, told = decoded
         small = decoded.splits["train"].images.nbytes <= DEVICE_BYTES
         tier = data.tier if data.tier != "auto" else "device" if small else "memmap"
-    _tell(data, "validation" in splits, told, rules, say)
+    if wanted is None or rules != RULES:  # what a run's data is was told when it was trained
+        _tell(data, "validation" in splits, told, rules, say)
     train, validation = _split(data, splits)
     test = splits["test"]
     drawn_from: dict[str, Rows] = {}
@@ -116,7 +117,8 @@ def _tell(data: Data, own_validation: bool, told: str, rules: int, say: Say) -> 
     if rules != RULES and data.name in OWN_FILES:
         say(f"{data.path} is read by rules {rules}, as when the run was trained; new runs read by rules {RULES}")
     elif told:
-        more = "; data.validation is not used, since there is a validation split" if own_validation else ""
+        unused = own_validation and data.changed("validation")
+        more = "; data.validation is not used, since there is a validation split" if unused else ""
         say(f"{data.path}: {told}{more}")
 
 

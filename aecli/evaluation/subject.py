@@ -110,6 +110,8 @@ class Subject:
         }
         if self.binarize != "none":
             protocol["seed"] = self.seed
+        if self.dataset.scaling is not None:
+            protocol["scaling"] = hashlib.sha256(b"".join(part.tobytes() for part in self.dataset.scaling)).hexdigest()
         digest = hashlib.sha256(json.dumps(protocol, sort_keys=True).encode()).hexdigest()[:16]
         folder = cache_root() / "shared"
         return kept_arrays(folder / f"{name}-{digest}.npz", make, folder / ".lock")
