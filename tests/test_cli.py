@@ -117,7 +117,7 @@ def test_eval_prints_what_it_writes_and_twice_the_same(place: Path) -> None:
     assert result["loss"]["value"] == pytest.approx(result["distortion_nats"]["value"] + result["rate_nats"]["value"], rel=1e-5)
     assert result["loss"]["protocol"]["split"] == "test"
     table = called("eval", "last", "--split", "validation", cwd=place)
-    assert "rate_nats" in table.stdout and "150 validation images" in table.stdout
+    assert "rate_nats" in table.stdout and "150 validation examples" in table.stdout
 
 
 def test_sample_writes_pictures_and_arrays_that_follow_the_seed(place: Path) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from aecli.core.model import Kind
 from aecli.errors import printable
 
 SHOWN = 10
@@ -22,7 +21,7 @@ def about(
     names: Sequence[str],
     shape: tuple[int, int, int],
     facts: Iterable[str] = (),
-    kind: Kind = "image",
+    kind: str = "image",
 ) -> str:
     """`3,000 images of 3 classes (cat, dog, cow), 28x28 gray; 2,700 train, 300 test`, and further facts."""
     height, width, channels = shape
