@@ -77,6 +77,13 @@ NOT_QUICK = {
         "test_bounds",
         "test_quantizers",
         "test_latents",
+        "test_decoded",
+        "test_degenerate",
+        "test_fingerprint",
+        "test_leaks",
+        "test_shapes",
+        "test_tfds",
+        "test_vectors",
     ),
 }
 """Files left out of `make quick`, which has two minutes: what remains trains, resumes, evaluates and samples too
