@@ -141,6 +141,7 @@ def test_scaling_is_that_of_the_train_split_and_is_undone(fresh: Path) -> None:
             assert got.dtype == np.float32 and np.allclose(got, want, atol=2e-5)
             assert np.allclose(dataset.scaling.undo(got), plain.split(split).all()[0], rtol=1e-6, atol=1e-4)
             assert np.array_equal(dataset.split(split).take(np.array([3, 1]))[0], got[[3, 1]])
+    assert len(list((fresh / "cache" / "decoded").glob("vectors-*"))) == 1, "however they are scaled, they are read once"
 
 
 def test_what_runs_share_is_of_vectors_scaled_alike(fresh: Path) -> None:

@@ -33,7 +33,7 @@ _WINDOW = 8192
 _CSV_ROWS = 10_000
 
 
-class Rows(NamedTuple):
+class Matrix(NamedTuple):
     """Rows of numbers on a disk or in memory: `shape`, `dtype` by its NumPy name, and `read(start, stop)`, which gives some of
     them."""
 
@@ -56,7 +56,7 @@ class Rows(NamedTuple):
 class Stored(NamedTuple):
     """What a file holds: rows of vectors and labels by split, each with its name in the file, and what is to be told."""
 
-    vectors: Mapping[str, tuple[str, Rows]]
+    vectors: Mapping[str, tuple[str, Matrix]]
     labels: Mapping[str, tuple[str, Any]]
     facts: list[str]
 
@@ -140,7 +140,7 @@ def _npy(path: Path, data: Data) -> Stored:
         raise DataError(
             f"{path}: an .npy file is one array and has no labels", "leave data.array and data.label out, or save an .npz"
         )
-    return Stored({"train": (path.name, _in_memory(np.load(path, mmap_mode="r", allow_pickle=False)))}, {}, [])
+    return Stored({"train": (path.name, _matrix(np.load(path, mmap_mode="r", allow_pickle=False)))}, {}, [])
 
 
 def _npz(path: Path, data: Data) -> Stored:
@@ -150,7 +150,7 @@ def _npz(path: Path, data: Data) -> Stored:
         raise DataError(f"{path} unpacks to {unpacked:,} bytes, more than {MAX_BYTES:,}", "save the vectors as an .npy file")
     with np.load(path, allow_pickle=False) as file:
         arrays = {name: file[name] for name in file.files}
-    return _by_name(path, data, {name: _in_memory(array) for name, array in arrays.items()})
+    return _by_name(path, data, {name: _matrix(array) for name, array in arrays.items()})
 
 
 def _safetensors(path: Path, data: Data) -> Stored:
@@ -159,12 +159,12 @@ def _safetensors(path: Path, data: Data) -> Stored:
     names = {"BOOL": "bool", "BF16": "bfloat16"}
     try:
         with safe_open(path, framework="np") as file:
-            found: dict[str, Rows] = {}
+            found: dict[str, Matrix] = {}
             for name in list(file.keys()):
                 part = file.get_slice(name)
                 code = str(part.get_dtype())
                 dtype = names.get(code) or code.replace("F", "float").replace("I", "int").replace("Uint", "uint")
-                found[name] = Rows(tuple(part.get_shape()), dtype, lambda start, stop, part=part: part[start:stop])
+                found[name] = Matrix(tuple(part.get_shape()), dtype, lambda start, stop, part=part: part[start:stop])
     except SafetensorError as error:
         raise DataError(f"{path}: no readable .safetensors file: {error}", "write the file anew") from None
     return _by_name(path, data, found)
@@ -202,7 +202,7 @@ def _csv(path: Path, data: Data) -> Stored:
     labels = {} if column is None else {"train": (name, np.concatenate(texts))}
     if column is not None:
         facts.append(f"labels are column '{name}'")
-    return Stored({"train": (path.name, _in_memory(np.concatenate(pieces)))}, labels, facts)
+    return Stored({"train": (path.name, _matrix(np.concatenate(pieces)))}, labels, facts)
 
 
 def _numbers(path: Path, lines: list[str], delimiter: str | None, used: list[int], first: int) -> NDArray[np.float32]:
@@ -242,11 +242,11 @@ def _is_number(cell: str) -> bool:
     return True
 
 
-def _in_memory(array: Any) -> Rows:
-    return Rows(tuple(array.shape), str(array.dtype.name), lambda start, stop: array[start:stop])
+def _matrix(array: Any) -> Matrix:
+    return Matrix(tuple(array.shape), str(array.dtype.name), lambda start, stop: array[start:stop])
 
 
-def _by_name(path: Path, data: Data, arrays: Mapping[str, Rows]) -> Stored:
+def _by_name(path: Path, data: Data, arrays: Mapping[str, Matrix]) -> Stored:
     """The vectors and labels of a file of several arrays: those that `data.array` and `data.label` name, or by their names; a
     single array needs none."""
 
@@ -281,7 +281,7 @@ def _by_name(path: Path, data: Data, arrays: Mapping[str, Rows]) -> Stored:
     )
 
 
-def _check_form(path: Path, name: str, rows: Rows) -> None:
+def _check_form(path: Path, name: str, rows: Matrix) -> None:
     shape = list(rows.shape)
     what = f"{path}: '{name}' {rows.dtype} {shape}"
     if len(shape) != 2:
