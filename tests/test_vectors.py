@@ -187,6 +187,8 @@ def test_a_run_on_vectors_from_training_to_samples(fresh: Path, variant: str) ->
     assert measured.returncode == 0 and "images" not in measured.stdout, measured.stderr + measured.stdout
     numbers = json.loads((run / "eval" / "test.json").read_text())
     assert not numbers.keys() & {"psnr_db", "ssim", "frechet_distance"} and numbers["explained_variance"]["value"] is not None
+    assert ("bayes_accuracy" in numbers) == (variant == "vae"), "a conditional likelihood of vectors tells classes, too"
+    assert "raw pixels" not in measured.stdout
     (fresh / "acts.npz").rename(fresh / "elsewhere.npz")
     modes = ["reconstruct"] + ["prior"] * (variant == "vae")
     for mode in modes:

@@ -130,6 +130,7 @@ EVALUATORS: Mapping[str, Evaluator] = registered(
             ("bayes_accuracy", "label_nll_nats", "nll_given_label_nats"),
             ("scores", "weighs"),
             classification.cannot,
+            kinds=ANY,
         ),
         "generation": Evaluator(
             "distances between draws and images, by features",

@@ -94,6 +94,11 @@ class Subject:
         """The labels of the split, [n] int32."""
         return self.rows.labels
 
+    @property
+    def raw(self) -> str:
+        """What the values that a model sees are called beside its codes."""
+        return "raw pixels" if self.spec.kind == "image" else "raw values"
+
     def pixels(self, split: str) -> Any:
         """[n, D] float32."""
         return np.concatenate(list(self.images(split)))

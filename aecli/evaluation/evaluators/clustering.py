@@ -68,8 +68,8 @@ def _clusters(code: Any, subject: Subject, protocol: dict[str, Any]) -> tuple[di
 
     pixels = subject.shared("kmeans-pixels", of_pixels)["scores"]
     metrics = {
-        "nmi": none._replace(value=nmi, baselines={"raw pixels": float(pixels[0])}),
-        "ari": none._replace(value=ari, baselines={"raw pixels": float(pixels[1])}),
+        "nmi": none._replace(value=nmi, baselines={subject.raw: float(pixels[0])}),
+        "ari": none._replace(value=ari, baselines={subject.raw: float(pixels[1])}),
     }
     if distinct == subject.spec.classes:
         return metrics, ()

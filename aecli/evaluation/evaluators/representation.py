@@ -45,7 +45,7 @@ def measure(subject: Subject) -> Findings:
     found = _read(*parts(lambda split: codes_without_labels(subject, split)))
     beside: dict[str, dict[str, Any]] = {}
     if subject.spec.size <= LARGEST_PROBED:
-        beside["raw pixels"] = subject.shared("probes-pixels", lambda: _read(*parts(subject.pixels)))
+        beside[subject.raw] = subject.shared("probes-pixels", lambda: _read(*parts(subject.pixels)))
     size, pca = subject.code_length, subject.pca
     if pca is not None and size < subject.spec.size:
         k = size
