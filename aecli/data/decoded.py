@@ -27,7 +27,7 @@ from aecli.system.folders import cache_folder, cache_root, open_to_readers
 
 DEVICE_BYTES = 2 * 2**30
 """Decoded images up to this size live on the device."""
-_FORMAT = 2
+_FORMAT = 3
 _NOT_DECIDING = {"path", "batch_size", "validation", "binarize", "manual_dir", "tier", "standardize"}
 """Settings of the `data` block that change nothing of what is decoded."""
 

@@ -33,6 +33,8 @@ UNREADABLE = (
 """What Pillow raises at a damaged file."""
 _DEEP = ("I;16", "I;16L", "I;16B", "I;16N", "I", "F")
 _GRAY = ("1", "L", "LA", "La")
+_KNOW_NO_GRAY = ("WEBP", "GIF")
+"""Formats that gray images are kept in as colours; palettes are another such form, whatever the format."""
 
 ROTATED = "EXIF rotated"
 COMPOSITED = "transparency put on data.background in"
@@ -43,6 +45,7 @@ PROFILE = "converted from a colour profile to sRGB:"
 BAD_PROFILE = "with a colour profile that cannot be used, taken as sRGB:"
 BAD_EXIF = "with EXIF data that cannot be read, taken as upright:"
 RANGE = "data.range applied to"
+AS_GRAY = "gray kept in a form of colours (WebP, GIF, a palette), read as gray:"
 
 
 class Look(NamedTuple):
@@ -61,7 +64,8 @@ class Look(NamedTuple):
 
 class Decoded(NamedTuple):
     """`image` uint8 [H, W, C]. `low` and `high` are the extremes of the values of the file, of whose type `white` is the largest.
-    `notes` name what was done, `warnings` what Pillow had to say."""
+    `notes` name what was done, `warnings` what Pillow had to say. `could_be_gray`: it is of colour only because its form knows no
+    gray; no two channels differ by more than 1, as those of a lossy WebP do."""
 
     image: Images
     low: float
@@ -69,6 +73,11 @@ class Decoded(NamedTuple):
     white: int
     notes: tuple[str, ...]
     warnings: tuple[str, ...] = ()
+    could_be_gray: bool = False
+
+    def as_gray(self) -> Decoded:
+        """The same of one channel: where red and blue are equal and green is off by 1, green is what Pillow makes of it."""
+        return self._replace(image=self.image[..., 1:2], notes=(*self.notes, AS_GRAY), could_be_gray=False)
 
 
 def rgb(colour: int | str | tuple[int, int, int]) -> tuple[int, int, int]:
@@ -122,6 +131,17 @@ def decode(source: Path | bytes, name: str, look: Look) -> Decoded:
     return decoded._replace(warnings=tuple(dict.fromkeys(said)))
 
 
+def says_gray(path: Path) -> bool:
+    """Whether the header of a file promises gray; False if it cannot be read."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            with path.open("rb") as file, Image.open(file, formats=FORMATS) as image:
+                return image.mode in (*_GRAY, *_DEEP)
+        except UNREADABLE:
+            return False
+
+
 def _not_identified(source: Path | bytes) -> str:
     size = len(source) if isinstance(source, bytes) else source.stat().st_size
     return f"it is not of a kind that is read ({', '.join(FORMATS)})" if size else "the file is empty"
@@ -150,12 +170,20 @@ def _arrange(image: Image.Image, name: str, look: Look) -> Decoded:
             scale, _ = checked(name, "uint8", low, high, look.range)
             flat = Image.fromarray(scale.to_bytes(values))
             notes.append(RANGE)
+    loose = look.channels is None and flat.mode == "RGB" and (image.format in _KNOW_NO_GRAY or image.mode in ("P", "PA"))
+    could_be_gray = loose and _all_but_gray(np.asarray(flat))
     if look.channels is not None:
         flat = flat.convert({1: "L", 3: "RGB"}[look.channels])
     if look.size is not None and flat.size != (look.size[1], look.size[0]):
         flat = flat.resize((look.size[1], look.size[0]), Image.Resampling.LANCZOS)
     array = np.asarray(flat, np.uint8)
-    return Decoded(array[..., None] if array.ndim == 2 else array, low, high, white, tuple(notes))
+    array = array[..., None] if array.ndim == 2 else array
+    return Decoded(array, low, high, white, tuple(notes), could_be_gray=could_be_gray)
+
+
+def _all_but_gray(colours: Images) -> bool:
+    red, green, blue = (colours[..., i].astype(np.int16) for i in range(3))
+    return bool((red == blue).all() and (np.abs(red - green) <= 1).all())
 
 
 def _upright(image: Image.Image, notes: list[str]) -> Image.Image:

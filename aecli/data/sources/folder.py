@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from aecli.config.schema import Data
 from aecli.data.sources.base import Images, Labels, Origin, fixed_shuffle
-from aecli.data.sources.decode import DEEP, FORMATS, RANGE, Decoded, Look, decode, heard
+from aecli.data.sources.decode import DEEP, FORMATS, RANGE, Decoded, Look, decode, heard, says_gray
 from aecli.data.sources.lister import SPLITS, SUFFIXES, Folder, counts, natural, text_of, walk
 from aecli.data.sources.scale import LEVELS, checked
 from aecli.data.sources.told import SHOWN, about, lacking, some
@@ -76,11 +76,15 @@ class FolderSource:
         if tree.left_out:
             facts.append(f"left out: {counts(tree.left_out)}")
         self._shape: tuple[int, int, int] | None = None
+        self._gray = False
         with heard():
             first = self._try(self._files["train"][0])
         if isinstance(first, DataError):
             raise self._everything_wrong()
+        if first.could_be_gray and self._has_gray():
+            first = first.as_gray()
         self._shape = first.image.shape
+        self._gray = self._shape[2] == 1
         sizes = {split: len(listed) for split, listed in self._files.items()}
         self.origin = Origin(self._shape, len(names), sizes, "", tuple(names), about(sizes, names, self._shape, facts))
 
@@ -134,9 +138,20 @@ class FolderSource:
 
     def _try(self, path: Path) -> Decoded | DataError:
         try:
-            return decode(path, str(path), self._look)
+            one = decode(path, str(path), self._look)
+            return one.as_gray() if self._gray and one.could_be_gray else one
         except DataError as error:
             return error
+
+    def _has_gray(self) -> bool:
+        """Whether a file is gray by its form. Only headers are read, until one says so: what is gray without such a form follows
+        the others, and is of colour where there are no others."""
+        for path in (path for paths in self._files.values() for path in paths):
+            if says_gray(path):
+                one = self._try(path)  # a coloured background may show through
+                if isinstance(one, Decoded) and one.image.shape[2] == 1:
+                    return True
+        return False
 
     def _everything_wrong(self) -> DataError:
         """Names all files that cannot be read; or, if all can be, says which sizes there are."""
@@ -162,7 +177,7 @@ class FolderSource:
         mixed = {
             "size": ("set data.size: [height, width] to resize", len({shape[:2] for shape in shapes})),
             "colour": (
-                "set data.channels: 1 to make all gray, or 3 for colour (WebP knows no gray)",
+                "set data.channels: 1 to make all gray, or 3 for colour",
                 len({shape[2] for shape in shapes}),
             ),
         }
