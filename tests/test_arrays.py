@@ -232,7 +232,7 @@ def test_every_form_of_labels_gives_classes_that_occur(fresh: Path, tmp_path: Pa
 @pytest.mark.parametrize(
     ("labels", "words"),
     [
-        (np.arange(12), "a label of its own"),
+        (np.arange(12), "labels are different"),
         (LABELS - 1, "from -1 to 1"),
         (LABELS.astype(np.int64) * 2**31, "fit into int32"),
         (np.where(LABELS == 1, np.nan, 0.0), r"[1] is nan"),

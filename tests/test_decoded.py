@@ -60,7 +60,7 @@ def decodings(said: list[str]) -> list[str]:
 def test_the_same_content_elsewhere_is_the_same_cache(fresh: Path, tmp_path: Path) -> None:
     said: list[str] = []
     first = everything(write(tmp_path / "one" / "a.npz"), said)
-    assert said[0] == "decoding 20 images of npz (once)"
+    assert said[0] == "decoding 20 images of a.npz (once)"
     said.clear()
     assert everything(write(tmp_path / "two" / "b.npz"), said) == first and not decodings(said)
     entry(fresh)

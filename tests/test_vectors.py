@@ -18,6 +18,7 @@ from aecli.data.dataset import open_dataset
 from aecli.data.rows import ArrayRows
 from aecli.data.sources import vectors
 from aecli.errors import DataError
+from aecli.system.progress import Progress
 
 N, D = 120, 6
 
@@ -161,6 +162,17 @@ def test_a_sum_in_pieces_is_the_sum_of_all(monkeypatch: pytest.MonkeyPatch) -> N
         assert np.allclose(a, b, rtol=1e-6)
 
 
+def test_speed_is_told_in_vectors(fresh: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    np.savez(fresh / "acts.npz", x=table())
+    (fresh / "c.yaml").write_text(CONFIG.format(model=MODELS["bottleneck"]))
+    shown = called("bench", "c.yaml", "--seconds", 0.1, cwd=fresh)
+    assert "vectors/s" in shown.stdout and "image" not in shown.stdout, shown.stderr + shown.stdout
+    monkeypatch.setattr("aecli.system.progress.PLAIN_SECONDS", 0.0)
+    with Progress(10, kind="vector") as progress:
+        progress.update(5, {}, 1234.0)
+    assert "5/10  1,234 vectors/s" in capsys.readouterr().err
+
+
 CONFIG = """\
 data: {{name: vectors, path: acts.npz, standardize: zscore, batch_size: 25, validation: 25}}
 model: {{{model}}}
@@ -180,11 +192,11 @@ def test_a_run_on_vectors_from_training_to_samples(fresh: Path, variant: str) ->
     np.savez(fresh / "acts.npz", x=x, y=np.arange(N) % 3)
     (fresh / "c.yaml").write_text(CONFIG.format(model=MODELS[variant]))
     done = called("train", "c.yaml", cwd=fresh)
-    assert done.returncode == 0, done.stderr
+    assert done.returncode == 0 and "image" not in done.stderr and "vectors of acts.npz" in done.stderr, done.stderr
     run = fresh / "runs" / done.stdout.strip()
     assert json.loads((run / "run.json").read_text())["data"]["spec"]["kind"] == "vector"
     measured = called("eval", "last", "--samples", 5, cwd=fresh)
-    assert measured.returncode == 0 and "images" not in measured.stdout, measured.stderr + measured.stdout
+    assert measured.returncode == 0 and "image" not in measured.stdout, measured.stderr + measured.stdout
     numbers = json.loads((run / "eval" / "test.json").read_text())
     assert not numbers.keys() & {"psnr_db", "ssim", "frechet_distance"} and numbers["explained_variance"]["value"] is not None
     assert ("bayes_accuracy" in numbers) == (variant == "vae"), "a conditional likelihood of vectors tells classes, too"

@@ -176,7 +176,7 @@ def cost(seconds: float) -> str:
 
 def show_speed(name: str, speed: Speed) -> None:
     rows = [
-        ("images/s", f"{speed.images_per_s:,.0f}"),
+        (f"{speed.kind}s/s", f"{speed.images_per_s:,.0f}"),
         ("step", f"{speed.step_seconds * 1e3:.3g} ms, quartiles {speed.step_spread:.0%} apart"),
         ("steps per call", f"{speed.steps_per_call:,}"),
         ("compilation", f"{speed.compile_seconds:.1f} s"),

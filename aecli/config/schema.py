@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, cast
 
@@ -21,6 +22,7 @@ from aecli.core.frozen import Frozen
 from aecli.core.learner import Precision, Recipe
 from aecli.core.model import Model
 from aecli.core.optimizer import Optimizer
+from aecli.errors import printable
 
 Binarize = Literal["none", "dynamic", "fixed"]
 OWN_FILES = {
@@ -90,6 +92,11 @@ class Data(Frozen):
     channels: Literal[1, 3] | None = Field(default=None, description="convert to gray (1) or colour (3)")
     manual_dir: str | None = Field(default=None, description="a folder with the original files of a TFDS data set")
     tier: Tier = Field(default="auto", description="where decoded images live; auto chooses by size")
+
+    @property
+    def called(self) -> str:
+        """What messages call the data: the user's own file or folder by its name, other data by that of the data set."""
+        return self.name if self.path is None else printable(os.path.basename(os.path.abspath(self.path)))
 
     @model_validator(mode="after")
     def _path_where_needed(self) -> Data:

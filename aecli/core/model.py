@@ -95,7 +95,7 @@ def of_pictures(spec: Spec, key: str, setting: str, instead: str) -> Iterable[Ob
 def latent_too_large(latent: int, spec: Spec) -> Iterable[Objection]:
     """What a model with a code says of images with fewer values than it."""
     if latent > spec.size:
-        yield Objection("latent", f"{latent} latents for images of {spec.size} values", f"at most {spec.size}")
+        yield Objection("latent", f"{latent} latents for {spec.kind}s of {spec.size} values", f"at most {spec.size}")
 
 
 def one_hot(label: jax.Array, classes: int) -> jax.Array:

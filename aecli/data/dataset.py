@@ -103,7 +103,7 @@ def _read_through(data: Data, content: str | None, source: Source, say: Say, rul
     key = f"stream {request_key(data, content, rules)}"
     kept = contents.noted(key)
     if kept is None:
-        say(f"reading {sum(source.origin.sizes.values()):,} {source.origin.kind}s of {data.name} for their fingerprint (once)")
+        say(f"reading {sum(source.origin.sizes.values()):,} {source.origin.kind}s of {data.called} for their fingerprint (once)")
         with unchanged(data, content, say, rules):
             fingerprint = fingerprints.of_source(source)
         kept = json.dumps([fingerprint, "; ".join(filter(None, [source.origin.about, *source.converted()]))])

@@ -65,7 +65,7 @@ def open_decoded(data: Data, say: Say, rules: int = RULES) -> Decoded | None:
     if found is not None:
         return found
     lock = cache_folder("decoded") / f".{folder.name}.lock"
-    with exclusive(lock, lambda: say(f"waiting for another process that decodes {data.name}")):
+    with exclusive(lock, lambda: say(f"waiting for another process that decodes {data.called}")):
         found = _look(folder, lambda line: None)
         if found is not None:
             return found
@@ -73,7 +73,7 @@ def open_decoded(data: Data, say: Say, rules: int = RULES) -> Decoded | None:
         if not _fits(source, folder.parent):
             return None
         with unchanged(data, content, say, rules):
-            _decode(source, folder, data.name, say)
+            _decode(source, folder, data.called, say)
         return _load(folder, say)
 
 

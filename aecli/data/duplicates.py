@@ -46,10 +46,11 @@ def tell(dataset: Dataset, warn: Say) -> None:
 
 def note(dataset: Dataset) -> str | None:
     """A line on the held-out images that are in train too; None if there are none."""
-    found = [f"{n:,} of the {len(dataset.split(split)):,} {split} images" for split, n in count(dataset).items() if n]
+    kind = dataset.spec.kind
+    found = [f"{n:,} of the {len(dataset.split(split)):,} {split} {kind}s" for split, n in count(dataset).items() if n]
     if not found:
         return None
-    return f"{' and '.join(found)} are equal to train images: numbers measured on them are of what the model has seen"
+    return f"{' and '.join(found)} are equal to train {kind}s: numbers measured on them are of what the model has seen"
 
 
 def _count(dataset: Dataset) -> dict[str, int]:

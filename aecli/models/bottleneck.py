@@ -47,9 +47,8 @@ class Bottleneck(SingleLoss):
 
     def objections(self, spec: Spec) -> Iterable[Objection]:
         if self.latent > spec.size:
-            yield Objection(
-                "latent", f"a code of {self.latent} is no bottleneck for images of {spec.size} values", f"at most {spec.size}"
-            )
+            what = f"a code of {self.latent} is no bottleneck for {spec.kind}s of {spec.size} values"
+            yield Objection("latent", what, f"at most {spec.size}")
         if PAIRS[self.net].of_pictures:
             yield from of_pictures(spec, "net", f"net: {self.net}", FOR_VECTORS)
         if self.likelihood == "bernoulli":

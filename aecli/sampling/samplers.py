@@ -161,7 +161,7 @@ def _codes(trained: Trained, rows: Rows, seed: int) -> Any:
     single one, which has none."""
     few = choose(rows, MOST_FITTED, seed)
     if len(few) < 2:
-        raise UsageError("a distribution cannot be fitted to the code of one train image", "train on more images")
+        raise UsageError(f"a distribution cannot be fitted to the code of one train {trained.spec.kind}", "train on more")
     size = jax.eval_shape(trained.model.encode, trained.state, Batch.abstract(1, trained.spec)).shape[1]  # pyright: ignore[reportAttributeAccessIssue]
     if size > LARGEST_COVARIANCE:
         message = f"codes of {size} numbers are too long for a covariance"

@@ -55,10 +55,10 @@ def _bar() -> Any:
 
 
 class Progress:
-    """Steps done out of `total`, with the loss, images per second and the time left."""
+    """Steps done out of `total`, with the loss, examples per second, called by their `kind`, and the time left."""
 
-    def __init__(self, total: int, start: int = 0, title: str = "step") -> None:
-        self._total, self._title = total, title
+    def __init__(self, total: int, start: int = 0, title: str = "step", kind: str = "image") -> None:
+        self._total, self._title, self._kind = total, title, kind
         self._first = (time.monotonic(), start)
         self._last_line = time.monotonic()
         self._bar: Any = None
@@ -79,12 +79,12 @@ class Progress:
         """The first call is compiled: from here on the time left can be told."""
         self._first = (time.monotonic(), step)
 
-    def update(self, step: int, values: Mapping[str, float], images_per_s: float) -> None:
+    def update(self, step: int, values: Mapping[str, float], per_s: float) -> None:
         now = time.monotonic()
         begun, start = self._first
         left = (now - begun) / max(1, step - start) * (self._total - step)
         loss = f"  loss {values['loss']:.5g}" if "loss" in values else ""
-        text = f"{step:,}/{self._total:,}{loss}  {images_per_s:,.0f} images/s  {duration(left)} left"
+        text = f"{step:,}/{self._total:,}{loss}  {per_s:,.0f} {self._kind}s/s  {duration(left)} left"
         if self._bar is not None:
             self._bar.update(self._task, completed=step, text=text)
         elif now - self._last_line >= PLAIN_SECONDS:

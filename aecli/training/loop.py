@@ -98,7 +98,7 @@ class Training:
         feed = open_feed(self._dataset, self._seed, self._data.batch_size, self._place)
         per_call, pending, compiled = 1, None, False
         interval, called = Interval(), time.monotonic()
-        with Progress(self._steps, self._at.step) as progress:
+        with Progress(self._steps, self._at.step, kind=self._spec.kind) as progress:
             if self._schedule.is_eval(self._at.step) and self._at.evaluated != self._at.step:
                 self._evaluate(progress)  # a signal came while this was going on
                 self._save()

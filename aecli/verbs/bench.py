@@ -12,7 +12,7 @@ import numpy as np
 
 from aecli.config.load import Config
 from aecli.config.schema import Experiment
-from aecli.core.model import Batch
+from aecli.core.model import Batch, Kind
 from aecli.data.dataset import Dataset, open_dataset
 from aecli.data.train_batches import open_feed
 from aecli.runs.state import init, state_template
@@ -26,10 +26,10 @@ LEAST_CALLS = 3
 
 
 class Speed(NamedTuple):
-    """`step_seconds` is the median over calls, `step_spread` the distance of their quartiles over it. `flop_per_step` is XLA's
-    count for one step on all devices, None if it has none; `matmul_share` the rate of one device's part over
-    `matmul_flop_per_s`, what products of square float32 matrices reach in the same minute. `peak_bytes`: of the process on a
-    CPU, of the device elsewhere."""
+    """`images_per_s` are examples of whatever `kind`. `step_seconds` is the median over calls, `step_spread` that of their
+    quartiles over it. `flop_per_step` is XLA's count for one step on all devices, None if it has none; `matmul_share` the rate of
+    one device's part over `matmul_flop_per_s`, what products of square float32 matrices reach in the same minute. `peak_bytes`:
+    of the process on a CPU, of the device elsewhere."""
 
     images_per_s: float
     step_seconds: float
@@ -42,6 +42,7 @@ class Speed(NamedTuple):
     peak_bytes: int
     tier: str
     devices: str
+    kind: Kind
 
 
 def bench(config: Config, seconds: float) -> Speed:
@@ -100,6 +101,7 @@ def speed_of(experiment: Experiment, dataset: Dataset, seconds: float) -> Speed:
         peak_bytes=_peak_bytes(),
         tier=dataset.tier,
         devices=f"{place.devices} x {local_devices()[0].device_kind}",
+        kind=dataset.spec.kind,
     )
 
 

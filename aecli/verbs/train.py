@@ -45,7 +45,7 @@ def start(config: Config, sets: Sequence[str], name: str, root: Path) -> Run:
         duplicates.tell(dataset, warn)
         run = directory.create(root, name, config.text, config.resolved(), facts)
         keep_scaling(run, dataset.scaling)
-        rows = f"{len(dataset.train):,} {dataset.spec.kind}s of {experiment.data.name}"
+        rows = f"{len(dataset.train):,} {dataset.spec.kind}s of {experiment.data.called}"
         model = f"{experiment.model.variant} with {weights:,} parameters, {rows}"
         device = f"{place.devices} x {local_devices()[0].device_kind}"
         say(f"{run.id}: {model}, {experiment.steps(len(dataset.train)):,} steps on {device}")

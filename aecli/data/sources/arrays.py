@@ -15,7 +15,7 @@ from aecli.errors import DataError
 
 _CHUNK_BYTES = 64 * 2**20
 _INT32 = 2**31
-_NO_LABELS = "or set data.labels: none to read the images without labels"
+_NO_LABELS = "or set data.labels: none to read what there is without labels"
 
 
 class Classes(NamedTuple):
@@ -121,7 +121,7 @@ def classes_of(named: Mapping[str, tuple[str, Any]], sizes: Mapping[str, int], p
     total = sum(map(len, values.values()))
     if len(found) == total > 10:
         raise DataError(
-            f"{path}: each of {total:,} images has a label of its own: these are numbers of images or measurements, no classes",
+            f"{path}: all {total:,} labels are different: these are numbers of examples or measurements, no classes",
             "set data.labels: none",
         )
     order = np.argsort(found, kind="stable")
@@ -144,7 +144,7 @@ def _flat(array: Any, what: str, n: int) -> tuple[NDArray[Any], str]:
             raise DataError(f"{shown} {problem}", f"save [n] labels, {_NO_LABELS}")
         array, fact = array.argmax(1), f"is one-hot of {array.shape[1]} columns"
     if array.shape != (n,):
-        raise DataError(f"{shown} must be {n} labels, one for each image", f"save [n] labels, {_NO_LABELS}")
+        raise DataError(f"{shown} must be {n} labels, one for each example", f"save [n] labels, {_NO_LABELS}")
     if array.dtype.kind in "SU":
         texts = np.char.decode(array, "utf-8", "backslashreplace") if array.dtype.kind == "S" else np.asarray(array)
         return texts, fact
@@ -160,6 +160,6 @@ def _flat(array: Any, what: str, n: int) -> tuple[NDArray[Any], str]:
     if low < 0 or high >= _INT32:
         raise DataError(
             f"{shown} must be whole numbers from 0 that fit into int32, they go from {number(low)} to {number(high)}",
-            f"number the classes from 0 and leave out images without a label, {_NO_LABELS}",
+            f"number the classes from 0 and leave out what has no label, {_NO_LABELS}",
         )
     return array.astype(np.int64), fact

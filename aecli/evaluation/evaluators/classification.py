@@ -20,7 +20,7 @@ def cannot(subject: Subject) -> str | None:
     if not subject.model.is_conditional:
         return "the model is not conditional on the label (conditional: true)"
     if not (subject.labels >= 0).any():
-        return "no image of the split has a label"
+        return f"no {subject.spec.kind} of the split has a label"
     return None
 
 

@@ -22,7 +22,7 @@ RESTARTS = 10
 
 def cannot(subject: Subject) -> str | None:
     if subject.spec.classes >= 2 and len(subject.rows) < 2 * subject.spec.classes:
-        return f"{len(subject.rows)} images are too few"
+        return f"{len(subject.rows)} {subject.spec.kind}s are too few"
     return codes.cannot(subject)
 
 
@@ -59,7 +59,7 @@ def _clusters(code: Any, subject: Subject, protocol: dict[str, Any]) -> tuple[di
     label, code = subject.labels[labelled], code[labelled]
     none = Metric(None, None, len(labelled), "1", "higher", {}, protocol)
     if len(np.unique(label)) < 2:
-        note = "the labelled images of the split are of fewer than two classes: there is nothing to agree with"
+        note = f"the labelled {subject.spec.kind}s of the split are of fewer than two classes: there is nothing to agree with"
         return {"nmi": none.none(note), "ari": none.none(note)}, ()
     nmi, ari, distinct = _agreement(code, label, subject.spec.classes)
 

@@ -59,7 +59,8 @@ def measure(subject: Subject) -> Findings:
     effective = float(values["effective_samples"].mean()) if "effective_samples" in values else FEW_SAMPLES
     if effective < FEW_SAMPLES and subject.request.samples > 1:
         worth = f"{effective:.1f} of {subject.request.samples:,}"
-        notes += (f"the weights of an image rest on {worth} codes: nll_nats is a loose bound, and more --samples would lower it",)
+        of = f"the weights of each {subject.spec.kind} rest on {worth} codes"
+        notes += (f"{of}: nll_nats is a loose bound, and more --samples would lower it",)
     return Findings(metrics | units, values, notes)
 
 
@@ -148,6 +149,7 @@ def _units(subject: Subject) -> tuple[dict[str, Metric], tuple[str, ...]]:
         "inactive_fraction": Metric(float((~active).mean()), None, n, "1", "lower", {}, protocol),
     }
     if not active.any():
-        return metrics, (f"posterior collapse: none of the {len(active)} units depends on the image",)
+        return metrics, (f"posterior collapse: none of the {len(active)} units depends on the {subject.spec.kind}",)
     idle = int((~active).sum())
-    return metrics, (f"{idle} of {len(active)} units are inactive: they carry nothing of the image",) if idle else ()
+    note = f"{idle} of {len(active)} units are inactive: they carry nothing of the {subject.spec.kind}"
+    return metrics, (note,) if idle else ()

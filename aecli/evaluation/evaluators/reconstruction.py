@@ -11,7 +11,7 @@ import numpy as np
 
 from aecli.core import jitted
 from aecli.core.abilities import Activates, Decodes, Encodes
-from aecli.core.model import Batch
+from aecli.core.model import Batch, Kind
 from aecli.data.eval_batches import collect, per_image
 from aecli.distributions.observations import mse
 from aecli.evaluation.subject import Subject
@@ -68,7 +68,7 @@ def measure(subject: Subject) -> Findings:
     metrics = {
         "mse": error,
         **({"psnr_db": psnr_db(error)} if is_image else {}),
-        "explained_variance": _explained(error, float(variance) / (error.n * subject.spec.size)),
+        "explained_variance": _explained(error, float(variance) / (error.n * subject.spec.size), subject.spec.kind),
         **metrics,
     }
     if subject.baselines:
@@ -81,11 +81,11 @@ def measure(subject: Subject) -> Findings:
     return Findings(metrics, found, notes)
 
 
-def _explained(error: Metric, variance: float) -> Metric:
+def _explained(error: Metric, variance: float, kind: Kind) -> Metric:
     """The share of a variance per value that is not error, and that of each baseline."""
     none = Metric(None, None, error.n, "1", "higher")
     if error.value is None or variance <= 0:
-        return none.none("the images of the split are all alike: there is no variance to explain")
+        return none.none(f"the {kind}s of the split are all alike: there is no variance to explain")
     shares = {name: 1 - value / variance for name, value in error.baselines.items()}
     return none._replace(value=1 - error.value / variance, baselines=shares)
 
@@ -94,7 +94,7 @@ def _baselines(subject: Subject, size: int | None) -> tuple[dict[str, float], fl
     """The mse of the mean train image and of PCA of such a size, clipped as the model is; PCA's as it is."""
     pca = subject.pca
     if pca is None:
-        return {}, None, (f"no PCA baseline: {subject.spec.size} values an image are too many for a covariance",)
+        return {}, None, (f"no PCA baseline: {subject.spec.size} values are too many for a covariance",)
     sums = np.zeros(3)
     for x in subject.images():
         sums[0] += ((x - pca.mean) ** 2).sum()
@@ -104,8 +104,8 @@ def _baselines(subject: Subject, size: int | None) -> tuple[dict[str, float], fl
             sums[2] += (((made.clip(0, 1) if subject.spec.kind == "image" else made) - x) ** 2).sum()
     mean, unclipped, best = (float(total) for total in sums / (len(subject.rows) * subject.spec.size))
     if size is None:
-        return {"mean image": mean}, None, ()
-    return {"mean image": mean, f"PCA {size}": best}, unclipped, ()
+        return {f"mean {subject.spec.kind}": mean}, None, ()
+    return {f"mean {subject.spec.kind}": mean, f"PCA {size}": best}, unclipped, ()
 
 
 def code_size(subject: Subject) -> int | None:
@@ -137,13 +137,13 @@ def _linear(subject: Subject, error: float, best: float, size: int) -> dict[str,
     gap = Metric(None, None, n, "1", "lower", {}, protocol)
     angle = Metric(None, None, n, "degrees", "lower", {}, protocol)
     if best <= EXACT_MSE:
-        gap = gap.none(f"PCA {size} makes the images exactly: there is no error to be a share of")
+        gap = gap.none(f"PCA {size} makes the {subject.spec.kind}s exactly: there is no error to be a share of")
     else:
         gap = gap._replace(value=error / best - 1)
     if pca.variances[size - 1] <= max(FLAT * pca.variances[0], EXACT_MSE):
-        angle = angle.none(f"the train images vary in fewer than {size} directions: PCA's are not determined")
+        angle = angle.none(f"the train {subject.spec.kind}s vary in fewer than {size} directions: PCA's are not determined")
     elif np.linalg.matrix_rank(basis) < size:
-        angle = angle.none(f"the decoder makes images in fewer than {size} directions")
+        angle = angle.none(f"the decoder makes {subject.spec.kind}s in fewer than {size} directions")
     else:
         angle = angle._replace(value=float(np.degrees(subspace_angles(basis.T, pca.components[:size].T)[0])))
     return {"pca_gap": gap, "principal_angle_deg": angle}

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from aecli.core.model import Kind
 from aecli.evaluation.codes import LARGEST_PROBED, codes_without_labels, protocol_of
 from aecli.evaluation.subject import Subject
 from aecli.measures import probes
@@ -25,7 +26,7 @@ def measure(subject: Subject) -> Findings:
     are none. The codes are made without the label. None where there is nothing to read or to learn from."""
     labels = {split: np.asarray(subject.dataset.split(split).labels) for split in ("train", "validation")}
     chosen = _parts(labels["train"], labels["validation"], subject.labels)
-    why, notes = _told(labels["train"][chosen.fitted], subject.labels[chosen.measured])
+    why, notes = _told(labels["train"][chosen.fitted], subject.labels[chosen.measured], subject.spec.kind)
     protocol = {"train_images": len(chosen.fitted), "labels": "all", **protocol_of(subject)}
     if why is not None:
         return Findings(
@@ -85,21 +86,21 @@ def _parts(train: Any, validation: Any, measured: Any) -> _Parts:
     return _Parts(np.sort(shuffled[tenth:]), np.sort(shuffled[:tenth]), held_out, True)
 
 
-def _told(fitted: Any, measured: Any) -> tuple[str | None, tuple[str, ...]]:
+def _told(fitted: Any, measured: Any, kind: Kind) -> tuple[str | None, tuple[str, ...]]:
     """Why nothing can be read, or None; and what else is to be known of the labels."""
     if not len(measured):
-        return "no image of the split has a label", ()
+        return f"no {kind} of the split has a label", ()
     known = np.unique(fitted)
     if len(known) < 2:
         seen = "one class alone" if len(known) else "no class"
-        return f"the labelled train images show {seen}: there is nothing to tell apart", ()
+        return f"the labelled train {kind}s show {seen}: there is nothing to tell apart", ()
     new = np.setdiff1d(measured, known)
     if not len(new):
         return None, ()
-    images = int(np.isin(measured, new).sum())
+    unknown = int(np.isin(measured, new).sum())
     named = ", ".join(map(str, new[:5])) + (", ..." if len(new) > 5 else "")
     return None, (
-        f"{images} of the {len(measured)} images are of classes that no probe was fitted to ({named}): they count as wrong",
+        f"{unknown} of the {len(measured)} {kind}s are of classes that no probe was fitted to ({named}): they count as wrong",
     )
 
 
