@@ -612,6 +612,8 @@ def test_settings_of_own_files_are_refused_elsewhere() -> None:
         ((np.arange(64).reshape(8, 8) > 31).astype(np.uint16) * 255, "the largest value is 255 of 65535"),
         (np.dstack([np.full((8, 8), 255, np.uint8)] * 3 + [np.eye(8, dtype=np.uint8) * 255]), "nothing transparent"),
         (np.full((8, 8), 255, np.uint8), "every pixel is given"),
+        (np.zeros((8, 8), np.uint8), "nothing is given"),
+        (np.zeros((8, 8), np.uint16), "nothing is given"),
         (np.zeros((7, 8), np.uint8), "a mask of 7x8 pixels for images of 8x8"),
     ],
 )

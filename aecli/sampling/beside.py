@@ -102,6 +102,9 @@ def _mask(path: Path, height: int, width: int) -> Any:
         raise UsageError(f"--region {path}: a mask of {mask.shape[0]}x{mask.shape[1]} pixels for images of {height}x{width}")
     if mask.all():
         raise UsageError(f"--region {path}: every pixel is given, none is left to draw", allowed)
+    if not mask.any():
+        message = f"--region {path}: every pixel is black, so that nothing is given that could be completed"
+        raise UsageError(message, f"make what is given white; without --mode complete whole images are drawn; {allowed}")
     return mask
 
 
