@@ -590,7 +590,7 @@ train: {steps: 2}
     assert facts["class_names"] == ["1", "2", "10", "dog"] and facts["rules"] == 2
     made = called("sample", "last", "--mode", "class", "-n", 2, cwd=tmp_path)
     with np.load(tmp_path / made.stdout.split()[1]) as arrays:
-        assert arrays["class_names"].tolist() == ["class 1", "class 2", "class 10", "dog"]
+        assert arrays["class_names"].tolist() == facts["class_names"]
         assert arrays["label"].tolist() == [0, 0, 1, 1, 2, 2, 3, 3]
     assert "1, 2, 10, dog" in called("show", "last", cwd=tmp_path).stdout
 

@@ -73,9 +73,10 @@ class Given:
 
     @property
     def class_names(self) -> list[str]:
-        """What the classes of a conditional model are called in pictures and arrays: `class 3` if it is no word or not known."""
+        """What the classes of a conditional model are called in pictures and arrays, as in `run.json`; their numbers if the run
+        keeps no names."""
         names = self.trained.class_names or tuple(map(str, range(self.classes)))
-        return [f"class {name}" if name.isdecimal() else name for name in names[: self.classes]]
+        return list(names[: self.classes])
 
     def kept(self, images: Any) -> Any:
         """What a picture and an npz hold of images as the model makes them: uint8 [n, H, W, C], of vectors float32 [n, d] in the
