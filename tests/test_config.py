@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aecli.config.load import load, parse
-from aecli.config.schema import Experiment, dump
+from aecli.config.schema import Data, Experiment, dump
 from aecli.errors import ConfigError
 
 pytestmark = pytest.mark.portable
@@ -232,6 +232,16 @@ def test_a_wrong_net_is_told_without_what_follows_from_it() -> None:
     assert [diagnostic.message for diagnostic in caught.value.diagnostics] == [
         "'model.net' must be 'linear', 'mlp', 'gated', 'conv' or 'resnet'"
     ]
+
+
+def test_the_two_settings_of_labels_name_each_other() -> None:
+    with pytest.raises(ConfigError) as caught:
+        parse("data: {name: npz, path: x, labels: fine}\nmodel: {variant: bottleneck}\ntrain: {steps: 1}\n", "x.yaml")
+    assert "data.label names the one that is meant" in caught.value.render()
+    with pytest.raises(ValueError, match=r"labels is for name.* named by data\.label"):
+        Data(name="digits", labels="none")
+    with pytest.raises(ValueError, match=r"label names a feature .* told by data\.labels"):
+        Data(name="npz", path="x", label="fine")
 
 
 def test_a_setting_is_changed_if_it_differs_from_its_default_however_it_was_given() -> None:

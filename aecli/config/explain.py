@@ -91,7 +91,7 @@ def explain(error: ValidationError, data: Any, document: Document, overrides: Se
             path = (*path, "variant") if kind == "unknown_variant" else path
         elif kind == "literal_error":
             expected = str(context["expected"])
-            rule, message = "bad-value", f"'{name}' must be {expected}"
+            rule, message, help = "bad-value", f"'{name}' must be {expected}", _described(path, data) or ""
             if isinstance(item["input"], str):
                 label = did_you_mean(item["input"], [word.strip("' ") for word in expected.replace(" or ", ",").split(",")])
         elif kind in ("union_tag_invalid", "union_tag_not_found"):

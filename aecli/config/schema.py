@@ -57,7 +57,8 @@ class Data(Frozen):
     path: str | None = Field(default=None, description="the folder or the file")
     labels: Literal["auto", "folders", "none"] = Field(
         default="auto",
-        description="auto refuses what is not plain; folders: the first sub-folder is the label, whatever else lies about; none",
+        description="auto refuses what is not plain; folders: the first sub-folder is the label, whatever else lies about; none:"
+        " without labels. Of a TFDS data set, and of vectors with several, data.label names the one that is meant",
     )
     splits: Literal["folders", "none"] = Field(
         default="folders", description="whether sub-folders called train, val or test are splits"
@@ -105,11 +106,15 @@ class Data(Frozen):
         for setting in dict.fromkeys(setting for heeded in _HEEDED.values() for setting in heeded):
             if self.changed(setting) and setting not in _HEEDED.get(self.name, ()):
                 users = [name for name, heeded in _HEEDED.items() if setting in heeded]
-                raise ValueError(f"{setting} is for " + " and ".join(f"name: {name}" for name in users))
+                instead = "; the label of a TFDS data set is named by data.label" if setting == "labels" else ""
+                raise ValueError(f"{setting} is for " + " and ".join(f"name: {name}" for name in users) + instead)
         if self.labels == "folders" and self.name != "folder":
             raise ValueError("labels: folders is for name: folder")
         if self.name in ("folder", "npz") and self.label is not None:
-            raise ValueError("label names a feature of a TFDS data set or a column of vectors; others have theirs in themselves")
+            raise ValueError(
+                "label names a feature of a TFDS data set, or an array or column of vectors; whether the labels of a folder"
+                " or an npz file are read is told by data.labels"
+            )
         if self.name == "vectors" and (unused := [setting for setting in _OF_IMAGES if self.changed(setting)]):
             raise ValueError(f"{' and '.join(unused)} {'is' if len(unused) == 1 else 'are'} for images, and these are vectors")
         if self.dtype == "float32" and self.changed("size", "channels", "binarize"):
