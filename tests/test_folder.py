@@ -181,7 +181,7 @@ def test_big_endian_and_wide_gray(tmp_path: Path) -> None:
     with heard():
         assert np.array_equal(decode(buffer.getvalue(), "a", LOOK).image[..., 0], np.rint(np.asarray(deep) / 257))
         wide = save(tmp_path / "wide.tif", np.arange(30, dtype=np.int32).reshape(6, 5) * 100_000)
-        with pytest.raises(DataError, match=r"int32 from 0 to 2.9e\+06") as caught:
+        with pytest.raises(DataError, match="int32 from 0 to 2900000") as caught:
             decode(wide, "wide.tif", LOOK)
         assert "data.range" in str(caught.value.help)
         floats = save(tmp_path / "float.tif", np.linspace(-2, 2, 30, dtype=np.float32).reshape(6, 5))
@@ -458,6 +458,22 @@ def test_all_bad_files_are_named_at_once(fresh: Path, tmp_path: Path) -> None:
     assert [int(number) for number, _ in named] == list(range(20)), "in natural order"
     assert [problem for _, problem in named[:2]] == ["the file is empty", "it is not of a kind"]
     assert caught.value.message.count(".png") == 20 and "and 6 more" in caught.value.message
+
+
+def test_files_without_a_scale_are_told_in_one_line(fresh: Path, tmp_path: Path) -> None:
+    for i in range(25):
+        save(tmp_path / "own" / f"{i}.tif", np.full((6, 5), i - 0.5, np.float32))
+    first = re.escape(str(tmp_path / "own" / "0.tif"))
+    with pytest.raises(DataError, match=f"^25 files, such as {first}: values of float32 from -0.5 to 23.5, and") as caught:
+        opened("folder", tmp_path / "own")
+    assert caught.value.help == "set data.range: [black, white], one for all files" and "\n" not in caught.value.message
+    with pytest.raises(DataError, match=r"^24 files, such as .* from -0.5 to 23.5, which leave data.range") as caught:
+        opened("folder", tmp_path / "own", range=(0.0, 1.0))
+    assert caught.value.help == "set data.range: [-0.5, 23.5]"
+    (tmp_path / "own" / "broken.png").write_bytes(b"no image")
+    with pytest.raises(DataError, match=f"^26 files cannot be read:\n  25 files, such as {first}: .*\n  .*broken.png") as caught:
+        opened("folder", tmp_path / "own")
+    assert "data.range" in str(caught.value.help) and "remove or replace the file" in str(caught.value.help)
 
 
 def test_names_that_read_alike_are_refused(fresh: Path, tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import struct
 import threading
 import warnings
 import zlib
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
@@ -19,7 +19,7 @@ from PIL import ExifTags, Image, ImageCms, ImageColor, ImageOps, UnidentifiedIma
 
 from aecli.config.schema import Data
 from aecli.data.sources.base import Images
-from aecli.data.sources.scale import Scale, checked
+from aecli.data.sources.scale import Scale, checked, number
 from aecli.errors import DataError
 
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "DIB", "GIF", "TIFF")
@@ -60,6 +60,37 @@ class Look(NamedTuple):
     @classmethod
     def of(cls, data: Data) -> Look:
         return cls(data.size, data.channels, rgb(data.background), data.range)
+
+
+class NotScaled(DataError):
+    """The values of a file, of some type and between two extremes, do not say what is black and white, or leave `data.range`."""
+
+    def __init__(self, name: str, dtype: str, low: float, high: float, left: tuple[float, float] | None) -> None:
+        found = f"{name}: values of {dtype} from {number(low)} to {number(high)}"
+        if left is None:
+            what, fix = "and only 8 and 16 bit say by themselves what is white", "[black, white], one for all files"
+        else:
+            what = f"which leave data.range: [{number(left[0])}, {number(left[1])}]"
+            fix = f"[{number(min(low, left[0]))}, {number(max(high, left[1]))}]"
+        super().__init__(f"{found}, {what}", f"set data.range: {fix}")
+        self.name, self.dtype, self.low, self.high, self.left = name, dtype, low, high, left
+
+    @classmethod
+    def of_all(cls, errors: Sequence[NotScaled]) -> list[NotScaled]:
+        """One for the files of each type, with the first of them and the extremes of all."""
+        by_type: dict[str, list[NotScaled]] = {}
+        for error in errors:
+            by_type.setdefault(error.dtype, []).append(error)
+        return [
+            cls(
+                f"{len(alike):,} files, such as {alike[0].name}" if len(alike) > 1 else alike[0].name,
+                dtype,
+                min(error.low for error in alike),
+                max(error.high for error in alike),
+                alike[0].left,
+            )
+            for dtype, alike in by_type.items()
+        ]
 
 
 class Decoded(NamedTuple):
@@ -167,7 +198,7 @@ def _arrange(image: Image.Image, name: str, look: Look) -> Decoded:
         values = np.asarray(flat)
         low, high, white = int(values.min()), int(values.max()), 255
         if look.range is not None:
-            scale, _ = checked(name, "uint8", low, high, look.range)
+            scale = _asked(name, "uint8", low, high, look.range)
             flat = Image.fromarray(scale.to_bytes(values))
             notes.append(RANGE)
     loose = look.channels is None and flat.mode == "RGB" and (image.format in _KNOW_NO_GRAY or image.mode in ("P", "PA"))
@@ -262,6 +293,14 @@ def _opaque(image: Image.Image, look: Look, notes: list[str]) -> Image.Image:
     return image.convert("L" if gray else "RGB")
 
 
+def _asked(name: str, dtype: str, low: float, high: float, asked: tuple[float, float]) -> Scale:
+    """The scale of `data.range`. Raises NotScaled for values beyond it."""
+    try:
+        return checked(name, dtype, low, high, asked)[0]
+    except DataError:
+        raise NotScaled(name, dtype, low, high, asked) from None
+
+
 def _from_deep(image: Image.Image, name: str, look: Look, notes: list[str]) -> tuple[Image.Image, float, float, int]:
     """Gray of more than 8 bits -> the image in mode L, the extremes of the file, and the largest value of its type."""
     values = np.asarray(image)
@@ -270,16 +309,13 @@ def _from_deep(image: Image.Image, name: str, look: Look, notes: list[str]) -> t
         raise DataError(f"{name}: its floats are not all finite", "mend or remove the file")
     low, high = float(values.min()), float(values.max())
     if look.range is not None:
-        scale, _ = checked(name, dtype, low, high, look.range)
+        scale = _asked(name, dtype, low, high, look.range)
         notes.append(RANGE)
     elif dtype != "float32" and low >= 0 and high <= 65535:  # whether it is too dark only all files can tell
         scale = Scale(0, 65535)
         notes.append(DEEP)
     else:
-        raise DataError(
-            f"{name}: values of {dtype} from {low:g} to {high:g}, and only 8 and 16 bit say by themselves what is white",
-            "set data.range: [black, white], one for all files",
-        )
+        raise NotScaled(name, dtype, low, high, None)
     flat = Image.fromarray(scale.to_bytes(values))
     key = image.info.get("transparency")
     if isinstance(key, int) and (clear := values == key).any():

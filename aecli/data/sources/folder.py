@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from aecli.config.schema import Data
 from aecli.data.sources.base import Images, Labels, Origin, fixed_shuffle
-from aecli.data.sources.decode import DEEP, FORMATS, RANGE, Decoded, Look, decode, heard, says_gray
+from aecli.data.sources.decode import DEEP, FORMATS, RANGE, Decoded, Look, NotScaled, decode, heard, says_gray
 from aecli.data.sources.lister import SPLITS, SUFFIXES, Folder, counts, natural, text_of, walk
 from aecli.data.sources.scale import LEVELS, checked
 from aecli.data.sources.told import SHOWN, about, lacking, some
@@ -165,12 +165,16 @@ class FolderSource:
                     bad.append(one)
                 else:
                     shapes.setdefault(one.image.shape, []).append(path)
-        if len(bad) == 1:
-            return bad[0]
         if bad:
-            shown = "".join(f"\n  {error.message}" for error in bad[:20])
-            more = f"\n  and {len(bad) - 20:,} more" if len(bad) > 20 else ""
-            return DataError(f"{len(bad):,} files cannot be read:{shown}{more}", bad[0].help)
+            n = len(bad)
+            alone = [error for error in bad if not isinstance(error, NotScaled)]
+            told = [*NotScaled.of_all([error for error in bad if isinstance(error, NotScaled)]), *alone]
+            if len(told) == 1:
+                return told[0]
+            shown = "".join(f"\n  {error.message}" for error in told[:20])
+            more = f"\n  and {len(told) - 20:,} more" if len(told) > 20 else ""
+            helps = dict.fromkeys(error.help for error in told if error.help)
+            return DataError(f"{n:,} files cannot be read:{shown}{more}", "; ".join(helps))
         ranked = sorted(shapes.items(), key=lambda item: -len(item[1]))
         shown = "".join(f"\n  {len(paths):,} of {_form(shape)}, such as {paths[0]}" for shape, paths in ranked[:SHOWN])
         more = f"\n  and {len(ranked) - SHOWN:,} more forms" if len(ranked) > SHOWN else ""
