@@ -280,7 +280,12 @@ def test_of_an_animation_the_first_frame_is_read(fresh: Path, tmp_path: Path) ->
 
 
 @pytest.mark.parametrize(
-    ("train", "validation", "test"), [("train", "val", "test"), ("Training", "VALID", "testing"), ("TRAIN", "dev", "Test")]
+    ("train", "validation", "test"),
+    [
+        *(("train", "val", "test"), ("Training", "VALID", "testing"), ("TRAIN", "dev", "Test")),
+        *(("train_images", "val_images", "test_images"), ("training_set", "ValidationSet", "test-set")),
+        *(("images.train", "img_val", "data test"), ("trainset", "dev-split", "TestImgs")),
+    ],
 )
 def test_folders_that_are_called_so_are_splits(fresh: Path, tmp_path: Path, train: str, validation: str, test: str) -> None:
     for name, n in ((train, 5), (validation, 3), (test, 2)):
@@ -338,6 +343,12 @@ ODD: dict[str, tuple[dict[str, dict[str, int]], list[str], str, dict[str, Any] |
         "beside the folders of splits",
         {"labels": "folders"},
     ),
+    "train2017": ({"train2017": {"a": 3}, "val2017": {"a": 2}}, [], "may be splits", {"splits": "none", "labels": "folders"}),
+    "trainA": ({"trainA": {".": 3}, "testA": {".": 3}}, [], "trainA may be splits", {"splits": "none"}),
+    "train beside my_test": ({"train": {"a": 3}, "my_test": {"a": 3}}, [], "called so: my_test", {"splits": "none"}),
+    "train_images alone beside a class": ({"train_images": {".": 3}, "dog": {".": 3}}, [], "name splits", {"splits": "none"}),
+    "split folders one level too high": ({"set/train_images": {"a": 3}, "set/test_set": {"a": 2}}, [], "holds the splits", None),
+    "odd splits one level too high": ({"set/train2017": {"a": 3}, "set/val2017": {"a": 2}}, [], "holds the splits", None),
     "one image": ({".": {".": 1}}, [], "holds one image; none is left to train on", None),
 }
 

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from aecli.config.schema import Data
 from aecli.data.sources.base import Images, Labels, Origin, fixed_shuffle
 from aecli.data.sources.decode import DEEP, FORMATS, RANGE, Decoded, Look, NotScaled, decode, heard, says_gray
-from aecli.data.sources.lister import SPLITS, SUFFIXES, Folder, counts, natural, text_of, walk
+from aecli.data.sources.lister import SUFFIXES, Folder, counts, maybe_split, natural, split_of, text_of, walk
 from aecli.data.sources.scale import LEVELS, checked
 from aecli.data.sources.told import SHOWN, about, lacking, some
 from aecli.errors import DataError, printable
@@ -213,12 +213,22 @@ def _files(data: Data, tree: Folder, facts: list[str]) -> dict[str, list[_File]]
 
 def _splits(data: Data, tree: Folder) -> dict[str, Folder]:
     """The folder of each split; the whole tree is train where no folder is called like one."""
-    named = [folder for folder in tree.folders if folder.name.casefold() in SPLITS]
-    if data.splits == "none" or not named:
+    splits = {folder.name: split for folder in tree.folders if (split := split_of(folder.name)) is not None}
+    named = [folder for folder in tree.folders if folder.name in splits]
+    if data.splits == "none":
+        return {"train": tree}
+    maybe = {folder.name: split for folder in tree.folders if folder and (split := maybe_split(folder.name)) is not None}
+    unclear = [name for name in maybe if name not in splits]
+    if unclear and len({*maybe.values(), *splits.values()}) > 1:
+        raise DataError(
+            f"{tree.path}: {some([*maybe])} may be splits, and not all of them are called so: {some(unclear)}",
+            "rename the folders 'train', 'val' and 'test', or set data.splits: none if they are labels",
+        )
+    if not named:
         return {"train": tree}
     parts: dict[str, Folder] = {}
     for folder in named:
-        split = SPLITS[folder.name.casefold()]
+        split = splits[folder.name]
         if split in parts:
             raise DataError(f"{parts[split].path} and {folder.path} are both the {split} split", "move one of them away")
         parts[split] = folder
@@ -252,7 +262,7 @@ def _splits(data: Data, tree: Folder) -> dict[str, Folder]:
 def _hidden_splits(tree: Folder) -> None:
     """Raises DataError if splits stand a level below the top, where they would be mixed."""
     for folder in tree.folders:
-        found = {SPLITS.get(inner.name.casefold()) for inner in folder.folders if inner} - {None}
+        found = {maybe_split(inner.name) for inner in folder.folders if inner} - {None}
         if "train" in found and len(found) > 1:
             alone = sum(map(bool, tree.folders)) == 1
             fix = f"set data.path: {folder.path}" if alone else "put folders train and test at the top, the labels inside of them"

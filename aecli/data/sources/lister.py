@@ -25,6 +25,9 @@ SPLITS = {
     "testing": "test",
 }
 """Names of folders, and of parts of the names of arrays, that say which split something is, in any case."""
+_OF_A_SPLIT = ("set", "split", "data", "images", "image", "imgs", "img")
+_SPLIT, _OF = "|".join(sorted(SPLITS, key=len, reverse=True)), "|".join(_OF_A_SPLIT)
+_FOLDER = re.compile(rf"(?P<first>{_SPLIT})(?:[_\-. ]?(?:{_OF}))?|(?:{_OF})[_\-. ](?P<last>{_SPLIT})")
 _OF_SYSTEMS = {"__macosx", "thumbs.db", "ehthumbs.db", "desktop.ini", "@eadir", "$recycle.bin", "system volume information"}
 _DEEPEST = 64
 
@@ -48,6 +51,18 @@ class Folder(NamedTuple):
     def __bool__(self) -> bool:
         """Whether there is an image, here or below."""
         return bool(self.images) or any(self.folders)
+
+
+def split_of(name: str) -> str | None:
+    """Which split a folder of such a name is: `train`, `train_images`, `testset`, `images-val`, in any case; None if none."""
+    found = _FOLDER.fullmatch(name.casefold())
+    return None if found is None else SPLITS[found["first"] or found["last"]]
+
+
+def maybe_split(name: str) -> str | None:
+    """Which split a folder may be that has the word for it among others, such as `train2017` or `trainA`; None if it has none."""
+    words = re.split(r"[^a-z]+", re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).casefold())
+    return next((SPLITS[word] for word in words if word in SPLITS), split_of(name))
 
 
 def natural(name: str) -> tuple[tuple[str | int, ...], str]:
