@@ -202,6 +202,21 @@ LABELS = np.arange(12) % 3
 
 
 @pytest.mark.parametrize(
+    "names", [("fine_labels", "test_fine_labels"), ("train_coarse_label", "coarse_label_test"), ("a-target", "test_a-target")]
+)
+def test_labels_of_one_kind_are_labels(fresh: Path, tmp_path: Path, names: tuple[str, str]) -> None:
+    arrays = {"image": IMAGES, names[0]: LABELS, "test_image": IMAGES[:3], names[1]: LABELS[:3]}
+    dataset, told = read(tmp_path, arrays)
+    assert np.array_equal(rows_of(dataset, "train")[1], LABELS) and f"labels are {', '.join(names)}" in told
+    text = refused(tmp_path, arrays | {"other_labels": LABELS})
+    assert "may be the labels" in text and names[0] in text and "other_labels" in text and "data.labels: none" in text
+    dataset, told = read(tmp_path, arrays | {"other_labels": LABELS}, labels="none")
+    assert dataset.spec.classes == 0 and "other_labels" in told
+    dataset, told = read(tmp_path, arrays | {"other_labels": LABELS, "label": LABELS, "test_label": LABELS[:3]})
+    assert dataset.spec.classes == 3 and f"arrays left out: {names[0]}" in told
+
+
+@pytest.mark.parametrize(
     ("labels", "names", "word"),
     [
         (LABELS, ("0", "1", "2"), ""),

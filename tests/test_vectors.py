@@ -162,6 +162,29 @@ def test_a_sum_in_pieces_is_the_sum_of_all(monkeypatch: pytest.MonkeyPatch) -> N
         assert np.allclose(a, b, rtol=1e-6)
 
 
+@pytest.mark.parametrize("form", ["npz", "csv"])
+def test_labels_of_one_kind_are_labels_and_of_several_are_asked_for(fresh: Path, form: str) -> None:
+    x, fine, coarse = table(), np.arange(N) % 6, np.arange(N) % 2
+
+    def write(**labels: Any) -> Path:
+        path = fresh / f"acts.{form}"
+        if form == "npz":
+            np.savez(path, x=x, **labels)
+        else:
+            header = ",".join([*(f"a{i}" for i in range(D)), *labels])
+            np.savetxt(path, np.column_stack([x, *labels.values()]), "%g", ",", header=header, comments="")
+        return path
+
+    dataset, told = opened(write(fine_label=fine))
+    assert dataset.spec == Spec(1, D, 1, 6, "vector") and "fine_label" in told
+    path = write(fine_label=fine, coarse_label=coarse)
+    with pytest.raises(DataError, match="each of fine_label, coarse_label may be the labels") as caught:
+        opened(path)
+    assert "data.label to one" in str(caught.value.help) and "data.labels: none" in str(caught.value.help)
+    assert opened(path, label="coarse_label")[0].spec.classes == 2
+    assert opened(path, labels="none")[0].spec.classes == 0
+
+
 def test_speed_is_told_in_vectors(fresh: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     np.savez(fresh / "acts.npz", x=table())
     (fresh / "c.yaml").write_text(CONFIG.format(model=MODELS["bottleneck"]))

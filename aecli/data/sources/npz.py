@@ -33,10 +33,10 @@ class NpzSource:
         """Raises DataError if there are no images, or what is there can be understood in two ways."""
         assert data.path is not None
         self._path, self._layout = Path(data.path), Layout.of(data)
-        arrays, unused = _load(self._path)
+        arrays, unused, facts = _load(self._path, data)
         images = {split: array for (kind, split), (_, array) in arrays.items() if kind == "image"}
         names = {split: name for (kind, split), (name, _) in arrays.items() if kind == "image"}
-        facts = [f"arrays left out: {some(unused)}"] if unused else []
+        facts += [f"arrays left out: {some(unused)}"] if unused else []
         for split, array in images.items():
             images[split], fact = layout_of(array, f"{self._path}: '{names[split]}'", data.layout)
             facts += [f"'{names[split]}' is {fact}"] if fact else []
@@ -149,23 +149,26 @@ class NpzSource:
             facts.append(f"there are no test images, so that {len(array) - cut:,} of train are held out as test")
 
 
-def _load(path: Path) -> tuple[dict[tuple[str, str], tuple[str, Any]], list[str]]:
-    """The arrays that are images or labels of a split, as (kind, split) -> (name, array), and the names of the others."""
+def _load(path: Path, data: Data) -> tuple[dict[tuple[str, str], tuple[str, Any]], list[str], list[str]]:
+    """The arrays that are images or labels of a split, as (kind, split) -> (name, array), the names of the others, and what is to
+    be told of it."""
     try:
         with path.open("rb") as file:
             start = file.read(6)
         if start == b"\x93NUMPY":
             array = _array(path, path.name, lambda: np.load(path, mmap_mode="r", allow_pickle=False))
-            return {("image", "train"): (path.name, array)}, []
+            return {("image", "train"): (path.name, array)}, [], []
         with zipfile.ZipFile(path) as archive:
             unpacked = sum(entry.file_size for entry in archive.infolist())
         if unpacked > MAX_BYTES:
             raise DataError(f"{path} unpacks to {unpacked:,} bytes, more than {MAX_BYTES:,}")
         with np.load(path, allow_pickle=False) as arrays:
-            found = _roles(path, arrays.files)
-            return {
-                role: (name, _array(path, name, lambda n=name: arrays[n])) for role, name in found.names.items()
-            }, found.unused
+            found, facts = _roles(path, arrays.files), list[str]()
+            if data.labels != "none":
+                fix = "save the file with one of them, or set data.labels: none to read the images without labels"
+                found, facts = found.with_some_labels(path, fix)
+            loaded = {role: (name, _array(path, name, lambda n=name: arrays[n])) for role, name in found.names.items()}
+            return loaded, found.unused, facts
     except FileNotFoundError:
         raise DataError(f"{path}: no such file", "set data.path to an .npz file with an array 'image', or to an .npy") from None
     except IsADirectoryError:

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from aecli.config.schema import Data
 from aecli.data.sources.arrays import Classes, classes_of
 from aecli.data.sources.base import Images, Labels, Origin, fixed_shuffle
-from aecli.data.sources.names import LABELS, roles
+from aecli.data.sources.names import LABELS, roles, some_labels
 from aecli.data.sources.told import about, lacking, some
 from aecli.errors import DataError
 
@@ -31,6 +31,7 @@ _KINDS = {
 _WINDOW = 8192
 """Rows that are read at once of a file that gives only neighbours."""
 _CSV_ROWS = 10_000
+_ONE_LABEL = "set data.label to one of them, or data.labels: none to read the vectors without labels"
 
 
 class Matrix(NamedTuple):
@@ -226,12 +227,11 @@ def _label_column(path: Path, data: Data, header: list[str] | None, columns: int
             return int(data.label)
         of = some(header, 20) if header is not None else f"0 to {columns - 1}, there is no header"
         raise DataError(f"{path} has no column '{data.label}', only {of}", "set data.label to one of them")
-    found = [i for i, name in enumerate(header or ()) if name.lower() in LABELS]
+    names = header or []
+    found = [name for name in names if name.lower() in LABELS] or [*some_labels(path, names, _ONE_LABEL).values()]
     if len(found) > 1:
-        raise DataError(
-            f"{path}: columns {', '.join((header or [])[i] for i in found)} may be the label", "set data.label to one"
-        )
-    return found[0] if found else None
+        raise DataError(f"{path}: each of columns {some(found)} may be the label", _ONE_LABEL)
+    return names.index(found[0]) if found else None
 
 
 def _is_number(cell: str) -> bool:
@@ -260,7 +260,9 @@ def _by_name(path: Path, data: Data, arrays: Mapping[str, Matrix]) -> Stored:
                 f"{path} holds no array '{name}', only {some(list(arrays)) or 'nothing'}", f"set data.{setting} to one of them"
             )
     rest = [name for name in arrays if name not in (data.array, data.label)]
-    found = roles(path, rest, _KINDS)
+    found, told = roles(path, rest, _KINDS), list[str]()
+    if data.label is None and data.labels != "none":
+        found, told = found.with_some_labels(path, _ONE_LABEL)
     vectors = {split: name for (kind, split), name in found.names.items() if kind == "vector"}
     labels = {split: name for (kind, split), name in found.names.items() if kind == "label"}
     if data.array is not None:
@@ -273,7 +275,7 @@ def _by_name(path: Path, data: Data, arrays: Mapping[str, Matrix]) -> Stored:
         several = some([f"{name} {list(rows.shape)}" for name, rows in arrays.items()]) or "nothing"
         raise DataError(f"{path} holds {several}, and which of it are vectors is not plain", "set data.array to the name of one")
     facts = [f"vectors are '{vectors['train']}'"] if len(arrays) > 1 else []
-    facts += [f"arrays left out: {some(found.unused)}"] if found.unused else []
+    facts += [*told, *([f"arrays left out: {some(found.unused)}"] if found.unused else [])]
     return Stored(
         {split: (name, arrays[name]) for split, name in vectors.items()},
         {split: (name, whole(name)) for split, name in labels.items()} if data.labels != "none" else {},
