@@ -18,6 +18,7 @@ from aecli.config.schema import Data
 from aecli.data import contents, fingerprints
 from aecli.data.dataset import open_dataset
 from aecli.data.sources.registry import open_source
+from aecli.errors import UsageError
 from aecli.runs.data import open_run_data
 from aecli.runs.directory import Run
 from aecli.sampling.modes import MODES
@@ -127,6 +128,39 @@ def test_a_project_that_is_moved_finds_its_data(place: Place, tmp_path: Path) ->
         assert linked.returncode == 0, linked.stderr
     finally:
         hidden.rename(place.a / "imgs")
+
+
+@pytest.mark.parametrize("road", ["eval", "resume", "reconstruct"])
+def test_it_can_be_told_where_data_is_by_now(place: Place, tmp_path: Path, road: str) -> None:
+    shutil.copytree(place.runs, tmp_path / "runs")
+    words = {
+        "eval": ("eval", place.run, "--only", "objective"),
+        "resume": ("train", "--resume", place.run, "--set", "train.steps=6"),
+        "reconstruct": ("sample", place.run, "--mode", "reconstruct"),
+    }[road]
+
+    def told(path: Path | str) -> Any:
+        return called(*words, "--data-path", path, "--runs-dir", tmp_path / "runs", cwd=place.a)
+
+    (place.a / "imgs").rename(place.a / "renamed")
+    try:
+        other, nowhere, found = told(place.b / "imgs"), told("imgs"), told("renamed")
+    finally:
+        (place.a / "renamed").rename(place.a / "imgs")
+    assert found.returncode == 0, found.stderr
+    assert other.returncode == 3 and f"{place.b / 'imgs'} has " in other.stderr and "fingerprint" in other.stderr
+    assert nowhere.returncode == 3 and f"{place.a / 'imgs'} does not exist" in nowhere.stderr
+    assert "--data-path PATH" in nowhere.stderr
+
+
+def test_a_place_is_told_of_own_data_of_a_run_alone(place: Place, tmp_path: Path) -> None:
+    new = called("train", "own.yaml", "--data-path", "imgs", cwd=place.a)
+    assert new.returncode == 2 and "--set data.path=imgs" in new.stderr
+    moved = called("train", "--resume", place.run, "--set", "data.path=imgs", cwd=place.a)
+    assert moved.returncode == 2 and "--data-path" in moved.stderr
+    run = Run(place.runs / place.run)
+    with pytest.raises(UsageError, match="no file or folder of yours"):
+        open_run_data(run, Data(name="digits"), print, "imgs")
 
 
 def test_classes_that_are_called_otherwise_by_now_are_told(place: Place) -> None:

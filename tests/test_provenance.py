@@ -242,7 +242,7 @@ def test_work_that_other_code_left_unfinished_is_not_gone_on_with(
 
 def test_a_resume_says_that_the_code_is_another(run: Run, package: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
     change(package, "core/optimizer.py", "1e-3", "2e-3")
-    monkeypatch.setattr(train, "open_run_data", lambda run, data, say: dataset(train=120, held_out=30))
+    monkeypatch.setattr(train, "open_run_data", lambda run, data, say, told: dataset(train=120, held_out=30))
     train.resume(run, ["train.steps=7"])
     lines = [line for line in capsys.readouterr().err.splitlines() if "code" in line]
     assert lines == ["warning: the code of variant 'bottleneck' has changed since this run was trained: aecli/core/optimizer.py"]

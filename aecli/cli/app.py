@@ -76,6 +76,9 @@ RunsDir = Annotated[Path, typer.Option("--runs-dir", envvar="AECLI_RUNS_DIR", he
 Sets = Annotated[list[str], typer.Option("--set", metavar="BLOCK.KEY=VALUE", help="Change a setting; may be repeated.")]
 RunName = Annotated[str, typer.Argument(metavar="RUN", help="A run's id, the start of one, or 'last'.")]
 Which = Annotated[str, typer.Option("--checkpoint", metavar="best|last", help="The best by validation, or the newest.")]
+DataPath = Annotated[
+    str | None, typer.Option("--data-path", metavar="PATH", help="Where the run's data is by now, if moved or renamed.")
+]
 Json = Annotated[bool, typer.Option("--json", help="JSON instead of a table.")]
 Only = Annotated[list[str], typer.Option(metavar="NAME,...", help="These evaluators alone; may be repeated.")]
 Skip = Annotated[list[str], typer.Option(metavar="NAME,...", help="All but these evaluators; may be repeated.")]
@@ -112,6 +115,7 @@ def train(
     sets: Sets = [],  # noqa: B006 (typer reads the default, nothing changes it)
     name: Annotated[str | None, typer.Option(help="The start of the run's id; by default the config's file name.")] = None,
     resume: Annotated[str | None, typer.Option(metavar="RUN", help="Go on with a run from its newest checkpoint.")] = None,
+    data_path: DataPath = None,
     runs_dir: RunsDir = RUNS,
 ) -> None:
     """Train what a config describes. Prints the run's id, alone, on stdout."""
@@ -119,6 +123,8 @@ def train(
         raise UsageError("train takes a CONFIG, or --resume RUN", "aecli train configs/quickstart.yaml")
     if resume is not None and name is not None:
         raise UsageError("--name is for a new run, not for --resume")
+    if resume is None and data_path is not None:
+        raise UsageError("--data-path is for --resume", f"a new run is told by --set data.path={data_path}")
     from aecli.config.load import load
     from aecli.data.sources.registry import check_name
     from aecli.runs import directory
@@ -132,7 +138,7 @@ def train(
         assert resume is not None
         run = directory.find(runs_dir, resume)
         _keep_programs(context)
-        train.resume(run, sets)
+        train.resume(run, sets, data_path)
     print(run.id)
 
 
@@ -159,6 +165,7 @@ def sample(
         str, typer.Option(metavar="upper|left|block|FILE", help="Of complete: what is given; of a mask file, what is white.")
     ] = SAMPLE.region,
     path: Annotated[str, typer.Option(metavar="linear|spherical", help="Of interpolate.")] = SAMPLE.path,
+    data_path: DataPath = None,
     checkpoint: Which = "best",
     runs_dir: RunsDir = RUNS,
 ) -> None:
@@ -171,7 +178,7 @@ def sample(
     check_request(request)  # a wrong flag is told before a missing run
     run = directory.find(runs_dir, run_name)
     _keep_programs(context)
-    for file in draw(run, request, checkpoint):
+    for file in draw(run, request, checkpoint, data_path):
         print(file)
 
 
@@ -192,6 +199,7 @@ def eval(
     inception: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Weights (npz) of the Inception network, for its Frechet distance.")
     ] = EVAL.inception,
+    data_path: DataPath = None,
     checkpoint: Which = "best",
     as_json: Json = False,
     runs_dir: RunsDir = RUNS,
@@ -210,7 +218,7 @@ def eval(
     run = directory.find(runs_dir, run_name)
     _keep_programs(context)
     with Meter() as meter:
-        measured = evaluate(run, request, checkpoint, Watch(meter.begin, meter.tell))
+        measured = evaluate(run, request, checkpoint, Watch(meter.begin, meter.tell), data_path)
     for note in measured.notes:
         say(f"note: {note}")
     if as_json:

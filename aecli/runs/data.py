@@ -16,7 +16,7 @@ from aecli.config.schema import OWN_FILES, Data
 from aecli.data.dataset import Dataset, open_dataset
 from aecli.data.sources.base import Say
 from aecli.data.sources.told import some
-from aecli.errors import DataError, SettingError
+from aecli.errors import DataError, SettingError, UsageError
 from aecli.runs.directory import Run
 from aecli.system.folders import cache_root
 
@@ -37,16 +37,20 @@ def rules_of(run: Run) -> int:
     return rules if isinstance(rules, int) else 1
 
 
-def open_run_data(run: Run, data: Data, say: Say) -> Dataset:
+def open_run_data(run: Run, data: Data, say: Say, told: str | None = None) -> Dataset:
     """The data that a run was trained on, which `data` describes. Own files are looked for where they were, then where they are
-    seen from the run's folder, then where the path as it was given leads now. Raises DataError, naming every place, if the
-    images and labels of none are the run's."""
+    seen from the run's folder, then where the path as it was given leads now; or, if it is `told` where they are by now, there
+    and nowhere else. Raises DataError, naming every place, if the images and labels of none are the run's, UsageError if a place
+    is told of data that has none."""
     about = run.info()["data"]
     wanted = str(about["fingerprint"])
     was, places = f"in {cache_root()}", [data]
     if data.name in OWN_FILES:
         was, paths = _places(run, data, about)
+        paths = paths if told is None else [os.path.abspath(os.path.expanduser(told))]
         places = [data.model_copy(update={"path": str(path)}) for path in paths]
+    elif told is not None:
+        raise UsageError(f"--data-path {told}: run {run.id} is on {data.name}, no file or folder of yours", "leave it out")
     found: list[str] = []
     gone = 0
     for number, place in enumerate(places):
@@ -72,12 +76,12 @@ def open_run_data(run: Run, data: Data, say: Say) -> Dataset:
     if gone == len(places):
         raise DataError(
             f"the data that run {run.id} was trained on is not found: {', '.join(found)}",
-            "put it, or a link to it, at one of these places",
+            "say where it is by --data-path PATH, or put it, or a link to it, at one of these places",
         )
     raise DataError(
         f"this is not the data that run {run.id} was trained on: that was {was}, with the fingerprint {wanted[:SHOWN]}; "
         + ", ".join(found),
-        "restore its images and labels, or put them there again; a run on other data is another run: train anew",
+        "restore its images and labels, or say where they are by --data-path PATH; a run on other data is another: train anew",
     )
 
 

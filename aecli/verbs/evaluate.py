@@ -46,12 +46,14 @@ class Measured(NamedTuple):
 NOBODY = Watch()
 
 
-def evaluate(run: Run, request: EvalRequest, checkpoint: str = "best", watch: Watch = NOBODY) -> Measured:
-    """Measures the `best` or the `last` checkpoint of a run on the run's data; see `evaluate_run`. Raises DataError if the data
-    is not what the run was trained on."""
+def evaluate(
+    run: Run, request: EvalRequest, checkpoint: str = "best", watch: Watch = NOBODY, data_path: str | None = None
+) -> Measured:
+    """Measures the `best` or the `last` checkpoint of a run on the run's data, which lies at `data_path` if that is given; see
+    `evaluate_run`. Raises DataError if the data is not what the run was trained on."""
     request.check()
     trained = load(run, checkpoint, warn)
-    return evaluate_run(run, trained, open_run_data(run, trained.experiment.data, say), request, watch)
+    return evaluate_run(run, trained, open_run_data(run, trained.experiment.data, say, data_path), request, watch)
 
 
 def evaluate_run(run: Run, trained: Trained, dataset: Dataset, request: EvalRequest, watch: Watch = NOBODY) -> Measured:

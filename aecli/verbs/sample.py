@@ -23,14 +23,16 @@ _OPTIONS = ("temperature", "region", "path")
 """The fields of a request that only some modes heed."""
 
 
-def sample(run: Run, request: SampleRequest = DEFAULT, checkpoint: str = "best") -> tuple[Path, Path]:
-    """Draws from the `best` or the `last` checkpoint of a run; see `sample_run`. Raises UsageError, before anything is loaded, if
-    the request contradicts itself or asks for what the model cannot do, and DataError if it needs images, and they are not those
-    that the run was trained on."""
+def sample(
+    run: Run, request: SampleRequest = DEFAULT, checkpoint: str = "best", data_path: str | None = None
+) -> tuple[Path, Path]:
+    """Draws from the `best` or the `last` checkpoint of a run, whose data lies at `data_path` if that is given; see `sample_run`.
+    Raises UsageError, before anything is loaded, if the request contradicts itself or asks for what the model cannot do, and
+    DataError if it needs images, and they are not those that the run was trained on."""
     check_request(request)
     check_ability(stored_experiment(run).model, request, spec_of(run).kind)
     trained = load(run, checkpoint, warn)
-    return sample_run(run, trained, lambda: open_run_data(run, trained.experiment.data, say), request)
+    return sample_run(run, trained, lambda: open_run_data(run, trained.experiment.data, say, data_path), request)
 
 
 def sample_run(

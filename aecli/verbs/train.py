@@ -55,12 +55,14 @@ def start(config: Config, sets: Sequence[str], name: str, root: Path) -> Run:
         return run
 
 
-def resume(run: Run, sets: Sequence[str]) -> None:
-    """Goes on with a run from its newest good checkpoint to its end, which `sets` may have moved. Raises UsageError for other
+def resume(run: Run, sets: Sequence[str], data_path: str | None = None) -> None:
+    """Goes on with a run from its newest good checkpoint to its end, which `sets` may have moved; its data lies at `data_path` if
+    that is given. Raises UsageError for other
     settings, RunError for a run that is held or has diverged, DataError if the data is not the same any more."""
     for flag in sets:
         if flag.split("=")[0].strip() not in MAY_CHANGE:
-            raise UsageError(f"--set {flag}: a resumed run keeps its settings; only {' and '.join(MAY_CHANGE)} may change")
+            where = "--data-path says where the data is by now" if flag.startswith("data.path") else None
+            raise UsageError(f"--set {flag}: a resumed run keeps its settings; only {' and '.join(MAY_CHANGE)} may change", where)
     with run.locked():
         experiment = stored_experiment(run, sets)
         recorded, about = run.recorded(), run.info()["data"]
@@ -70,7 +72,7 @@ def resume(run: Run, sets: Sequence[str]) -> None:
         if recorded["state"] == "completed" and (not sets or recorded["step"] >= experiment.steps(about["sizes"]["train"])):
             say(f"{run.id} is complete at step {recorded['step']}; --set train.steps=N makes it longer")
             return
-        dataset = open_run_data(run, experiment.data, say)
+        dataset = open_run_data(run, experiment.data, say, data_path)
         changed = provenance.code_warning(run.info())
         if changed is not None:
             warn(changed)
