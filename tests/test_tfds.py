@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,11 +11,13 @@ import numpy as np
 import pytest
 import tensorflow_datasets
 from etils import epath
+from PIL import Image
 from process import called
 
 from aecli.config.schema import Data
 from aecli.data.dataset import open_dataset
 from aecli.data.sources import tfds
+from aecli.data.sources.registry import peek
 from aecli.errors import SettingError
 
 N = 12
@@ -53,11 +56,45 @@ class Pets(tensorflow_datasets.core.GeneratorBasedBuilder):
             yield i, {"photo": {"image": image}, "kind": i % 3, "attributes": attributes}
 
 
+class Photos(Pets):
+    """Files as they came from somebody: photos on their head, and drawings that are transparent."""
+
+    def _info(self) -> Any:
+        image = tensorflow_datasets.features.Image(shape=(4, 6, 4), dtype=np.uint8, encoding_format="png")
+        return self.dataset_info_from_configs(features=tensorflow_datasets.features.FeaturesDict({"image": image}))
+
+    @staticmethod
+    def _examples() -> Iterator[tuple[int, dict[str, Any]]]:
+        for i in range(N):
+            file = io.BytesIO()
+            if i % 2:
+                exif = Image.Exif()
+                exif[0x0112] = 3
+                Image.fromarray(photo()).save(file, "PNG", exif=exif)
+            else:
+                clear = np.zeros((4, 6, 1), np.uint8)
+                Image.fromarray(np.concatenate([photo(), clear], -1)).save(file, "PNG")
+            file.seek(0)
+            yield i, {"image": file}
+
+
+class Depths(Pets):
+    """Floats, which TFDS keeps as the four channels of a PNG."""
+
+    def _info(self) -> Any:
+        image = tensorflow_datasets.features.Image(shape=(4, 6, 1), dtype=np.float32, encoding_format="png")
+        return self.dataset_info_from_configs(features=tensorflow_datasets.features.FeaturesDict({"depth": image}))
+
+
+def photo() -> Any:
+    return np.random.default_rng(0).integers(0, 256, (4, 6, 3), np.uint8)
+
+
 @pytest.fixture(scope="module", autouse=True)
 def pets(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("AECLI_DATA_DIR", str(tmp_path_factory.mktemp("cache")))
-        patch.setattr(tfds, "BUILT_IN", {**tfds.BUILT_IN, "pets": Pets})
+        patch.setattr(tfds, "BUILT_IN", {**tfds.BUILT_IN, "pets": Pets, "photos": Photos, "depths": Depths})
         yield
 
 
@@ -129,6 +166,24 @@ def test_without_a_label_it_is_told_which_there_are() -> None:
     opened = open_dataset(Data(name="pets", batch_size=2, tier="stream"), said.append)
     assert opened.spec.classes == 0 and set(opened.train.take(np.arange(5))[1]) == {-1}
     assert any("data.label can be kind, attributes/age, " in line or "kind" in line for line in said)
+
+
+@pytest.mark.parametrize("tier", ["auto", "stream"])
+def test_encoded_images_are_read_as_those_of_a_folder(tier: Any) -> None:
+    said: list[str] = []
+    data = Data(name="photos", batch_size=2, validation=0, background=(10, 200, 30), tier=tier)
+    opened = open_dataset(data, said.append)
+    assert opened.spec == peek(data)
+    seen = [row for split in ("train", "test") for row in opened.split(split).take(np.arange(len(opened.split(split))))[0]]
+    upright, plain = photo()[::-1, ::-1], np.broadcast_to(np.uint8([10, 200, 30]), (4, 6, 3))
+    assert sorted(row.tobytes() for row in seen) == sorted([upright.tobytes()] * (N // 2) + [plain.tobytes()] * (N // 2))
+    assert any(f"EXIF rotated {N // 2}" in line and f"data.background in {N // 2}" in line for line in said), said
+
+
+def test_images_of_floats_are_refused_before_they_are_prepared() -> None:
+    with pytest.raises(SettingError, match="'depth' of 'depths' is float32") as caught:
+        peek(Data(name="depths"))
+    assert caught.value.path == ("data", "name") and "data.name: npz" in str(caught.value.help)
 
 
 def test_numbers_that_are_no_classes_are_refused() -> None:

@@ -37,7 +37,9 @@ _HEEDED: Mapping[str, tuple[str, ...]] = {
     "npz": ("path", "labels", "range", "layout", "dtype"),
     "vectors": ("path", "labels", "array", "standardize"),
 }
-"""The settings of `data` that only own files heed, by the name that heeds them."""
+"""The settings of `data` that are for own files, by the name that heeds them."""
+_OF_TFDS = ("background",)
+"""Those among them that TFDS data sets heed too, whose images are encoded files."""
 _OF_IMAGES = ("size", "channels", "binarize")
 """Those that vectors have no use for."""
 Standardize = Literal["none", "mean", "zscore"]
@@ -104,10 +106,11 @@ class Data(Frozen):
         if self.name in OWN_FILES and self.path is None:
             raise ValueError(f"name: {self.name} needs a path")
         for setting in dict.fromkeys(setting for heeded in _HEEDED.values() for setting in heeded):
-            if self.changed(setting) and setting not in _HEEDED.get(self.name, ()):
+            if self.changed(setting) and setting not in _HEEDED.get(self.name, _OF_TFDS):
                 users = [name for name, heeded in _HEEDED.items() if setting in heeded]
+                where = " and ".join(f"name: {name}" for name in users) + " and TFDS data sets" * (setting in _OF_TFDS)
                 instead = "; the label of a TFDS data set is named by data.label" if setting == "labels" else ""
-                raise ValueError(f"{setting} is for " + " and ".join(f"name: {name}" for name in users) + instead)
+                raise ValueError(f"{setting} is for {where}{instead}")
         if self.labels == "folders" and self.name != "folder":
             raise ValueError("labels: folders is for name: folder")
         if self.name in ("folder", "npz") and self.label is not None:

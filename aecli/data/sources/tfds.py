@@ -18,14 +18,14 @@ from unittest import mock
 import numpy as np
 import tensorflow_datasets as tfds
 from numpy.typing import NDArray
-from PIL import Image
 from tensorflow_datasets.core.download.download_manager import NonMatchingChecksumError
 from tensorflow_datasets.core.download.util import DownloadError
 from tensorflow_datasets.core.registered import DatasetNotFoundError
 
 from aecli.config.schema import OWN_FILES, Data
 from aecli.data.sources import fashion
-from aecli.data.sources.base import Images, Labels, Layout, Origin, Say, stack
+from aecli.data.sources.base import Images, Labels, Origin, Say, stack
+from aecli.data.sources.decode import Decoded, Look, decode
 from aecli.data.sources.digits import Digits
 from aecli.data.sources.shapes import Shapes
 from aecli.data.sources.tfds_without_tf import without_tensorflow
@@ -49,7 +49,8 @@ class TfdsSource:
         """Prepares the data set below `root` where it is not yet; `version` is that of a built-in set. Raises SettingError for an
         unknown name, DataError if the data cannot be had or read."""
         _hush()
-        self._name, self._layout = data.name, Layout.of(data)
+        self._name, self._look = data.name, Look.of(data)
+        self._notes: dict[str, set[tuple[str, int]]] = {}
         self._builder = _builder(data.name, root, version)
         self._image, self._label = _features(data, self._builder.info)
         if self._label is None and (labels := _labels(self._builder.info)):
@@ -112,9 +113,12 @@ class TfdsSource:
         share = -(-len(records) // (os.cpu_count() or 1))
         with ThreadPoolExecutor() as pool:
             shares = pool.map(self._decode_all, (records[i : i + share] for i in range(0, len(records), share)))
-            images = [image for images in shares for image in images]
+            found = [one for share in shares for one in share]
+        for i, one in zip(index, found, strict=True):
+            for note in one.notes:
+                self._notes.setdefault(note, set()).add((split, int(i)))
         labels = [-1 if self._label is None else int(self._label.of(record)) for record in records]
-        return stack(images, lambda i: f"example {index[i]}"), np.array(labels, np.int32)
+        return stack([one.image for one in found], lambda i: f"example {index[i]}"), np.array(labels, np.int32)
 
     def _records(self, split: str, index: NDArray[np.int64]) -> list[Any]:
         if split == "test" and self._offset:
@@ -124,18 +128,18 @@ class TfdsSource:
         except (RuntimeError, ValueError, IndexError, OSError) as error:
             raise self._damaged(f"split '{split}' cannot be read: {str(error).splitlines()[0]}") from None
 
-    def _decode_all(self, records: Sequence[Any]) -> list[Images]:
+    def _decode_all(self, records: Sequence[Any]) -> list[Decoded]:
         return [self._decode(self._image.of(record)) for record in records]
 
     def converted(self) -> tuple[str, ...]:
-        return ()
+        return tuple(f"{note} {len(images):,}" for note, images in self._notes.items())
 
-    def _decode(self, encoded: bytes) -> Images:
+    def _decode(self, encoded: bytes) -> Decoded:
+        """As a file of a folder is: TFDS would leave a photo on its side, and what is transparent in the colours hidden there."""
         try:
-            with Image.open(io.BytesIO(encoded)) as image:
-                return self._layout.arrange(image, self._name)
-        except (OSError, SyntaxError, ValueError) as error:
-            raise self._damaged(f"an image cannot be decoded: {error}") from None
+            return decode(encoded, self._name, self._look)
+        except DataError as error:
+            raise self._damaged(f"an image cannot be decoded: {error.message}") from None
 
     def _data_source(self, split: str) -> Any:
         try:
@@ -192,7 +196,9 @@ def declared(data: Data, root: Path) -> tuple[tuple[Any, Any, Any], int | None]:
     prepared or not. Raises SettingError for a name that does not exist, and for data that holds no image or not the label."""
     _hush()
     image, label = _features(data, _builder(data.name, root).info)
-    return image.kind.shape, 0 if label is None else _classes(label)
+    height, width, channels = image.kind.shape
+    channels = {2: None, 4: 3}.get(channels, channels)  # the background decides whether gray that is transparent stays gray
+    return (height, width, channels), 0 if label is None else _classes(label)
 
 
 def _builder(name: str, root: Path, version: str | None = None) -> Any:
@@ -272,6 +278,10 @@ def _features(data: Data, info: Any) -> tuple[Feature, Feature | None]:
             message = f"'{data.name}' holds {count}: {', '.join(features) or type(info.features).__name__}"
             raise SettingError(("data", "name"), "unsuitable", message, help="choose a data set with one image in each example")
         image = images[0]
+    kept = np.dtype(features[image].kind.np_dtype)
+    if kept != np.uint8:  # whose files are no pictures: floats are kept as the four channels of a PNG
+        message = f"'{image}' of '{data.name}' is {kept}, and images of TFDS are read in 8 bit"
+        raise SettingError(("data", "name"), "unsuitable", message, help="save its images as an .npz file, for data.name: npz")
     if data.label is not None:
         return features[image], _asked_label(data, features)
     for name in (label, "label"):
