@@ -11,7 +11,9 @@ import numpy as np
 import pytest
 from conftest import needs_fashion
 from own_files import everything_in, write_images
+from PIL import Image
 
+from aecli.config.load import load
 from aecli.config.schema import Data
 from aecli.core.model import Spec
 from aecli.data.binarize import draw_fixed
@@ -20,8 +22,9 @@ from aecli.data.rows import ArrayRows
 from aecli.data.sources import fashion
 from aecli.data.sources.factors import FACTORS, render
 from aecli.data.sources.registry import peek
-from aecli.errors import DataError, SettingError
+from aecli.errors import ConfigError, DataError, SettingError
 from aecli.system.folders import cache_root
+from aecli.verbs import check
 
 pytestmark = pytest.mark.portable
 
@@ -203,6 +206,28 @@ def test_the_cache_follows_its_variable(fresh: Path) -> None:
 
 
 def test_a_declared_shape_is_known_without_preparing(fresh: Path) -> None:
-    assert peek(Data(name="mnist")) == Spec(28, 28, 1, 10)
-    assert peek(Data(name="cifar10", size=(16, 16), channels=1)) == Spec(16, 16, 1, 10)
+    assert peek(Data(name="mnist")) == (Spec(28, 28, 1, 10), {})
+    assert peek(Data(name="cifar10", size=(16, 16), channels=1)).spec == Spec(16, 16, 1, 10)
     assert not (fresh / "decoded").exists()
+
+
+@pytest.mark.parametrize("name", ["folder", "npz", "vectors", "digits"])
+def test_check_tells_a_batch_that_is_too_large_without_decoding(
+    name: str, data_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if name == "folder":
+        for i in range(40):
+            Image.fromarray(np.full((4, 4), i, np.uint8)).save(tmp_path / f"{i}.png")
+    np.savez(tmp_path / "a.npz", x=np.random.default_rng(0).random((40, 4) if name == "vectors" else (40, 4, 4)))
+    open_dataset(Data(name="digits"))  # prepared, so that its sizes are known
+    monkeypatch.setattr("aecli.data.dataset.open_decoded", None)
+    path = {"folder": f", path: {tmp_path}", "digits": ""}.get(name, f", path: {tmp_path / 'a.npz'}")
+    model = "model: {variant: bottleneck, net: mlp, latent: 2}\ntrain: {steps: 1}\n"
+    text = f"data: {{name: {name}{path}, batch_size: BATCH}}\n{model}"
+    most = 1350 if name == "digits" else 32  # of 40, 4 are the test split, and 4 of the others the validation split
+    (tmp_path / "c.yaml").write_text(text.replace("BATCH", str(most + 1)))
+    with pytest.raises(ConfigError) as caught:
+        check.hold_against_data(load(tmp_path / "c.yaml"))
+    assert f"batch of {most + 1} is larger than the {most} " in caught.value.render() and "c.yaml:1:" in caught.value.render()
+    (tmp_path / "c.yaml").write_text(text.replace("BATCH", str(most)))
+    assert "parameters" in check.hold_against_data(load(tmp_path / "c.yaml"))

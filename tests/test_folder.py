@@ -38,7 +38,7 @@ def test_a_folder_gives_labels_and_a_shuffled_split(fresh: Path, tmp_path: Path)
     write_images(tmp_path / "own", {"cat": 12, "dog": 18})
     data = Data(name="folder", path=str(tmp_path / "own"), batch_size=2, validation=4, test=0.2)
     dataset = open_dataset(data)
-    assert dataset.spec == Spec(6, 5, 1, 2) == peek(data)
+    assert dataset.spec == Spec(6, 5, 1, 2) == peek(data).spec
     assert [len(dataset.split(s)) for s in ("train", "validation", "test")] == [20, 4, 6]
     labels = np.concatenate([dataset.split(s).take(np.arange(len(dataset.split(s))))[1] for s in ("train", "validation", "test")])
     assert np.bincount(labels).tolist() == [12, 18]

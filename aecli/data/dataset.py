@@ -126,15 +126,23 @@ def _split(data: Data, splits: Mapping[str, Rows]) -> tuple[Rows, Rows]:
     """Train, and the validation split that the data has or else the last part of train."""
     rows = splits["train"]
     n = len(rows)
+    held_out = validation_size(data, {split: len(part) for split, part in splits.items()})
+    return rows.part(0, n - held_out), splits.get("validation", rows.part(n - held_out, n))
+
+
+def validation_size(data: Data, sizes: Mapping[str, int]) -> int:
+    """How many images are held out of the end of a train split, for data whose splits are of such `sizes`. Raises SettingError if
+    what is left of it is less than a batch."""
+    n = sizes["train"]
     held_out = data.validation if isinstance(data.validation, int) else round(data.validation * n)
-    if "validation" in splits:
+    if "validation" in sizes:
         held_out = 0
     if held_out >= n:
         raise SettingError(("data", "validation"), "bad-value", f"{held_out} held out of {n} leave none to train on")
     if data.batch_size > n - held_out:
         message = f"a batch of {data.batch_size} is larger than the {n - held_out} that are left to train on"
         raise SettingError(("data", "batch_size"), "bad-value", message, help=f"at most {n - held_out}")
-    return rows.part(0, n - held_out), splits.get("validation", rows.part(n - held_out, n))
+    return held_out
 
 
 def subset(dataset: Dataset, train: int, held_out: int) -> Dataset:

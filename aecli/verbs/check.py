@@ -10,7 +10,7 @@ from aecli.config.load import Config
 from aecli.config.schema import Data, dump
 from aecli.core.model import Spec
 from aecli.data import duplicates
-from aecli.data.dataset import open_dataset, subset
+from aecli.data.dataset import open_dataset, subset, validation_size
 from aecli.data.sources.registry import peek
 from aecli.evaluation.registry import EVALUATORS, fits
 from aecli.evaluation.request import EvalRequest
@@ -56,10 +56,15 @@ def smoke(config: Config) -> str:
 
 def hold_against_data(config: Config, decode: bool = False) -> str:
     """What can be told without preparing data or compiling; with `decode`, every image is read first. Raises ConfigError if the
-    model cannot serve the data, DataError if that cannot be read."""
+    model cannot serve the data, or a batch is larger than what is left to train on, DataError if that cannot be read."""
     with config.locating():
         experiment = config.experiment
-        spec = _decoded(experiment.data) if decode else peek(experiment.data, say)
+        if decode:
+            spec = _decoded(experiment.data)
+        else:
+            spec, sizes = peek(experiment.data, say)
+            if "train" in sizes:
+                validation_size(experiment.data, sizes)
         if spec is None:
             return f"{experiment.data.name}, not yet prepared: the model was not held against the images"
         any_size = 10**6  # the length of a run does not change its weights

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import NamedTuple
 
 from aecli.config.schema import OWN_FILES, Data
 from aecli.core.model import Spec
@@ -51,19 +52,27 @@ def check_name(name: str) -> None:
         tfds.check_name(name)
 
 
-def peek(data: Data, say: Say = lambda line: None) -> Spec | None:
-    """What the images look like, as far as that is known without preparing anything; None if it is not. Tells what was understood
-    of own files. Raises SettingError if the name is unknown, DataError if own files cannot be read."""
+class Peeked(NamedTuple):
+    """`spec` is None, and `sizes` (of the splits, see `Origin`) empty, where they are not known."""
+
+    spec: Spec | None
+    sizes: Mapping[str, int]
+
+
+def peek(data: Data, say: Say = lambda line: None) -> Peeked:
+    """What is known of the data without preparing anything. Tells what was understood of own files. Raises SettingError if the
+    name is unknown, DataError if own files cannot be read."""
     if data.name in OPENERS:
         source = open_source(data, say)
         say(f"{data.path}: {source.origin.about}")
-        return source.origin.spec
+        return Peeked(source.origin.spec, source.origin.sizes)
     from aecli.data.sources.tfds import declared
 
-    shape, classes = declared(data, cache_root() / "tfds")
+    shape, classes, sizes = declared(data, cache_root() / "tfds")
     height, width = data.size or shape[:2]
     channels = data.channels or shape[2]
-    return None if classes is None or None in (height, width, channels) else Spec(height, width, channels, classes)
+    known = None not in (height, width, channels, classes)
+    return Peeked(Spec(height, width, channels, classes or 0) if known else None, sizes)
 
 
 def listing() -> dict[str, str]:

@@ -71,12 +71,8 @@ class TfdsSource:
             raise DataError(f"{self._name} has no split 'train', only {', '.join(splits)}")
         names = [name for name in ("train", "test") if name in splits]
         self._sources = {name: self._data_source(name) for name in names}
-        sizes = {name: int(splits[name].num_examples) for name in names}
-        self._offset = 0
-        if "test" not in names:
-            held_out = max(1, round(data.test * sizes["train"]))
-            self._offset = sizes["train"] - held_out
-            sizes = {"train": self._offset, "test": held_out}
+        sizes = _sizes(data, splits)
+        self._offset = 0 if "test" in names else sizes["train"]
         for name in names:
             expected = int(splits[name].num_examples)
             if len(self._sources[name]) != expected:
@@ -191,14 +187,25 @@ class Feature(NamedTuple):
         return value
 
 
-def declared(data: Data, root: Path) -> tuple[tuple[Any, Any, Any], int | None]:
-    """Image shape (None if images differ) and number of classes (None if only the examples tell), as the builder declares them,
-    prepared or not. Raises SettingError for a name that does not exist, and for data that holds no image or not the label."""
+def _sizes(data: Data, splits: Any) -> dict[str, int]:
+    """How many examples train and test have; where there is no test split, a part of train is it."""
+    sizes = {name: int(splits[name].num_examples) for name in ("train", "test") if name in splits}
+    if "train" in sizes and "test" not in sizes:
+        held_out = max(1, round(data.test * sizes["train"]))
+        sizes = {"train": sizes["train"] - held_out, "test": held_out}
+    return sizes
+
+
+def declared(data: Data, root: Path) -> tuple[tuple[Any, Any, Any], int | None, Mapping[str, int]]:
+    """Image shape (None if images differ), number of classes (None if only the examples tell), and the sizes of the splits (empty
+    if it is not prepared), as the builder declares them. Raises SettingError for a name that does not exist, and for data that
+    holds no image or not the label."""
     _hush()
-    image, label = _features(data, _builder(data.name, root).info)
+    info = _builder(data.name, root).info
+    image, label = _features(data, info)
     height, width, channels = image.kind.shape
     channels = {2: None, 4: 3}.get(channels, channels)  # the background decides whether gray that is transparent stays gray
-    return (height, width, channels), 0 if label is None else _classes(label)
+    return (height, width, channels), 0 if label is None else _classes(label), _sizes(data, info.splits)
 
 
 def _builder(name: str, root: Path, version: str | None = None) -> Any:
