@@ -115,6 +115,8 @@ def sha256_file(path: Path) -> str:
 def exclusive(path: Path, waiting: Callable[[], None] = lambda: None) -> Generator[None]:
     """Holds an advisory lock on `path`, which is made where needed and never deleted. Waits for whoever has it, and calls
     `waiting` before."""
+    # Nobody may delete it, not even its holder: who waits has opened that file, and would hold it while the next one makes and
+    # holds another of the same name. What stays is empty and hidden, one for each thing that was ever guarded.
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a") as file:
         try:
