@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Any
 
 import jax
@@ -27,16 +26,22 @@ def state_template(experiment: Experiment, spec: Spec, train_size: int, place: P
 def init(experiment: Experiment, spec: Spec, train_size: int, place: Placement) -> Any:
     """The state before the first step, on every device."""
     root = jax.random.key(experiment.seed)
-    return put(_start(experiment.model, root, spec, experiment.recipe(train_size)), place.replicated)
+    start = _start_in_haste if jax.default_backend() == "cpu" else _start
+    return put(start(experiment.model, root, spec, experiment.recipe(train_size)), place.replicated)
 
 
-@partial(jax.jit, static_argnames=("model", "spec", "recipe"))
-def _start(model: Model, root: jax.Array, spec: Spec, recipe: Recipe) -> Any:
+def _first_state(model: Model, root: jax.Array, spec: Spec, recipe: Recipe) -> Any:
     """A model's first state with the types of every later one: a scalar that came of a Python number counts as another type, and
     the steps would be compiled again after the first call, and again after the second."""
     return jax.tree.map(
         lambda leaf: jax.lax.convert_element_type(leaf, leaf.dtype), model.init(stream(root, Stream.INIT), spec, recipe)
     )
+
+
+_STATIC = ("model", "spec", "recipe")
+_start = jax.jit(_first_state, static_argnames=_STATIC)
+_start_in_haste = jax.jit(_first_state, static_argnames=_STATIC, compiler_options={"xla_backend_optimization_level": 0})
+"""For a CPU: the program runs once, and XLA would optimize it for three times as long as it otherwise takes to compile it."""
 
 
 def check_model(experiment: Experiment, spec: Spec) -> None:
