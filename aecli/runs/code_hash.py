@@ -10,6 +10,7 @@ from __future__ import annotations
 import ast
 import hashlib
 from collections.abc import Iterator, Mapping
+from functools import lru_cache
 from pathlib import Path
 
 ROOMS = ("models", "nets", "distributions", "core")
@@ -35,7 +36,7 @@ def hash_files(package: Path, variant: str) -> dict[str, str]:
             path = _source(package, module[1:])
             if path is None:
                 continue
-            sha256, imported = _hash(path, module if path.name == "__init__.py" else module[:-1])
+            sha256, imported = _hash(path.read_bytes(), module if path.name == "__init__.py" else module[:-1])
             found[path.relative_to(package.parent).as_posix()] = sha256
             waiting += imported
     return dict(sorted(found.items()))
@@ -56,16 +57,16 @@ def _source(package: Path, module: tuple[str, ...]) -> Path | None:
     return next((file for file in (path.with_suffix(".py"), path / "__init__.py") if file.is_file()), None)
 
 
-def _hash(path: Path, package: tuple[str, ...]) -> tuple[str, set[str]]:
+@lru_cache(maxsize=1024)  # of what was read, not of the file, which may change: most of the time goes into the syntax tree
+def _hash(content: bytes, package: tuple[str, ...]) -> tuple[str, frozenset[str]]:
     """The SHA-256 of what a file of `package` says, and what it imports."""
-    content = path.read_bytes()
     try:
         tree = ast.parse(content)
     except (SyntaxError, ValueError):  # nothing has imported it as it is: any change of it counts
-        return hashlib.sha256(content).hexdigest(), set()
+        return hashlib.sha256(content).hexdigest(), frozenset()
     origins = _origins(tree, package)
     text = "".join(_tell(tree, origins))
-    return hashlib.sha256(text.encode()).hexdigest(), {name for names in origins.values() for name in names}
+    return hashlib.sha256(text.encode()).hexdigest(), frozenset(name for names in origins.values() for name in names)
 
 
 def _origins(tree: ast.Module, package: tuple[str, ...]) -> dict[str, set[str]]:
