@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import stat
 import subprocess
 import sys
@@ -120,25 +119,37 @@ def test_the_longest_unused_goes_first(tmp_path: Path, monkeypatch: pytest.Monke
     assert entries(tmp_path) == {"new-cache", "older-cache"}
 
 
-VERB = """
-import sys
+VERBS = """
+import json, os, sys
 import jax
 hits = []
 jax.monitoring.register_event_listener(lambda event, **_: hits.append(event) if event.endswith("cache_hits") else None)
 from aecli.cli.app import app
-app(sys.argv[1:], standalone_mode=False)
-print(len(hits))
+for arguments in json.loads(sys.argv[1]):
+    os.environ["AECLI_DATA_DIR"] = os.path.abspath(f"data/{arguments[0]}")
+    hits.clear()
+    app(arguments, standalone_mode=False)
+    print("read", len(hits))
+    jax.clear_caches()
 """
 
 
-def verb(*arguments: str, cwd: Path, **env: str) -> tuple[list[str], int]:
-    """The lines of its stdout, and how many programs it read. Silently: what XLA or JAX might say of one would be on stderr."""
-    command = [sys.executable, "-c", VERB, *arguments]
-    env = environment(AECLI_DATA_DIR=str(cwd / "data"), **env)
-    done = subprocess.run(command, cwd=cwd, env=env, capture_output=True, text=True, timeout=240)
+def verbs(*calls: list[str], cwd: Path, **env: str) -> list[tuple[list[str], int]]:
+    """Of each verb, called in one process after each other, the lines of its stdout and how many programs it read; none finds
+    what another has compiled. Silently: what XLA or JAX might say of one would be on stderr."""
+    command = [sys.executable, "-c", VERBS, json.dumps(calls)]
+    done = subprocess.run(command, cwd=cwd, env=environment(**env), capture_output=True, text=True, timeout=240)
     assert done.returncode == 0 and "cache" not in done.stderr, done.stderr
-    *lines, read = done.stdout.splitlines()
-    return lines, int(read)
+    parts: list[tuple[list[str], int]] = []
+    lines: list[str] = []
+    for line in done.stdout.splitlines():
+        if line.startswith("read "):
+            parts.append((lines, int(line.split()[1])))
+            lines = []
+        else:
+            lines.append(line)
+    assert len(parts) == len(calls)
+    return parts
 
 
 def test_a_second_run_reads_what_the_first_has_compiled_and_ends_with_its_bits(tmp_path: Path) -> None:
@@ -146,21 +157,20 @@ def test_a_second_run_reads_what_the_first_has_compiled_and_ends_with_its_bits(t
     (tmp_path / "tiny.yaml").write_text(TINY)
     hits, ends = [], []
     for _ in range(2):
-        (name,), read = verb("train", "tiny.yaml", cwd=tmp_path, XLA_FLAGS="")
+        [([name], read)] = verbs(["train", "tiny.yaml"], cwd=tmp_path, XLA_FLAGS="")
         leaves = json.loads((tmp_path / "runs" / name / "checkpoints" / "40.commit.json").read_text())["leaves"]
         rows = [json.loads(line) for line in (tmp_path / "runs" / name / "metrics.jsonl").read_text().splitlines()]
         hits.append(read)
         ends.append((leaves, [{key: value for key, value in row.items() if key != "images_per_s"} for row in rows]))
-    assert any("advance" in name for name in entries(tmp_path / "data"))
+    assert any("advance" in name for name in entries(tmp_path / "data" / "train"))
     assert hits[0] == 0 and hits[1] >= 2, "the first state and the steps"
     assert ends[0] == ends[1]
 
 
 def test_every_verb_that_compiles_reads_what_it_compiled_before(tmp_path: Path) -> None:
     (tmp_path / "tiny.yaml").write_text(TINY)
-    verb("train", "tiny.yaml", cwd=tmp_path)
-    for arguments in (["check", "--smoke", "tiny.yaml"], ["sample", "last", "-n", "4"], ["eval", "last", "--only", "objective"]):
-        shutil.rmtree(tmp_path / "data" / "programs")
-        _, first = verb(*arguments, cwd=tmp_path)
-        _, second = verb(*arguments, cwd=tmp_path)
-        assert second > first, f"{arguments[0]}: what the first kept and did not read"
+    calls = [["check", "--smoke", "tiny.yaml"], ["sample", "last", "-n", "4"], ["eval", "last", "--only", "objective"]]
+    _, *first = verbs(["train", "tiny.yaml"], *calls, cwd=tmp_path)
+    second = verbs(*calls, cwd=tmp_path)
+    for [name, *_], (_, before), (_, after) in zip(calls, first, second, strict=True):
+        assert after > before, f"{name}: what the first kept and did not read"
