@@ -17,6 +17,9 @@ from aecli.core.model import Batch
 from aecli.core.optimizer import Optimizer
 from aecli.evaluation.registry import quick
 from aecli.models.sparse import Sparse, SparseState, keep_largest, kl_to_target
+from aecli.runs.trained import load
+from aecli.sampling.given import Given
+from aecli.sampling.walks import codes
 
 SPEC = dataset().spec
 
@@ -121,3 +124,12 @@ def test_what_evaluation_says_of_units_and_variance_is_of_the_whole_split() -> N
     error = ((np.asarray(call(model, "reconstruct", state, whole)).clip(0, 1) - np.asarray(images)) ** 2).sum()
     share = 1 - error / ((np.asarray(images) - np.asarray(images).mean(0)) ** 2).sum()
     assert found["explained_variance"].value == pytest.approx(share, rel=1e-4)
+
+
+def test_a_unit_shows_no_image_that_it_is_not_active_on(tmp_path: Any) -> None:
+    run, _ = fit(tmp_path, experiment("variant: sparse, penalty: topk, units: 24, k: 1", "steps: 3"), dataset())
+    shown = codes(Given(load(run, "last", lambda line: None), dataset, 24)).arrays
+    images, active = shown["top"], shown["activation"] != 0
+    assert not active.all() and active.any(), "with one unit active in each image most have few"
+    assert (images[~active] == 255).all() and not (images[active] == 255).all((1, 2, 3)).any()
+    assert (active.sum(1) == np.minimum(np.rint(shown["density"] * 16), images.shape[1])).all()

@@ -108,7 +108,9 @@ def test_labels_come_from_an_array_or_a_column(fresh: Path) -> None:
         (lambda p, x: np.savez(p / "a.npz", x=x, label=np.arange(N - 1) % 3), {}, "must be 120 labels"),
         (lambda p, x: np.savez(p / "a.npz", x=x, y=np.zeros(N, int), x_test=x), {}, "of the test split have no labels"),
         (lambda p, x: np.savez(p / "a.npz", x=x, x_test=x[:, :2]), {}, "differ in length"),
-        (lambda p, x: (p / "a.csv").write_text("1,2\n3,x\n"), {}, "'x'"),
+        (lambda p, x: (p / "a.csv").write_text("1,2\n\n3,x\n"), {}, "line 3, column 1 (from 0): 'x' is no number"),
+        (lambda p, x: (p / "a.csv").write_text("1,2,cat\n3,4,dog\n"), {}, "line 1, column 2 (from 0): 'cat' is no number"),
+        (lambda p, x: (p / "a.csv").write_text("a,b\n"), {}, "holds a header and nothing else"),
         (lambda p, x: (p / "a.csv").write_text("1,2\n3\n"), {}, "a.csv"),
         (lambda p, x: (p / "a.csv").write_text("a,b\n1,2\n"), {"label": "c"}, "has no column 'c', only a, b"),
         (lambda p, x: (p / "a.csv").write_text(""), {}, "is empty"),
@@ -160,6 +162,39 @@ def test_a_sum_in_pieces_is_the_sum_of_all(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(scaling, "_PIECE_BYTES", 8 * D * 7)
     for a, b in zip(whole, scaling.fit(rows, "zscore"), strict=True):
         assert np.allclose(a, b, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("first", "label", "rows", "names"),
+    [
+        ("1.5,2,cat", 2, 41, ("cat", "dog")),
+        ("1.5,2,cat", "2", 41, ("cat", "dog")),
+        ("a,b,kind", "kind", 40, ("cat", "dog")),
+        ("a,b,label", None, 40, ("cat", "dog")),
+        ('"length, cm","b",kind', "kind", 40, ("cat", "dog")),
+        ("a;b;kind", "kind", 40, ("cat", "dog")),
+        ('"a, b";c;kind', "kind", 40, ("cat", "dog")),
+        ("a b kind", "kind", 40, ("cat", "dog")),
+    ],
+)
+def test_the_first_line_of_a_table_is_lost_to_no_header(
+    fresh: Path, tmp_path: Path, first: str, label: Any, rows: int, names: tuple[str, ...], recwarn: pytest.WarningsRecorder
+) -> None:
+    mark = ";" if ";" in first else "," if "," in first else " "
+    lines = [mark.join([str(i), str(i * i), ("cat", "dog")[i % 2]]) for i in range(40)]
+    (tmp_path / "t.csv").write_text("\n\n".join([first, *lines]) + "\n")
+    data, _ = opened(tmp_path / "t.csv", label=label, test=0.2)
+    assert sum(len(part) for part in (data.train, data.validation, data.test)) == rows
+    assert data.class_names == names and data.spec.width == 2 and not recwarn.list
+
+
+@pytest.mark.parametrize(("header", "width"), [(",a,b", 2), ("0,1,2", 3), ("", 3)])
+def test_a_column_that_numbers_the_rows_is_no_value(fresh: Path, tmp_path: Path, header: str, width: int) -> None:
+    lines = [f"{i},{i / 7},{-i}" for i in range(40)]
+    (tmp_path / "t.csv").write_text("\n".join([header, *lines] if header else lines) + "\n")
+    data, told = opened(tmp_path / "t.csv", test=0.2)
+    assert data.spec.width == width and sum(len(part) for part in (data.train, data.validation, data.test)) == 40
+    assert ("numbers the rows" in told) == (width == 2)
 
 
 @pytest.mark.parametrize("form", ["npz", "csv"])

@@ -48,6 +48,11 @@ Standardize = Literal["none", "mean", "zscore"]
 Level = Annotated[int, Field(ge=0, le=255)]
 
 
+def _as_text(value: Any) -> Any:
+    """A number that names a column, as a text."""
+    return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+
 class Data(Frozen):
     """Which images, and how they reach the model.
 
@@ -74,7 +79,7 @@ class Data(Frozen):
     layout: Literal["auto", "gray", "channels_last", "channels_first"] = Field(
         default="auto", description="the axes of an array: [n, H, W], [n, H, W, C] or [n, C, H, W]"
     )
-    label: str | None = Field(
+    label: Annotated[str | None, BeforeValidator(_as_text)] = Field(
         default=None,
         description="which is the label: of a TFDS data set a feature (/ leads into nested ones), of vectors an array or column",
     )

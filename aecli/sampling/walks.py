@@ -83,7 +83,7 @@ def traverse(given: Given) -> Drawn:
 
 def codes(given: Given) -> Drawn:
     """What each of the n units that are most often active draws: what it adds to the image of an empty code (gray is nothing),
-    and the test images that it is most active on."""
+    and the test images that it is most active on, as many as there are; what is left of its line is white."""
     model, state = given.model, given.state
     code, fired, image = per_image(
         given.batches(choose(given.dataset.test, MOST_SHOWN, given.seed)),
@@ -105,15 +105,17 @@ def codes(given: Given) -> Drawn:
     strongest = np.abs(added).reshape(len(order), -1).max(1).clip(1e-6)[:, None, None, None]
     drawn = pictures.to_uint8(0.5 + 0.5 * added / strongest)
     top = np.argsort(-np.where(fired, np.abs(code), -1.0)[:, order], axis=0, kind="stable")[:TOP].T  # [n, TOP]
-    lines = [np.concatenate([drawn[i : i + 1], image[top[i]]]) for i in range(len(order))]
+    shown = image[top]
+    shown[~fired[top, order[:, None]]] = 255
+    lines = [np.concatenate([drawn[i : i + 1], shown[i]]) for i in range(len(order))]
     names = [f"unit {unit}, {density[unit]:.1%}" for unit in order]
     picture = pictures.grid(lines, names, ["draws", *(f"top {rank + 1}" for rank in range(top.shape[1]))])
     arrays = {
         "unit": order,
         "density": density[order],
         "drawn": added,
-        "top": image[top],
-        "activation": code[top, order[:, None]],
+        "top": shown,
+        "activation": np.where(fired, code, 0.0)[top, order[:, None]],
     }
     return Drawn(picture, arrays)
 

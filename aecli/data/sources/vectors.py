@@ -5,10 +5,11 @@ Of an .npy and a .safetensors file only the rows that are asked for are read; th
 
 from __future__ import annotations
 
+import csv
 import zipfile
 import zlib
 from collections.abc import Callable, Mapping
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -178,42 +179,75 @@ def _csv(path: Path, data: Data) -> Stored:
     if path.stat().st_size > MAX_BYTES:
         raise DataError(f"{path}: more than {MAX_BYTES:,} bytes of text", "save the vectors as an .npy file")
     with path.open(encoding="utf-8-sig") as file:
-        first = file.readline().strip()
+        lines = ((number, line) for number, line in enumerate(file, 1) if line.strip())
+        number, first = next(lines, (0, ""))
         if not first:
             raise DataError(f"{path} is empty")
-        delimiter = next((mark for mark in (",", ";", "\t") if mark in first), None)
-        cells = [cell.strip().strip('"') for cell in first.split(delimiter)]
-        header = None if all(map(_is_number, cells)) else cells
+        delimiter = next((mark for mark in (",", ";", "\t") if len(_cells(first, mark)) > 1), None)
+        cells = _cells(first, delimiter)
+        header = cells if _is_header(cells) else None
         column = _label_column(path, data, header, len(cells))
         if header is None:
-            file.seek(0)
+            lines = chain([(number, first)], lines)
         used = [i for i in range(len(cells)) if i != column]
-        if not used:
-            raise DataError(f"{path} has no column of numbers beside the label")
+        facts = [] if header is None else ["the first line is a header"]
         pieces: list[Any] = []
         texts: list[Any] = []
-        done = 0
-        while lines := list(islice(file, _CSV_ROWS)):
-            pieces.append(_numbers(path, lines, delimiter, used, done + 1 + (header is not None)))
+        while part := list(islice(lines, _CSV_ROWS)):
+            if not pieces and header is not None and _numbers_rows(header, used, part, delimiter):
+                facts.append(f"column '{header[used[0]]}' is left out, it numbers the rows")
+                used = used[1:]
+            if not used:
+                raise DataError(f"{path} has no column of numbers beside the label")
+            pieces.append(_numbers(path, part, delimiter, used))
             if column is not None:
-                texts.append(np.loadtxt(lines, str, delimiter=delimiter, usecols=[column], ndmin=1, comments=None, quotechar='"'))
-            done += len(lines)
-    facts = [] if header is None else ["the first line is a header"]
+                text = [line for _, line in part]
+                texts.append(np.loadtxt(text, str, delimiter=delimiter, usecols=[column], ndmin=1, comments=None, quotechar='"'))
+    if not pieces:
+        raise DataError(f"{path} holds a header and nothing else", "write the rows below it")
     name = path.name if header is None or column is None else header[column]
     labels = {} if column is None else {"train": (name, np.concatenate(texts))}
     if column is not None:
-        facts.append(f"labels are column '{name}'")
+        facts.append(f"labels are column '{name}'" if header is not None else f"labels are column {column}, there is no header")
     return Stored({"train": (path.name, _matrix(np.concatenate(pieces)))}, labels, facts)
 
 
-def _numbers(path: Path, lines: list[str], delimiter: str | None, used: list[int], first: int) -> NDArray[np.float32]:
+def _cells(line: str, delimiter: str | None) -> list[str]:
+    """The cells of a line, in which quotes keep a delimiter; None is blanks."""
+    if delimiter is None:
+        return next(csv.reader([" ".join(line.split())], delimiter=" "))
+    return [cell.strip() for cell in next(csv.reader([line.strip("\r\n")], delimiter=delimiter, skipinitialspace=True))]
+
+
+def _is_header(cells: list[str]) -> bool:
+    """Whether the first line names columns. A line with numbers is one of the data, its texts being labels; but for the numbers
+    from 0 on by which libraries call columns that have no names."""
+    numbers = [cell for cell in cells if _is_number(cell)]
+    counted = len(numbers) > 2 and numbers in ([str(i + start) for i in range(len(numbers))] for start in (0, 1))
+    return not numbers or counted
+
+
+def _numbers_rows(header: list[str], used: list[int], part: list[tuple[int, str]], delimiter: str | None) -> bool:
+    """Whether the first column is the number of the row, which a library wrote beside the data: it has no name, and counts."""
+    if not used or used[0] != 0 or header[0].lower() not in ("", "unnamed: 0", "index"):
+        return False
+    values = [_cells(line, delimiter)[0] for _, line in part]
+    return values == [str(i) for i in range(len(values))] and len(values) > 1
+
+
+def _numbers(path: Path, part: list[tuple[int, str]], delimiter: str | None, used: list[int]) -> NDArray[np.float32]:
     try:
+        lines = [line for _, line in part]
         return np.loadtxt(lines, np.float32, delimiter=delimiter, usecols=used, ndmin=2, comments=None, quotechar='"')
     except ValueError as error:
-        raise DataError(
-            f"{path}, among the {len(lines):,} lines from {first:,} on: {error}",
-            "every line needs a number in every column but that of the label, which data.label names",
-        ) from None
+        fix = "every line needs a number in every column but that of the label, which data.label names"
+        for number, line in part:
+            cells = _cells(line, delimiter)
+            wrong = [i for i in used if i >= len(cells) or not _is_number(cells[i])]
+            if wrong:
+                what = f"'{cells[wrong[0]]}' is no number" if wrong[0] < len(cells) else "is missing"
+                raise DataError(f"{path}: line {number}, column {wrong[0]} (from 0): {what}", fix) from None
+        raise DataError(f"{path}, among the lines from {part[0][0]:,} to {part[-1][0]:,}: {error}", fix) from None
 
 
 def _label_column(path: Path, data: Data, header: list[str] | None, columns: int) -> int | None:
