@@ -8,6 +8,11 @@ import os
 from pathlib import Path
 from typing import Any
 
+# Before numpy is imported, and inherited by the processes that tests start: where workers share cores, threads of OpenBLAS wait
+# for each other by spinning, and eigenvectors of a 784 x 784 matrix took up to a hundred times as long.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 from process import QUICK
 
 os.environ["XLA_FLAGS"] = f"--xla_force_host_platform_device_count=4 {QUICK}"

@@ -60,6 +60,7 @@ def test_fashion_mnist_is_the_original_in_its_order() -> None:
         original = np.frombuffer(raw, np.uint8, offset=16).reshape(-1, 28, 28, 1)
         assert np.array_equal(np.concatenate([rows.take(np.arange(len(rows)))[0] for rows in split]), original)
     assert np.bincount(opened.test.take(np.arange(10_000))[1]).tolist() == [1000] * 10
+    assert opened.fingerprint.startswith("bac123b3fcea"), "which runs of old keep"
 
 
 @needs_fashion

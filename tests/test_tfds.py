@@ -18,6 +18,7 @@ from aecli.config.schema import Data
 from aecli.data.dataset import open_dataset
 from aecli.data.sources import tfds
 from aecli.data.sources.registry import peek
+from aecli.data.sources.tfds_without_tf import png
 from aecli.errors import SettingError
 
 N = 12
@@ -178,6 +179,15 @@ def test_encoded_images_are_read_as_those_of_a_folder(tier: Any) -> None:
     upright, plain = photo()[::-1, ::-1], np.broadcast_to(np.uint8([10, 200, 30]), (4, 6, 3))
     assert sorted(row.tobytes() for row in seen) == sorted([upright.tobytes()] * (N // 2) + [plain.tobytes()] * (N // 2))
     assert any(f"EXIF rotated {N // 2}" in line and f"data.background in {N // 2}" in line for line in said), said
+
+
+@pytest.mark.parametrize(("channels", "mode"), [(1, "L"), (2, "LA"), (3, "RGB"), (4, "RGBA")])
+def test_an_image_encoded_without_tensorflow_is_a_png_of_the_same_pixels(channels: int, mode: str) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (4, 6, channels), np.uint8)
+    with Image.open(io.BytesIO(png(pixels)), formats=("PNG",)) as image:
+        image.verify()
+    with Image.open(io.BytesIO(png(pixels))) as image:
+        assert image.mode == mode and np.array_equal(np.asarray(image).reshape(pixels.shape), pixels)
 
 
 def test_images_of_floats_are_refused_before_they_are_prepared() -> None:

@@ -9,15 +9,16 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
-import io
+import struct
 import sys
 import types
+import zlib
 from collections.abc import Generator
 from typing import Any
 from unittest import mock
 
 import numpy as np
-from PIL import Image
+from numpy.typing import NDArray
 
 
 @contextlib.contextmanager
@@ -55,8 +56,21 @@ def _encode_png(self: Any, image: Any) -> bytes:
     array = np.asarray(image)
     if array.dtype != np.uint8 or self.encoding_format not in (None, "png"):
         raise TypeError(f"encoding {array.dtype} images as {self.encoding_format} needs TensorFlow")
-    buffer = io.BytesIO()
-    picture = Image.fromarray(array[..., 0] if array.shape[-1] == 1 else array)
-    # Of such small images the fastest level takes half the time and a fifth more room.
-    picture.save(buffer, "PNG", compress_level=1)
-    return buffer.getvalue()
+    return png(array)
+
+
+_COLOUR_TYPES = {1: 0, 2: 4, 3: 2, 4: 6}
+"""Of PNG, by the number of channels: gray, gray with alpha, RGB, RGBA."""
+
+
+def png(array: NDArray[np.uint8]) -> bytes:
+    """[H, W, C] -> PNG (RFC 2083), no row filtered. For images this small Pillow takes three times as long, most of it to set up
+    its encoder; the fastest level takes half the time of the usual one and a fifth more room."""
+    height, width, channels = array.shape
+    rows = np.zeros((height, 1 + width * channels), np.uint8)  # a row begins with its filter: none
+    rows[:, 1:] = array.reshape(height, -1)
+    header = struct.pack(">IIBBBBB", width, height, 8, _COLOUR_TYPES[channels], 0, 0, 0)
+    chunks = ((b"IHDR", header), (b"IDAT", zlib.compress(rows.tobytes(), 1)), (b"IEND", b""))
+    return b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data)) for kind, data in chunks
+    )
