@@ -11,7 +11,7 @@ from compiled import call
 from fit import dataset, experiment, subject
 
 from aecli.core.model import Batch
-from aecli.data.eval_batches import EVAL_BATCH, batches, collect
+from aecli.data.eval_batches import EVAL_BATCH, EVAL_VALUES, batches, collect, eval_batch
 from aecli.data.rows import ArrayRows
 from aecli.evaluation.registry import quick
 from aecli.measures.metric import Metric, average, psnr_db
@@ -29,6 +29,17 @@ def test_psnr_is_pooled() -> None:
     metric = psnr_db(Metric(0.01, 0.001, 100, ""))
     assert metric.value == pytest.approx(20.0) and metric.unit == "dB"
     assert metric.standard_error == pytest.approx(10 * np.log10(0.0105 / 0.0095), rel=0.02)
+
+
+@pytest.mark.parametrize(("values", "batch"), [(1, 256), (784, 256), (2**14, 256), (2**14 + 1, 128), (786_432, 4), (2**40, 1)])
+def test_a_batch_of_large_images_is_smaller(values: int, batch: int) -> None:
+    assert eval_batch(values) == batch and (batch == 1 or batch * values <= EVAL_VALUES)
+
+
+def test_large_images_come_in_smaller_batches() -> None:
+    rows = ArrayRows(np.zeros((5, 1024, 1024, 3), np.uint8), np.arange(5, dtype=np.int32))
+    sizes = [(len(batch.image), real) for batch, _, real in batches(rows, "none", jax.random.key(0), placement(1))]
+    assert sizes == [(1, 1)] * 5
 
 
 @pytest.mark.parametrize("n", [1, EVAL_BATCH - 1, EVAL_BATCH, EVAL_BATCH + 1, 2 * EVAL_BATCH + 7])

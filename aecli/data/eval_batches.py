@@ -19,7 +19,16 @@ from aecli.data.train_batches import to_unit
 from aecli.system.placement import Placement, put
 
 EVAL_BATCH = 256
-"""Images at once. A part of the protocol: the keys of random draws are per batch."""
+"""Images at once, of those that are not large."""
+EVAL_VALUES = 2**22
+"""Values at once, of images that are: what a network keeps of a batch takes many times their memory."""
+
+
+def eval_batch(values: int, most: int = EVAL_BATCH) -> int:
+    """How many images of so many values each are looked at at once: `most`, or the largest power of two whose values are at most
+    EVAL_VALUES. A part of the protocol: the keys of random draws are per batch."""
+    fitting = max(1, EVAL_VALUES // values)
+    return most if fitting >= most else 1 << (fitting.bit_length() - 1)
 
 
 def batches(
@@ -28,9 +37,12 @@ def batches(
     root: jax.Array,
     place: Placement,
     poll: Callable[[], None] = lambda: None,
-    size: int = EVAL_BATCH,
+    size: int | None = None,
 ) -> Iterator[tuple[Batch, jax.Array, int]]:
-    """Every row once: the batch of `size`, its key, and how many of its rows are real. Calls `poll` before each."""
+    """Every row once: the batch of `size`, by default as `eval_batch` has it, its key, and how many of its rows are real. Calls
+    `poll` before each."""
+    if size is None:
+        size = eval_batch(rows.take(np.arange(1))[0].size) if len(rows) else EVAL_BATCH
     split = place.rows if size % place.devices == 0 else place.replicated
     for number, start in enumerate(range(0, len(rows), size)):
         poll()

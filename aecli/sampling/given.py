@@ -15,7 +15,7 @@ from PIL import Image
 from aecli.core.keys import Stream, stream
 from aecli.core.model import Batch
 from aecli.data.dataset import Dataset
-from aecli.data.eval_batches import EVAL_BATCH, batches
+from aecli.data.eval_batches import batches, eval_batch
 from aecli.data.rows import Rows, choose
 from aecli.runs.trained import Trained
 from aecli.sampling import pictures
@@ -92,9 +92,9 @@ class Given:
         the batch is no larger than it need be: an autoregressive model would complete the padding, too, value by value."""
         rows = choose(self.dataset.test, n or self.n, self.seed)
         whole = -(-len(rows) // self.trained.place.devices) * self.trained.place.devices
-        return self.batches(rows, min(whole, EVAL_BATCH))
+        return self.batches(rows, min(whole, eval_batch(self.trained.spec.size)))
 
-    def batches(self, rows: Rows, size: int = EVAL_BATCH) -> Iterator[tuple[Batch, jax.Array, int]]:
+    def batches(self, rows: Rows, size: int | None = None) -> Iterator[tuple[Batch, jax.Array, int]]:
         trained = self.trained
         return batches(rows, trained.experiment.data.binarize, jax.random.key(self.seed), trained.place, size=size)
 

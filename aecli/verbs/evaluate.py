@@ -11,7 +11,7 @@ import jax
 import numpy as np
 
 from aecli.data.dataset import Dataset
-from aecli.data.eval_batches import EVAL_BATCH
+from aecli.data.eval_batches import eval_batch
 from aecli.errors import UsageError
 from aecli.evaluation import registry
 from aecli.evaluation.journal import Journal
@@ -76,7 +76,7 @@ def evaluate_run(run: Run, trained: Trained, dataset: Dataset, request: EvalRequ
         "step": trained.step,
         "binarize": experiment.data.binarize,
         "seed": experiment.seed,
-        "batch": EVAL_BATCH,
+        "batch": eval_batch(dataset.spec.size),
         "fingerprint": dataset.fingerprint,
     }
     code = provenance.code_now(run.info())

@@ -11,6 +11,7 @@ import numpy as np
 
 from aecli.core.keys import Stream, stream
 from aecli.data.binarize import draw
+from aecli.data.eval_batches import eval_batch
 from aecli.evaluation.judges import classifier, inception
 from aecli.evaluation.judges.classifier import FEATURES, Classifier
 from aecli.evaluation.judges.inception import Inception
@@ -125,15 +126,16 @@ def _images(flat: Any, subject: Subject) -> Any:
 def _drawn(subject: Subject, n: int) -> Any:
     """[n, H, W, C] in [0, 1]; of binary data, drawn bits."""
     parts: list[Any] = []
+    size = eval_batch(subject.spec.size, DRAW_BATCH)
     seen = np.asarray(subject.dataset.train.labels)
-    labels = np.random.Generator(np.random.Philox(subject.seed)).choice(seen, -(-n // DRAW_BATCH) * DRAW_BATCH)
-    for number, start in enumerate(range(0, n, DRAW_BATCH)):
+    labels = np.random.Generator(np.random.Philox(subject.seed)).choice(seen, -(-n // size) * size)
+    for number, start in enumerate(range(0, n, size)):
         subject.poll()
         subject.tell(start, n)
 
         def make(number: int = number) -> dict[str, Any]:
             key = stream(subject.root, Stream.SAMPLE, number)
-            label = labels[number * DRAW_BATCH : (number + 1) * DRAW_BATCH]
+            label = labels[number * size : (number + 1) * size]
             return {"image": np.asarray(_sample(subject.model, subject.state, key, jnp.asarray(label), subject.is_binary))}
 
         parts.append(subject.journal.kept(f"draws-{number}", make)["image"])
