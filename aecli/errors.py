@@ -1,13 +1,15 @@
 """What can go wrong for a user, each kind with its exit code, and how it is written on a terminal.
 
 Exit codes: 0 ok, 1 a bug in aecli, 2 usage, config or a variant's file, 3 data, 4 run missing, locked or in the wrong state,
-5 checkpoint corrupt or incompatible, 6 diverged, 7 disk or permissions, 8 device or memory, 130 and 143 interrupted by a signal.
+5 checkpoint corrupt or incompatible, 6 diverged, 7 disk or permissions, 8 device or memory, 129, 130 and 143 interrupted by
+SIGHUP, SIGINT and SIGTERM.
 """
 
 from __future__ import annotations
 
 import difflib
 import errno
+import os
 import signal
 from collections.abc import Iterable, Sequence
 from typing import ClassVar, NamedTuple
@@ -70,8 +72,17 @@ MAX_SOURCE = 120
 
 
 def printable(text: str) -> str:
-    """Text from a file, with whatever could move the cursor or colour the terminal made one visible character."""
-    return "".join(c if c.isprintable() else " " if c == "\t" else "\ufffd" for c in text)
+    """Text from a file, a name or an argument in one line, with whatever could move the cursor, colour the terminal or turn the
+    order of letters around as an escape of JSON, so that JSON stays JSON."""
+    return text if text.isprintable() else "".join(c if c.isprintable() else " " if c == "\t" else _escape(c) for c in text)
+
+
+def _escape(character: str) -> str:
+    code = ord(character)
+    if code < 0x10000:
+        return f"\\u{code:04x}"
+    high, low = divmod(code - 0x10000, 0x400)
+    return f"\\u{0xD800 + high:04x}\\u{0xDC00 + low:04x}"
 
 
 def printable_lines(text: str) -> str:
@@ -149,6 +160,7 @@ class VariantError(AecliError):
 
 
 _STORAGE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO}
+_PATHS = {errno.ENOTDIR, errno.ENOENT, errno.EISDIR, errno.EEXIST, errno.ELOOP, errno.ENAMETOOLONG}
 _MODELS = "aecli.models."
 _TRACEBACK = "mend the file, or report it if it came with aecli; the same with --debug shows the traceback"
 
@@ -160,6 +172,9 @@ def translate(error: BaseException) -> AecliError | None:
     if isinstance(error, OSError) and error.errno in _STORAGE:
         where = f": {error.filename}" if error.filename else ""
         return StorageError(f"{(error.strerror or str(error)).lower()}{where}", "free some space, or check the permissions")
+    if isinstance(error, OSError) and error.errno in _PATHS and error.filename:
+        what = f"{(error.strerror or str(error)).lower()}: {os.fsdecode(error.filename)}"
+        return StorageError(what, "check the path, and AECLI_DATA_DIR and --runs-dir if it is below one of them")
     text = str(error)
     if isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in text or "Out of memory" in text:
         return DeviceError(

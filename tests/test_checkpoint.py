@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from aecli.errors import CheckpointError, StorageError
-from aecli.runs import checkpoint
+from aecli.runs import checkpoint, commits
 from aecli.system import files
 
 pytestmark = pytest.mark.portable
@@ -52,12 +52,12 @@ def test_what_is_restored_is_what_was_saved(folder: Path) -> None:
     assert equal(restored.state, state(3))
     older = checkpoint.restore(folder, state(), no_warning, 2)
     assert older is not None and older.step == 2 and equal(older.state, state(2))
-    assert checkpoint.newest_extra(folder)["progressed"]["best_step"] == 2
+    assert commits.newest(folder).extra["progressed"]["best_step"] == 2
 
 
 def test_an_empty_folder_has_no_checkpoint(tmp_path: Path) -> None:
     assert checkpoint.restore(tmp_path, state(), no_warning) is None
-    assert checkpoint.steps(tmp_path / "nowhere") == []
+    assert commits.steps(tmp_path / "nowhere") == []
 
 
 def test_the_commit_file_tells_paths_shapes_types_and_checksums(folder: Path) -> None:
@@ -101,7 +101,7 @@ def test_any_damage_to_any_file_is_found_and_an_older_one_is_used(folder: Path, 
             assert restored.step == 2 and not warnings, "without its commit file it never was a checkpoint"
         else:
             assert restored.step == 2 and "checkpoint 3 is damaged" in warnings[0]
-            assert checkpoint.steps(copy) == [1, 2], "set aside"
+            assert commits.steps(copy) == [1, 2], "set aside"
         assert equal(restored.state, state(2))
 
 
@@ -124,7 +124,7 @@ def test_an_array_other_than_the_one_saved_is_damage_though_every_file_is_as_it_
     """As if the library read its files in another way than it wrote them."""
     manifest = json.loads((folder / "3.commit.json").read_text())
     manifest["leaves"][0]["sha256"] = 64 * "0"
-    (folder / "3.commit.json").write_text(json.dumps(checkpoint._sealed(manifest)))
+    (folder / "3.commit.json").write_text(json.dumps(commits.sealed(manifest)))
     warnings: list[str] = []
     restored = checkpoint.restore(folder, state(), warnings.append)
     assert restored is not None and restored.step == 2 and "is not what was saved" in warnings[0]
@@ -134,7 +134,7 @@ def test_a_reader_sets_nothing_aside(folder: Path) -> None:
     (folder / "3" / "manifest.ocdbt").write_bytes(b"x")
     restored = checkpoint.restore(folder, state(), lambda text: None)
     assert restored is not None and restored.step == 2
-    assert checkpoint.steps(folder) == [1, 2, 3]
+    assert commits.steps(folder) == [1, 2, 3]
 
 
 def test_when_all_are_damaged_it_is_an_error_and_no_fresh_start(folder: Path) -> None:
@@ -152,14 +152,14 @@ def test_another_model_is_refused_with_the_differences(folder: Path) -> None:
     assert "params/kernel: float32[20, 30] in the checkpoint, float32[20, 31] in the model" in text
     assert "params/scale: missing from the checkpoint" in text and "params/bias: not in the model" in text
     assert "step: int32[] in the checkpoint, float32[] in the model" in text
-    assert checkpoint.steps(folder) == [1, 2, 3], "it is sound, so it stays"
+    assert commits.steps(folder) == [1, 2, 3], "it is sound, so it stays"
 
 
 def test_retention_keeps_the_newest_and_the_best(folder: Path) -> None:
     for step in (4, 5, 6):
         checkpoint.save(folder, step, state(step), {})
     checkpoint.retain(folder, 2, 2)
-    assert checkpoint.steps(folder) == [2, 5, 6]
+    assert commits.steps(folder) == [2, 5, 6]
     assert sorted(p.name for p in folder.iterdir()) == ["2", "2.commit.json", "5", "5.commit.json", "6", "6.commit.json"]
 
 
@@ -168,9 +168,9 @@ def test_what_a_killed_save_left_is_no_checkpoint_and_is_swept(folder: Path) -> 
     (folder / "4" / "half").write_bytes(b"x")
     (folder / "4.orbax-checkpoint-tmp").mkdir()
     (folder / ".4.commit.json.abc.tmp").write_bytes(b"{")
-    assert checkpoint.steps(folder) == [1, 2, 3]
+    assert commits.steps(folder) == [1, 2, 3]
     checkpoint.save(folder, 4, state(4), {})
-    assert checkpoint.steps(folder) == [1, 2, 3, 4]
+    assert commits.steps(folder) == [1, 2, 3, 4]
     assert not (folder / "4.orbax-checkpoint-tmp").exists() and not (folder / ".4.commit.json.abc.tmp").exists()
     restored = checkpoint.restore(folder, state(), no_warning)
     assert restored is not None and equal(restored.state, state(4))
@@ -214,7 +214,7 @@ def test_without_room_nothing_is_written(folder: Path, monkeypatch: pytest.Monke
 
 def test_a_checkpoint_of_a_future_schema_is_told_apart_from_damage(folder: Path) -> None:
     manifest = json.loads((folder / "3.commit.json").read_text())
-    (folder / "3.commit.json").write_text(json.dumps(checkpoint._sealed({**manifest, "schema": 99})))
+    (folder / "3.commit.json").write_text(json.dumps(commits.sealed({**manifest, "schema": 99})))
     with pytest.raises(CheckpointError, match="schema 99"):
         checkpoint.restore(folder, state(), no_warning)
 
@@ -224,7 +224,7 @@ def test_a_commit_file_of_any_content_is_damage_and_no_crash(folder: Path, conte
     (folder / "3.commit.json").write_bytes(content.encode("latin1"))
     restored = checkpoint.restore(folder, state(), lambda text: None)
     assert restored is not None and restored.step == 2
-    assert checkpoint.newest_extra(folder)["progressed"]["best_step"] == 2
+    assert commits.newest(folder).extra["progressed"]["best_step"] == 2
 
 
 def test_an_atomic_write_is_whole_or_not_there(tmp_path: Path) -> None:

@@ -283,7 +283,7 @@ def test_other_data_than_the_run_was_trained_on_is_refused(place: Path) -> None:
     info["data"]["fingerprint"] = "0" * 64
     (copy / "run.json").write_text(json.dumps(info))
     done = called("eval", "last", "--runs-dir", "relabelled", cwd=place)
-    assert done.returncode == 3 and "fingerprint" in done.stderr
+    assert done.returncode == 4 and "run.json of run" in done.stderr and "has been changed since checkpoint" in done.stderr
 
 
 def test_a_run_goes_on_in_the_tier_that_it_began_in(place: Path) -> None:

@@ -25,6 +25,7 @@ from aecli.measures.disentanglement import dci, mutual_information_gap
 from aecli.measures.metric import CAP_DB, EXACT, VERSION, Metric, Recorded, average, psnr_db, psnr_per_image_db, version_of
 from aecli.measures.probes import Labelled, logistic, nearest
 from aecli.models.bottleneck import Bottleneck
+from aecli.runs import numbers
 from aecli.runs.state import init
 from aecli.runs.trained import load
 from aecli.sampling.request import SampleRequest
@@ -256,11 +257,11 @@ def test_what_is_measured_is_what_the_picture_shows(trained: tuple[Any, Any, Dat
         image, made = (shown[name].astype(np.float64) / 255 for name in ("image", "reconstruction"))
     assert measured["mse"].metric.value == pytest.approx(((image - made) ** 2).mean(), rel=1e-3)
     assert measured["mae"].metric.value == pytest.approx(np.abs(image - made).mean(), rel=1e-3)
-    last = [row for row in run.rows() if row["split"] == "validation"][-1]
+    last = [row for row in run.rows() if row.split == "validation"][-1]
     alone = evaluate_run(run, model, data, EvalRequest("validation", only=("objective",))).metrics
     assert "loss" in alone and "mse" not in alone, "of one name there is one number"
     own = evaluate_run(run, model, data, EvalRequest("validation", only=("reconstruction",))).metrics
-    assert last["mse"] == pytest.approx(own["mse"].metric.value, rel=1e-5)
+    assert last.values["mse"] == pytest.approx(own["mse"].metric.value, rel=1e-5)
 
 
 def test_one_evaluators_failure_costs_its_own_numbers_alone(
@@ -297,10 +298,26 @@ def test_numbers_of_an_older_version_are_told(trained: tuple[Any, Any, Dataset])
     old = {"psnr_db": measured.metrics["loss"].as_json() | {"evaluator": "reconstruction"}}
     old["psnr_db"]["protocol"] = old["psnr_db"]["protocol"] | {"version": VERSION - 1}
     file.write_text(json.dumps(old))
+    (file.parent / ".validation.seal.json").unlink()  # which older versions did not write
     again = evaluate_run(run, model, data, EvalRequest("validation", only=("objective",)))
     assert "psnr_db" not in again.metrics and any(f"version {VERSION - 1} of the metrics" in note for note in again.notes)
-    assert version_of(old) == VERSION - 1 and version_of(json.loads(file.read_text())) == VERSION
-    assert version_of(None) is version_of([]) is version_of({"a": 3, "b": {"protocol": 4}}) is None
+    assert version_of(metric["protocol"] for metric in old.values()) == VERSION - 1
+    assert version_of([]) is version_of([{"a": 3}, {"version": "2"}]) is None
+
+
+def test_numbers_that_somebody_edited_go(trained: tuple[Any, Any, Dataset], capsys: pytest.CaptureFixture[str]) -> None:
+    run, model, data = trained
+    file = run.path / "eval" / "validation.json"
+    whole = evaluate_run(run, model, data, EvalRequest("validation", only=("objective", "reconstruction"))).metrics
+    assert numbers.read(file.parent, "validation", values=True).values.keys() >= {"reconstruction/mse"}
+    edited = json.loads(file.read_text())
+    edited["ssim"]["value"] = 0.999
+    file.write_text(json.dumps(edited))
+    assert numbers.read(file.parent, "validation").wrong is not None
+    again = evaluate_run(run, model, data, EvalRequest("validation", only=("objective",))).metrics
+    assert "ssim" in whole and "ssim" not in again
+    assert "they are not what aecli wrote; set aside as validation.json.damaged" in capsys.readouterr().err
+    assert json.loads(file.with_name("validation.json.damaged").read_text()) == edited
 
 
 def test_a_failed_evaluator_is_named_in_a_line_and_the_verb_ends_with_1(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

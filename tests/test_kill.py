@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from process import SOAK, TINY, aecli, commits, started, wait_for
 
-from aecli.runs import checkpoint
+from aecli.runs.commits import steps as steps_of
 
 KILLS = int(os.environ.get("AECLI_KILLS", "20" if SOAK else "2"))
 STEPS = 4000 if SOAK else 1000
@@ -57,7 +57,7 @@ def test_a_killed_run_resumes_to_the_same_arrays(tmp_path: Path) -> None:
             assert done.returncode == 0, done.stderr
         [run] = [path.parent for path in runs]
         assert leaves(run) == expected
-        assert checkpoint.steps(run / "checkpoints")[-1] == STEPS
+        assert steps_of(run / "checkpoints")[-1] == STEPS
         steps = [json.loads(line)["step"] for line in (run / "metrics.jsonl").read_text().splitlines() if '"train"' in line]
         assert steps == list(range(50, STEPS + 1, 50))
         assert not list((run / "checkpoints").glob("*tmp*"))

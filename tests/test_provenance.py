@@ -197,7 +197,7 @@ def run(tmp_path: Path, package: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
     """A trained run, its code in a place where a test may change it."""
     monkeypatch.setattr(provenance, "PACKAGE", package)
     trained, _ = fit(tmp_path, experiment("variant: bottleneck, hidden: [12], latent: 3"), dataset(train=120, held_out=30))
-    write_json(trained.path / "run.json", {**trained.info(), **provenance.collect("bottleneck")})
+    write_json(trained.path / "run.json", {**trained.info().as_json(), **provenance.collect("bottleneck")})
     return trained
 
 
@@ -210,7 +210,7 @@ def test_numbers_of_other_code_are_marked_and_those_before_stay(run: Run, packag
     first = measure("objective", "reconstruction")
     assert said == [] and not [metric for metric in first.values() if "code" in metric.protocol]
     show_run(run)
-    assert f"{run.info()['code']['hash'][:12]}, unchanged" in capsys.readouterr().out
+    assert f"{json.loads((run.path / 'run.json').read_text())['code']['hash'][:12]}, unchanged" in capsys.readouterr().out
     change(package, "nets/windows.py", " - ", " + ")
     change(package, "models/bottleneck.py", '"mse"', '"mse "')
     second = measure("reconstruction")
@@ -249,7 +249,7 @@ def test_a_resume_says_that_the_code_is_another(run: Run, package: Path, monkeyp
 
 
 def test_a_run_that_kept_no_hash_is_read_without_complaint(run: Run, package: Path, capsys: Any) -> None:
-    write_json(run.path / "run.json", {key: value for key, value in run.info().items() if key != "code"})
+    write_json(run.path / "run.json", {key: value for key, value in run.info().as_json().items() if key != "code"})
     change(package, "core/optimizer.py", "1e-3", "2e-3")
     said: list[str] = []
     load(run, "last", said.append)

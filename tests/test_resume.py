@@ -12,7 +12,7 @@ from compiled import DATA, compiled
 from fit import fit, go_on
 
 from aecli.config import variants
-from aecli.runs import checkpoint
+from aecli.runs import commits
 from aecli.runs.directory import Run
 
 ONLY_ANOTHER_NET = {
@@ -37,7 +37,7 @@ def test_a_run_cut_anywhere_ends_with_the_same_bits(case: str, tmp_path: Path) -
     case is cut at every step, the others after a whole pass and before the last step."""
     data, e = DATA, compiled(case).experiment
     whole, _ = fit(tmp_path, e, data)
-    assert checkpoint.steps(whole.checkpoints) == [1, 2, 3, 4, 5, 6]
+    assert commits.steps(whole.checkpoints) == [1, 2, 3, 4, 5, 6]
     expected = _digests(whole.checkpoints, 6)
     for last in range(1, 6) if case == CASES[0].text else (2, 5):
         cut = Run(tmp_path / f"cut-{last}")
@@ -47,10 +47,10 @@ def test_a_run_cut_anywhere_ends_with_the_same_bits(case: str, tmp_path: Path) -
         training = go_on(cut, e, data)
         assert training.resumed_from == last
         assert _digests(cut.checkpoints, 6) == expected
-        assert [row["step"] for row in cut.rows()] == [row["step"] for row in whole.rows()]
+        assert [row.step for row in cut.rows()] == [row.step for row in whole.rows()]
 
 
 def _digests(folder: Path, step: int) -> dict[str, str]:
     manifest = json.loads((folder / f"{step}.commit.json").read_text())
-    assert checkpoint.steps(folder)[-1] == step
+    assert commits.steps(folder)[-1] == step
     return {leaf["path"]: leaf["sha256"] for leaf in manifest["leaves"]}

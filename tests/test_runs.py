@@ -8,15 +8,28 @@ import os
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from aecli.errors import RunError, UsageError
 from aecli.runs import directory
 
+DATA = {
+    "name": "digits",
+    "spec": {"height": 8, "width": 8, "channels": 1, "classes": 10},
+    "sizes": {"train": 8, "validation": 0, "test": 4},
+    "tier": "device",
+    "fingerprint": "f" * 64,
+}
+
 
 def make(root: Path, name: str = "test") -> directory.Run:
-    return directory.create(root, name, "a: 1\n", "a: 1\n", {"variant": "vae"})
+    return directory.create(root, name, "a: 1\n", "a: 1\n", {"variant": "vae", "parameters": 0, "data": DATA})
+
+
+def row(step: int) -> dict[str, Any]:
+    return {"split": "train", "step": step, "epoch": 0.5, "loss": 1.5}
 
 
 def test_an_id_is_name_time_and_four_hex_digits(tmp_path: Path) -> None:
@@ -84,9 +97,9 @@ def test_running_without_a_holder_is_crashed(tmp_path: Path) -> None:
         run.set_state("running", step=3)
         assert run.is_locked() and run.state() == "running"
     assert not run.is_locked() and run.state() == "crashed"
-    assert run.recorded()["state"] == "running" and run.recorded()["step"] == 3
+    assert run.recorded().state == "running" and run.recorded().step == 3
     run.set_state("completed")
-    assert run.state() == "completed" and run.recorded()["step"] == 3
+    assert run.state() == "completed" and run.recorded().step == 3
 
 
 def _hold(path: Path, ready: str) -> None:
@@ -111,15 +124,15 @@ def test_a_second_holder_is_told_who_has_it_and_a_kill_frees_it(tmp_path: Path) 
 
 def test_metrics_past_a_checkpoint_are_moved_aside(tmp_path: Path) -> None:
     run = make(tmp_path)
-    run.append_metrics({"step": 1})
+    run.append_metrics(row(1))
     offset = run.metrics_size()
-    run.append_metrics({"step": 2})
-    run.append_metrics({"step": 3})
+    run.append_metrics(row(2))
+    run.append_metrics(row(3))
     run.cut_metrics(offset)
-    assert run.rows() == [{"step": 1}]
-    assert (run.path / "metrics.discarded.jsonl").read_text() == '{"step": 2}\n{"step": 3}\n'
+    assert [each.step for each in run.rows()] == [1]
+    assert (run.path / "metrics.discarded.jsonl").read_text() == f"{json.dumps(row(2))}\n{json.dumps(row(3))}\n"
     run.cut_metrics(offset)
-    assert run.rows() == [{"step": 1}]
+    assert [each.step for each in run.rows()] == [1]
 
 
 def test_metrics_are_on_the_disk_up_to_the_offset_that_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -131,26 +144,53 @@ def test_metrics_are_on_the_disk_up_to_the_offset_that_is_told(tmp_path: Path, m
         fsync(handle)
 
     monkeypatch.setattr(directory.os, "fsync", noted)
-    run.append_metrics({"step": 1})
+    run.append_metrics(row(1))
     assert (str(run.metrics.resolve()), run.metrics_size()) in synced
 
 
 def test_a_row_that_a_kill_cut_short_is_not_read(tmp_path: Path) -> None:
     run = make(tmp_path)
-    run.append_metrics({"step": 1})
+    run.append_metrics(row(1))
     with run.metrics.open("ab") as file:
         file.write(b'{"step": 2, "lo')
-    assert run.rows() == [{"step": 1}]
+    assert [each.step for each in run.rows()] == [1]
     with pytest.raises(ValueError, match="JSON"):
         run.append_metrics({"loss": float("nan")})
 
 
-@pytest.mark.parametrize("content", ["", "{", "[]", "null", "\xff"])
-def test_damaged_small_files_are_run_errors(tmp_path: Path, content: str) -> None:
-    run = make(tmp_path)
+@pytest.mark.parametrize("content", ["", "{", "[]", "null", "\xff", "[" * 200_000, '{"schema": 1, "state": "done", "step": 3}'])
+def test_a_damaged_record_of_the_state_is_told_and_made_anew(tmp_path: Path, content: str) -> None:
+    run, said = make(tmp_path), []
+    run.set_state("completed", step=3)
     (run.path / "state.json").write_bytes(content.encode("latin1"))
-    with pytest.raises(RunError, match=r"state\.json"):
-        run.state()
+    assert run.state() == "crashed" and run.recorded().step == 0, "no checkpoint tells of more"
+    assert "state.json cannot be read" in directory.run_facts(run)["note"]
+    run.mend(said.append)
+    assert len(said) == 1 and run.look()[1] is None
+    assert (run.path / "state.json.damaged").read_bytes() == content.encode("latin1")
+    run.mend(said.append)
+    assert len(said) == 1
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", "null", "\xff", '{"schema": 1}', '{"schema": 2}'])
+def test_a_run_without_a_readable_start_is_listed_and_never_used(tmp_path: Path, content: str) -> None:
+    run, other = make(tmp_path), make(tmp_path)
+    (run.path / "run.json").write_bytes(content.encode("latin1"))
+    assert directory.every(tmp_path) == [run, other] and directory.find(tmp_path, "last") == other
+    facts = directory.run_facts(run)
+    assert facts["state"] == "unreadable" and facts["note"].startswith(f"run.json of run {run.id} cannot be read: ")
+    with pytest.raises(RunError, match=r"run\.json"):
+        directory.find(tmp_path, run.id)
+
+
+def test_a_row_after_a_cut_line_is_a_row(tmp_path: Path) -> None:
+    run = make(tmp_path)
+    run.append_metrics(row(1))
+    with run.metrics.open("ab") as file:
+        file.write(b'{"step": 2, "lo')
+    run.append_metrics(row(3))
+    rows, damaged = run.read_rows()
+    assert [each.step for each in rows] == [1, 3] and damaged == 1
 
 
 def test_order_is_by_creation_not_by_name(tmp_path: Path) -> None:

@@ -36,19 +36,19 @@ def test_a_vector_has_a_place_for_every_value() -> None:
 
 def test_a_run_writes_the_kind_of_its_data(tmp_path: Path) -> None:
     run = new_run(tmp_path, experiment("variant: vae, hidden: [12], latent: 3"), dataset())
-    written = run.info()["data"]["spec"]
+    written = run.info().as_json()["data"]["spec"]
     assert written["kind"] == "image" and Spec(**written) == dataset().spec
 
 
 def test_a_run_that_does_not_say_the_kind_of_its_data_is_read(old: Run) -> None:
-    assert "kind" not in old.info()["data"]["spec"]
+    assert "kind" not in old.info().as_json()["data"]["spec"]
     assert load(old, "last", print).spec == Spec(8, 8, 1, 10, "image")
 
 
 def test_show_prints_the_same_with_and_without_the_kind(old: Run, capsys: pytest.CaptureFixture[str]) -> None:
     show_run(old)
     before = capsys.readouterr().out
-    info = old.info()
+    info = old.info().as_json()
     info["data"]["spec"]["kind"] = "image"
     (old.path / "run.json").write_text(json.dumps(info))
     show_run(old)

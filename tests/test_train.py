@@ -11,7 +11,7 @@ import pytest
 from fit import dataset, experiment, fit, go_on, new_run
 
 from aecli.errors import CheckpointError, DivergedError, InterruptedRun, SettingError
-from aecli.runs import checkpoint
+from aecli.runs import checkpoint, commits
 from aecli.runs.state import state_template
 from aecli.runs.trained import best_step, load
 from aecli.system.placement import placement
@@ -26,20 +26,20 @@ DATA = dataset()
 def test_rows_come_at_their_steps_and_evaluations_at_the_ends_of_epochs(tmp_path: Path) -> None:
     run, _ = fit(tmp_path, experiment(VAE, "epochs: 4, eval_every: 2, log_every: 5", "batch_size: 20"), DATA)
     rows = run.rows()
-    assert [row["step"] for row in rows if row["split"] == "train"] == [5, 10]
-    assert [row["step"] for row in rows if row["split"] == "validation"] == [5, 10]  # 96 and 192 of 48 images, 20 at a time
-    assert all(row["epoch"] == round(row["step"] * 20 / 48, 4) for row in rows)
-    assert {"loss", "rate_nats", "distortion_nats"} <= rows[0].keys()
-    assert checkpoint.steps(run.checkpoints) == [5, 10]
-    assert run.state() == "completed" and run.recorded()["step"] == 10
+    assert [row.step for row in rows if row.split == "train"] == [5, 10]
+    assert [row.step for row in rows if row.split == "validation"] == [5, 10]  # 96 and 192 of 48 images, 20 at a time
+    assert all(row.epoch == round(row.step * 20 / 48, 4) for row in rows)
+    assert {"loss", "rate_nats", "distortion_nats"} <= rows[0].values.keys()
+    assert commits.steps(run.checkpoints) == [5, 10]
+    assert run.state() == "completed" and run.recorded().step == 10
 
 
 def test_training_values_are_averages_over_every_example_since_the_last_row(tmp_path: Path) -> None:
     e = experiment(VAE, "steps: 6, log_every: 1")
     fine, _ = fit(tmp_path, e, DATA)
     coarse, _ = fit(tmp_path, experiment(VAE, "steps: 6, log_every: 3"), DATA)
-    losses = [row["loss"] for row in fine.rows() if row["split"] == "train"]
-    averages = [row["loss"] for row in coarse.rows() if row["split"] == "train"]
+    losses = [row.values["loss"] for row in fine.rows() if row.split == "train"]
+    averages = [row.values["loss"] for row in coarse.rows() if row.split == "train"]
     assert averages == pytest.approx([sum(losses[:3]) / 3, sum(losses[3:]) / 3], rel=1e-5)
 
 
@@ -53,13 +53,13 @@ def test_the_best_checkpoint_stays_and_patience_ends_the_run(tmp_path: Path) -> 
     )
     run, training = fit(tmp_path, e, DATA)
     recorded = run.recorded()
-    values = {row["step"]: row["loss"] for row in run.rows() if row["split"] == "validation"}
+    values = {row.step: row.values["loss"] for row in run.rows() if row.split == "validation"}
     best = min(values, key=lambda step: values[step])
-    assert recorded["best_step"] == best and recorded["best_value"] == values[best]
-    assert training.at.step == best + 3 * 3 < 400 and "stopped early" in recorded["reason"]
-    kept = checkpoint.steps(run.checkpoints)
+    assert recorded.best_step == best and recorded.best_value == values[best]
+    assert training.at.step == best + 3 * 3 < 400 and "stopped early" in recorded.reason
+    kept = commits.steps(run.checkpoints)
     assert best in kept and kept[-1] == training.at.step and len(kept) == 3
-    assert best_step(run, checkpoint.steps(run.checkpoints)) == best
+    assert best_step(run, commits.steps(run.checkpoints)) == best
     assert [load(run, which, print).step for which in ("best", "last")] == [best, kept[-1]]
 
 
@@ -67,8 +67,8 @@ def test_a_monitor_that_stands_still_is_not_better(tmp_path: Path) -> None:
     """A rate too small to move a weight: the first evaluation stays the best, and patience runs out."""
     e = experiment(VAE, "epochs: 9, patience: 2", "batch_size: 16", "name: sgd, learning_rate: 1e-30, b1: 0.0")
     run, training = fit(tmp_path, e, DATA)
-    values = {row["loss"] for row in run.rows() if row["split"] == "validation"}
-    assert len(values) == 1 and run.recorded()["best_step"] == 3 and training.at.step == 9
+    values = {row.values["loss"] for row in run.rows() if row.split == "validation"}
+    assert len(values) == 1 and run.recorded().best_step == 3 and training.at.step == 9
 
 
 def test_a_loss_that_is_not_finite_ends_the_run_and_names_the_step(tmp_path: Path) -> None:
@@ -78,9 +78,9 @@ def test_a_loss_that_is_not_finite_ends_the_run_and_names_the_step(tmp_path: Pat
     run = new_run(tmp_path, e, DATA)
     with pytest.raises(DivergedError, match=r"not finite at step \d+") as caught:
         go_on(run, e, DATA)
-    assert run.state() == "diverged" and "step" in run.recorded()["reason"]
+    assert run.state() == "diverged" and "step" in run.recorded().reason
     named = int(caught.value.message.split("at step ")[1].split(";")[0])
-    kept = checkpoint.steps(run.checkpoints)
+    kept = commits.steps(run.checkpoints)
     assert kept and kept[-1] in (named - 1, named)
     template = state_template(e, DATA.spec, len(DATA.train), placement(16))
     restored = checkpoint.restore(run.checkpoints, template, print)
@@ -101,8 +101,8 @@ def test_without_a_validation_split_the_last_checkpoint_is_the_one(tmp_path: Pat
     data = dataset(held_out=16)
     data = dataclasses.replace(data, validation=data.validation.part(0, 0))
     run, _ = fit(tmp_path, experiment(VAE, "epochs: 2, log_every: 100"), data)
-    assert [row["split"] for row in run.rows()] == ["train"]
-    assert best_step(run, checkpoint.steps(run.checkpoints)) is None and checkpoint.steps(run.checkpoints) == [3, 6]
+    assert [row.split for row in run.rows()] == ["train"]
+    assert best_step(run, commits.steps(run.checkpoints)) is None and commits.steps(run.checkpoints) == [3, 6]
 
 
 @pytest.mark.parametrize("batch", [5, 6, 16])
@@ -139,12 +139,12 @@ def test_a_signal_ends_a_run_at_a_step_with_its_state_saved(tmp_path: Path, monk
         with pytest.raises(InterruptedRun) as caught:
             go_on(run, e, DATA)
         assert caught.value.signum == signal.SIGTERM and run.state() == "interrupted"
-        assert checkpoint.steps(run.checkpoints)[-1] >= number
+        assert commits.steps(run.checkpoints)[-1] >= number
         assert f"--resume {run.id}" in str(caught.value.help)
     monkeypatch.setattr(Training, "_stop_if_asked", stop)
     go_on(run, e, DATA)
     assert digests(run.checkpoints, 300) == digests(whole.checkpoints, 300)
-    assert [row["step"] for row in run.rows()] == [row["step"] for row in whole.rows()]
+    assert [row.step for row in run.rows()] == [row.step for row in whole.rows()]
 
 
 def test_an_evaluation_that_a_signal_cut_is_done_at_the_resume(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -169,10 +169,10 @@ def test_an_evaluation_that_a_signal_cut_is_done_at_the_resume(tmp_path: Path, m
     monkeypatch.setattr(module, "quick", cut)
     with pytest.raises(InterruptedRun):
         go_on(run, e, DATA)
-    assert [row["step"] for row in run.rows() if row["split"] == "validation"] == [3]
+    assert [row.step for row in run.rows() if row.split == "validation"] == [3]
     monkeypatch.setattr(module, "quick", real)
     go_on(run, e, DATA)
-    assert [row["step"] for row in run.rows() if row["split"] == "validation"] == [3, 6, 9, 12]
+    assert [row.step for row in run.rows() if row.split == "validation"] == [3, 6, 9, 12]
 
 
 def test_the_last_evaluation_counts_even_if_a_signal_cut_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -188,11 +188,11 @@ def test_the_last_evaluation_counts_even_if_a_signal_cut_it(tmp_path: Path, monk
     monkeypatch.setattr(Training, "_stop_if_asked", asked)
     with pytest.raises(InterruptedRun):
         go_on(run, e, DATA)
-    assert best_step(run, checkpoint.steps(run.checkpoints)) is None
+    assert best_step(run, commits.steps(run.checkpoints)) is None
     monkeypatch.setattr(Training, "_stop_if_asked", stop)
     go_on(run, e, DATA)
-    assert best_step(run, checkpoint.steps(run.checkpoints)) == 3 == run.recorded()["best_step"]
-    assert run.recorded()["best_value"] == whole.recorded()["best_value"]
+    assert best_step(run, commits.steps(run.checkpoints)) == 3 == run.recorded().best_step
+    assert run.recorded().best_value == whole.recorded().best_value
     assert digests(run.checkpoints, 3) == digests(whole.checkpoints, 3)
 
 
@@ -220,7 +220,7 @@ def test_a_damaged_newest_checkpoint_is_passed_over_and_the_run_ends_with_the_sa
         and "checkpoint 9 is damaged" in said[1]
         and "resuming at step 6" in capsys.readouterr().err
     )
-    for step in checkpoint.steps(whole.checkpoints):
+    for step in commits.steps(whole.checkpoints):
         (whole.checkpoints / str(step) / "manifest.ocdbt").write_bytes(b"")
     with pytest.raises(CheckpointError):
         go_on(whole, e, DATA)

@@ -6,7 +6,7 @@ from __future__ import annotations
 import gc
 import io
 import json
-import os
+import signal
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -18,10 +18,26 @@ from aecli import __version__
 from aecli.errors import InterruptedRun, UsageError, printable_lines, translate
 from aecli.evaluation.request import EvalRequest
 from aecli.sampling.request import DEFAULT, SampleRequest
+from aecli.system.terminal import escaping, open_standard_streams, silence
 
 
 class _Group(TyperGroup):
     """Turns every error into a message and an exit code."""
+
+    def main(self, *arguments: Any, **options: Any) -> Any:
+        with escaping():
+            try:
+                try:
+                    return super().main(*arguments, **options)
+                finally:
+                    sys.stdout.flush()
+            except OSError as error:  # stdout is full
+                known = translate(error)
+                if known is None:
+                    raise
+                silence(sys.stdout)  # which Python flushes once more at its end
+                print(printable_lines(known.render()), file=sys.stderr)
+                raise SystemExit(known.code) from None
 
     def invoke(self, ctx: Any) -> Any:
         from aecli.system.signals import Terminated, raise_on_signals
@@ -29,14 +45,9 @@ class _Group(TyperGroup):
         debug = bool(ctx.params.get("debug"))
         raise_on_signals()
         try:
-            result = super().invoke(ctx)
-            sys.stdout.flush()
-            return result
-        except BrokenPipeError:  # whoever read our output has seen enough
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            raise typer.Exit(0) from None
+            return super().invoke(ctx)
         except (KeyboardInterrupt, Terminated) as error:
-            code = 143 if isinstance(error, Terminated) else 130
+            code = 128 + (error.signum if isinstance(error, Terminated) else signal.SIGINT)
             print("interrupted", file=sys.stderr)
             raise typer.Exit(code) from None
         except Exception as error:
@@ -270,7 +281,7 @@ def show(run_name: RunName, as_json: Json = False, runs_dir: RunsDir = RUNS) -> 
 
     run = directory.find(runs_dir, run_name)
     if as_json:
-        facts = {**run.info(), **run_facts(run), "code_changed": provenance.code_now(run.info()).changed}
+        facts = {**run_facts(run), **run.info().as_json(), "code_changed": provenance.code_now(run.info()).changed}
         print(json.dumps(facts, indent=2, ensure_ascii=False))
     else:
         show_run(run)
@@ -379,6 +390,7 @@ through them after every 700, Python's default, takes an eighth of the time unti
 
 def main() -> None:
     gc.set_threshold(*FEW_COLLECTIONS)
+    open_standard_streams()
     if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
         sys.stdout.reconfigure(errors="backslashreplace")  # as stderr is: names of classes are in any letters
     # `--debug` may stand anywhere, also behind the verb.

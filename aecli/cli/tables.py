@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -12,11 +13,13 @@ from rich.console import Console
 from rich.table import Table
 
 from aecli.data.sources.told import some
+from aecli.errors import printable, printable_lines
 from aecli.measures.metric import VERSION, Metric, Recorded, version_of
-from aecli.runs import provenance
+from aecli.runs import numbers, provenance
 from aecli.runs.directory import Run, run_facts
-from aecli.system.files import read_json
+from aecli.runs.records import RunFile
 from aecli.system.progress import peak_bytes, say
+from aecli.system.terminal import silence, unescaped
 
 if TYPE_CHECKING:  # which needs jax, and a table does not
     from aecli.verbs.bench import Speed
@@ -25,19 +28,35 @@ if TYPE_CHECKING:  # which needs jax, and a table does not
 
 
 class _Console(Console):
+    """Below the stream that escapes, since it draws; so what it is given is escaped here."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(file=unescaped(sys.stdout), markup=False, highlight=False, emoji=False, **options)
+
+    def print(self, *objects: Any, **options: Any) -> None:
+        super().print(*(printable_lines(each) if isinstance(each, str) else each for each in objects), **options)
+
     def on_broken_pipe(self) -> None:
         """rich would exit with 1; that a reader has seen enough is no error."""
-        raise
+        silence(self.file)
 
 
 def _console() -> Console:
-    console = _Console(markup=False, highlight=False, emoji=False)
+    console = _Console()
     # Into a file or a pipe nothing is cut to the width of a terminal that is not there.
-    return console if console.is_terminal else _Console(markup=False, highlight=False, emoji=False, width=400)
+    return console if console.is_terminal else _Console(width=400)
+
+
+class _Table(Table):
+    def __init__(self) -> None:
+        super().__init__(box=SIMPLE_HEAD, pad_edge=False)
+
+    def add_row(self, *cells: Any, **options: Any) -> None:
+        super().add_row(*(printable(cell) if isinstance(cell, str) else cell for cell in cells), **options)
 
 
 def _table(*columns: str, right: Sequence[str] = ()) -> Table:
-    table = Table(box=SIMPLE_HEAD, pad_edge=False)
+    table = _Table()
     for column in columns:
         table.add_column(column, justify="right" if column in right else "left", overflow="fold")
     return table
@@ -53,69 +72,73 @@ def show_runs(facts: Sequence[Mapping[str, Any]], root: Path) -> None:
         step = "" if f["step"] is None else f"{f['step']:,}"
         table.add_row(f["id"], f["state"], f["variant"] or "", f["data"] or "", step, best, age(f["created"]))
     _console().print(table)
+    for f in facts:
+        if f["note"]:
+            say(f"{f['id']}: {f['note']}")
 
 
 def show_run(run: Run) -> None:
     info, facts = run.info(), run_facts(run)
     recorded = run.recorded()
-    data = info["data"]
-    spec = data["spec"]
+    data, spec = info.data, info.data.spec
+    sizes = (("train", data.sizes.train), ("validation", data.sizes.validation), ("test", data.sizes.test))
     lines = [
         ("run", str(run.path)),
-        ("state", facts["state"] + (f" ({recorded['reason']})" if recorded.get("reason") else "")),
-        ("variant", f"{info['variant']}, {info['parameters']:,} parameters"),
-        (
-            "data",
-            f"{data['name']} {spec['height']}x{spec['width']}x{spec['channels']}, "
-            + ", ".join(f"{n:,} {split}" for split, n in data["sizes"].items()),
-        ),
-        ("classes", some(data.get("class_names") or [])),
+        ("state", facts["state"] + (f" ({recorded.reason})" if recorded.reason else "")),
+        ("damaged", facts["note"] or ""),
+        ("variant", f"{info.variant}, {info.parameters:,} parameters"),
+        ("data", f"{data.name} {spec.height}x{spec.width}x{spec.channels}, " + ", ".join(f"{n:,} {split}" for split, n in sizes)),
+        ("classes", some(data.class_names)),
         ("step", f"{facts['step']:,}"),
     ]
     lines = [(label, text) for label, text in lines if text]
-    if facts["best_step"]:
+    if facts["best_step"] is not None and facts["best"] is not None:
         lines.append(("best", f"{facts['best']:.5g} at step {facts['best_step']:,}"))
-    git = info.get("git")
+    git = info.git
     lines += [
-        ("created", f"{info['created']} ({age(info['created'])} ago)"),
-        ("command", " ".join(info["command"])),
-        ("devices", ", ".join(info["devices"])),
-        ("versions", ", ".join(f"{name} {version}" for name, version in info["versions"].items() if version)),
-        ("git", f"{git['commit'][:12]}{', dirty' if git['dirty'] else ''}" if git else "none"),
+        ("created", f"{info.created} ({age(info.created)} ago)"),
+        ("command", " ".join(info.command)),
+        ("devices", ", ".join(info.devices)),
+        ("versions", ", ".join(f"{name} {version}" for name, version in info.versions.items() if version)),
+        ("git", f"{git.commit[:12]}{', dirty' if git.dirty else ''}" if git else "none"),
         ("code", _code(info)),
-        ("data hash", data["fingerprint"]),
+        ("data hash", data.fingerprint),
     ]
     for label, folder, endings in (("pictures", "samples", (".png",)), ("numbers", "eval", (".json",))):
         found = sorted(path for path in (run.path / folder).glob("*") if path.suffix in endings and not path.name.startswith("."))
-        lines += [(label, str(path) + (_age_of_numbers(path) if folder == "eval" else "")) for path in found]
+        lines += [(label, str(path) + (_about_numbers(path) if folder == "eval" else "")) for path in found]
     console = _console()
     for label, text in lines:
-        console.print(f"{label:10s} {text}", soft_wrap=True)
-    rows = run.rows()
+        console.print(f"{label:10s} {printable(text)}", soft_wrap=True)
+    rows, damaged = run.read_rows()
     for split in ("train", "validation"):
-        of_split = [row for row in rows if row.get("split") == split]
+        of_split = [row for row in rows if row.split == split]
         if of_split:
-            values = {k: v for k, v in of_split[-1].items() if k not in ("split", "step", "epoch", "steps")}
-            text = "  ".join(f"{k} {v:.5g}" for k, v in values.items() if isinstance(v, (int, float)))
-            console.print(f"{split:10s} step {of_split[-1]['step']:,}: {text}", soft_wrap=True)
+            text = "  ".join(f"{name} {value:.5g}" for name, value in of_split[-1].values.items())
+            console.print(f"{split:10s} step {of_split[-1].step:,}: {text}", soft_wrap=True)
+    if damaged:
+        say(f"metrics.jsonl: {damaged:,} line{'s' * (damaged > 1)} cannot be read, and {'are' if damaged > 1 else 'is'} left out")
     console.print()
     console.print(run.resolved_config().rstrip(), soft_wrap=True)
 
 
-def _age_of_numbers(path: Path) -> str:
-    """What is to be known of the numbers in an `eval/<split>.json` that is not of the metrics of today."""
-    version = version_of(read_json(path))
+def _about_numbers(path: Path) -> str:
+    """What is to be known of the numbers in an `eval/<split>.json` that are not as this version would write them."""
+    stored = numbers.read(path.parent, path.stem)
+    if stored.wrong is not None:
+        return f" (not to be believed: {stored.wrong})"
+    version = version_of([number.protocol for number in stored.numbers.values()])
     if version in (None, VERSION):
         return ""
     return f" (version {version} of the metrics, now {VERSION}: not to be compared with newer ones; `aecli eval` measures anew)"
 
 
-def _code(info: Mapping[str, Any]) -> str:
+def _code(info: RunFile) -> str:
     """`9e989f2c52a1, unchanged`, or what has changed since the run was trained."""
-    if not info.get("code"):
+    if info.code is None:
         return "no hash was kept"
     changed = provenance.code_now(info).changed
-    return f"{info['code']['hash'][:12]}, " + (f"changed since: {', '.join(changed)}" if changed else "unchanged")
+    return f"{info.code.hash[:12]}, " + (f"changed since: {', '.join(changed)}" if changed else "unchanged")
 
 
 def show_metrics(run_id: str, metrics: Mapping[str, Recorded]) -> None:
@@ -126,7 +149,7 @@ def show_metrics(run_id: str, metrics: Mapping[str, Recorded]) -> None:
     n = max(recorded.metric.n for recorded in metrics.values())
     console.print(f"{run_id}  step {protocol['step']:,}  {n:,} {protocol['split']} examples, binarize {protocol['binarize']}")
     columns = ("", "metric", "value", "+-", "unit", "baseline", "", "better")
-    table = Table(box=SIMPLE_HEAD, pad_edge=False)
+    table = _Table()
     for number, column in enumerate(columns):
         table.add_column(column, justify="right" if number in (2, 3, 5) else "left", overflow="fold")
     last = None

@@ -15,7 +15,7 @@ from pydantic import (
 
 from aecli.config import yamlfile
 from aecli.config.explain import Override, diagnostic_at, explain
-from aecli.config.schema import Experiment, dump
+from aecli.config.schema import Experiment, dump, to_yaml
 from aecli.config.yamlfile import Document, Mark
 from aecli.errors import ConfigError, DataError, Diagnostic, SettingError
 from aecli.system.progress import say
@@ -147,6 +147,14 @@ def parse(text: str, name: str, sets: Sequence[str] = (), check_name: CheckName 
             problems.append(diagnostic_at(document, overrides, error.path, error.rule, error.text, error.label, error.hint))
         raise ConfigError(problems)
     return Config(experiment, text, document, tuple(overrides))
+
+
+def dump_steps(text: str, experiment: Experiment) -> str:
+    """A resolved config with the number of steps and epochs of another experiment, everything else as it stands there: a version
+    that knows more settings adds none to it."""
+    blocks = cast("dict[str, Any]", yamlfile.parse(text, "config.resolved.yaml").data)
+    train = {**cast("dict[str, Any]", blocks["train"]), "steps": experiment.train.steps, "epochs": experiment.train.epochs}
+    return to_yaml({**blocks, "train": train})
 
 
 def _override(flag: str) -> Override:

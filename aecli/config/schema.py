@@ -204,7 +204,11 @@ def epoch_end(epoch: int, size: int, batch: int) -> int:
 
 
 def dump(experiment: Experiment) -> str:
-    return yaml.safe_dump(_plain(experiment.model_dump()), sort_keys=False, default_flow_style=None, width=120)
+    return to_yaml(experiment.model_dump())
+
+
+def to_yaml(blocks: Mapping[str, Any]) -> str:
+    return yaml.safe_dump(_plain(blocks), sort_keys=False, default_flow_style=None, width=120)
 
 
 def _plain(value: Any) -> Any:

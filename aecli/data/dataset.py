@@ -17,7 +17,7 @@ from aecli.data.scaling import ScaledRows, Scaling
 from aecli.data.sources.base import Say, Source
 from aecli.data.sources.registry import RULES, open_source
 from aecli.errors import SettingError
-from aecli.system.files import kept_arrays
+from aecli.system.arrays import kept_arrays
 from aecli.system.folders import cache_folder
 
 
@@ -92,7 +92,7 @@ def _scaling(data: Data, train: Rows, fingerprint: str) -> Scaling:
     """That of a train split, fitted once for all runs on it."""
     stamp = f"{fingerprint} {len(train)} {data.standardize}"
     path = cache_folder("shared") / f"scaling-{hashlib.sha256(stamp.encode()).hexdigest()[:16]}.npz"
-    kept = kept_arrays(path, lambda: scaling.fit(train, data.standardize)._asdict(), path.parent / ".scaling.lock")
+    kept = kept_arrays(path, stamp, lambda: scaling.fit(train, data.standardize)._asdict(), path.parent / ".scaling.lock")
     return Scaling(kept["mean"], kept["scale"])
 
 

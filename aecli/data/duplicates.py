@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import zipfile
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -14,7 +13,7 @@ import numpy as np
 from aecli.data.dataset import Dataset
 from aecli.data.rows import Rows
 from aecli.data.sources.base import Say
-from aecli.system.files import kept_arrays
+from aecli.system.arrays import kept_arrays
 from aecli.system.folders import cache_root
 
 HELD_OUT = ("validation", "test")
@@ -32,8 +31,8 @@ def count(dataset: Dataset) -> Mapping[str, int]:
     def make() -> dict[str, Any]:
         return {split: np.int64(n) for split, n in _count(dataset).items()}
 
-    with contextlib.suppress(OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile):  # no cache, or a damaged file in it
-        kept = kept_arrays(path, make, path.parent / ".duplicates.lock")
+    with contextlib.suppress(OSError):  # no cache
+        kept = kept_arrays(path, stamp, make, path.parent / ".duplicates.lock")
         return {split: int(kept[split]) for split in HELD_OUT}
     return _count(dataset)
 

@@ -3,23 +3,29 @@
 from __future__ import annotations
 
 import contextlib
+import json
+import os
 import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from aecli.system.files import kept_arrays, read_json, to_json, write_atomic
+from aecli.system.arrays import kept_arrays
+from aecli.system.files import to_json, write_atomic
+from aecli.system.reading import Unreadable, read_json, set_aside
 
 
 class Journal:
     """Keeps arrays by name in a folder, or nowhere. What was kept under another `protocol` is thrown away first."""
 
     def __init__(self, folder: Path | None = None, protocol: Mapping[str, Any] | None = None) -> None:
-        self._folder = folder
+        self._folder, self._key = folder, json.dumps(dict(protocol or {}), sort_keys=True)
         if folder is None:
             return
         stamp = folder / "protocol.json"
-        if read_json(stamp) != dict(protocol or {}):
+        if _protocol(stamp) != dict(protocol or {}):
+            if os.path.lexists(folder) and not folder.is_dir():
+                set_aside(folder)
             shutil.rmtree(folder, ignore_errors=True)
             folder.mkdir(parents=True)
             write_atomic(stamp, to_json(dict(protocol or {})))
@@ -28,10 +34,17 @@ class Journal:
         """What `make()` gave before, or gives now: arrays by name."""
         if self._folder is None:
             return dict(make())
-        return kept_arrays(self._folder / f"{name}.npz", make)
+        return kept_arrays(self._folder / f"{name}.npz", f"{name} {self._key}", make)
 
     def close(self) -> None:
         """The evaluation is done: nothing of this is needed any more."""
         if self._folder is not None:
             with contextlib.suppress(OSError):
                 shutil.rmtree(self._folder)
+
+
+def _protocol(path: Path) -> Any:
+    """What a journal was kept under; None if that cannot be read."""
+    with contextlib.suppress(OSError, Unreadable):
+        return read_json(path)
+    return None

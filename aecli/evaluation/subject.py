@@ -23,7 +23,7 @@ from aecli.evaluation.judges.inception import Inception
 from aecli.evaluation.request import EvalRequest
 from aecli.measures.baselines import linear
 from aecli.measures.metric import VERSION
-from aecli.system.files import kept_arrays
+from aecli.system.arrays import kept_arrays
 from aecli.system.folders import cache_root
 from aecli.system.placement import Placement
 
@@ -117,9 +117,10 @@ class Subject:
             protocol["seed"] = self.seed
         if self.dataset.scaling is not None:
             protocol["scaling"] = hashlib.sha256(b"".join(part.tobytes() for part in self.dataset.scaling)).hexdigest()
+        key = f"{name} {json.dumps(protocol, sort_keys=True)}"
         digest = hashlib.sha256(json.dumps(protocol, sort_keys=True).encode()).hexdigest()[:16]
         folder = cache_root() / "shared"
-        return kept_arrays(folder / f"{name}-{digest}.npz", make, folder / ".lock")
+        return kept_arrays(folder / f"{name}-{digest}.npz", key, make, folder / ".lock")
 
     @cached_property
     def code_length(self) -> int:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from math import isfinite, log10, sqrt
-from typing import Any, Literal, NamedTuple, cast
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
@@ -91,11 +91,9 @@ def _finite(value: Any) -> Any:
     return None if isinstance(value, float) and not isfinite(value) else value
 
 
-def version_of(stored: Any) -> int | None:
-    """The oldest version of metrics among the numbers of an `eval/<split>.json`; None if it holds none that say."""
-    metrics: list[Any] = list(cast("dict[str, Any]", stored).values()) if isinstance(stored, dict) else []
-    protocols = [cast("dict[str, Any]", metric).get("protocol") for metric in metrics if isinstance(metric, dict)]
-    versions = [cast("dict[str, Any]", protocol).get("version") for protocol in protocols if isinstance(protocol, dict)]
+def version_of(protocols: Iterable[Mapping[str, Any]]) -> int | None:
+    """The oldest version of metrics among the protocols of numbers; None if none says."""
+    versions = [protocol.get("version") for protocol in protocols]
     return min((version for version in versions if isinstance(version, int)), default=None)
 
 

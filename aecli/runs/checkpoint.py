@@ -1,8 +1,8 @@
 """Checkpoints that survive kills, power cuts, bit flips and full disks.
 
-Orbax writes the arrays; `<step>.commit.json`, written after everything else is on the disk, makes them a checkpoint. It holds
-the size and SHA-256 of each file, the path, shape, type and SHA-256 of each array, and a checksum of itself, all of which a
-restore verifies.
+Orbax writes the arrays; `<step>.commit.json`, written after everything else is on the disk, makes them a checkpoint. A restore
+verifies all that it says of them (`commits.py`). While a first checkpoint is being written, `.saving` says so: arrays without a
+commit file are then a save that was killed, and otherwise a checkpoint whose commit file has been lost.
 """
 
 from __future__ import annotations
@@ -11,9 +11,7 @@ import contextlib
 import errno
 import fcntl
 import hashlib
-import json
 import os
-import re
 import shutil
 from collections.abc import Callable, Generator, Mapping
 from pathlib import Path
@@ -23,10 +21,11 @@ import jax
 import numpy as np
 
 from aecli.errors import CheckpointError, StorageError
-from aecli.system.files import fsync_directory, fsync_tree, sha256_file, write_json
+from aecli.runs import commits
+from aecli.runs.records import SCHEMA, Commit
+from aecli.system.files import fsync_directory, fsync_tree, sha256_file, write_atomic
+from aecli.system.reading import Unreadable, open_regular
 
-SCHEMA = 1
-_STEP = re.compile(r"\A(\d+)\.commit\.json\Z")
 Warn = Callable[[str], None]
 
 
@@ -38,21 +37,10 @@ class Loaded(NamedTuple):
     extra: dict[str, Any]
 
 
-class _Damaged(Exception):
-    """Files that do not match their manifest."""
-
-
 def leaves(state: Any) -> dict[str, Any]:
     """The arrays of a pytree by path, such as `params/encoder/mlp/layers/0/kernel/value`."""
     flat, _ = jax.tree_util.tree_flatten_with_path(state)
     return {jax.tree_util.keystr(path, simple=True, separator="/"): leaf for path, leaf in flat}
-
-
-def steps(folder: Path) -> list[int]:
-    """The committed steps, oldest first."""
-    if not folder.is_dir():
-        return []
-    return sorted(int(match[1]) for name in os.listdir(folder) if (match := _STEP.match(name)))
 
 
 def save(folder: Path, step: int, state: Any, extra: Mapping[str, Any]) -> None:
@@ -63,6 +51,9 @@ def save(folder: Path, step: int, state: Any, extra: Mapping[str, Any]) -> None:
     _sweep(folder)
     _reserve(folder, 2 * size + 2**18, step)
     target = folder / str(step)
+    first = not commits.steps(folder)
+    if first:
+        write_atomic(folder / commits.SAVING, str(step).encode())
     _write_arrays(target, arrays)
     fsync_tree(target)
     files = {
@@ -80,19 +71,20 @@ def save(folder: Path, step: int, state: Any, extra: Mapping[str, Any]) -> None:
         ],
         "extra": extra,
     }
-    write_json(folder / f"{step}.commit.json", _sealed(manifest))
+    commits.write(folder, step, manifest)
+    (folder / commits.SAVING).unlink(missing_ok=True)
 
 
 def amend(folder: Path, step: int, extra: Mapping[str, Any]) -> None:
     """Replaces what was saved beside the state of a committed step; its arrays stay as they are."""
-    write_json(folder / f"{step}.commit.json", _sealed({**_manifest(folder, step), "extra": extra}))
+    commits.write(folder, step, {**commits.read(folder, step).as_json(), "extra": extra})
 
 
 def retain(folder: Path, newest: int, best: int | None) -> None:
     """Removes all but the newest checkpoints and the best one, the commit file first. While somebody reads one, all stay
     until the next time."""
     with _lock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB) as free:
-        for step in steps(folder)[:-newest] if free else ():
+        for step in commits.steps(folder)[:-newest] if free else ():
             if step != best:
                 _remove(folder, step)
 
@@ -123,21 +115,21 @@ def restore(folder: Path, template: Any, warn: Warn, step: int | None = None, *,
 
 
 def _restore(folder: Path, template: Any, warn: Warn, step: int | None, writing: bool) -> Loaded | None:
-    known = steps(folder)
+    known = commits.steps(folder)
     if not known:
         return None
     order = sorted(known, key=lambda s: (s == step, s), reverse=True)
     for candidate in order:
         try:
-            manifest = _manifest(folder, candidate)
-            if problems := _differences(manifest, template):
+            commit = commits.read(folder, candidate)
+            if problems := _differences(commit, template):
                 shown = problems[:8] + ([f"and {len(problems) - 8} more"] if len(problems) > 8 else [])
                 raise CheckpointError(
                     f"checkpoint {candidate} does not fit the model:\n  " + "\n  ".join(shown),
                     "it was written for another config or another version of aecli",
                 )
-            arrays = _read_arrays(folder, candidate, manifest)
-        except _Damaged as damage:
+            arrays = _read_arrays(folder, candidate, commit)
+        except Unreadable as damage:
             warn(f"checkpoint {candidate} is damaged ({damage})" + ("; set aside" if writing else ""))
             if writing:
                 _set_aside(folder, candidate)
@@ -145,16 +137,8 @@ def _restore(folder: Path, template: Any, warn: Warn, step: int | None, writing:
         flat, structure = jax.tree_util.tree_flatten_with_path(template)
         paths = [jax.tree_util.keystr(path, simple=True, separator="/") for path, _ in flat]
         placed = [jax.device_put(arrays[path], leaf.sharding) for path, (_, leaf) in zip(paths, flat, strict=True)]
-        return Loaded(candidate, jax.tree.unflatten(structure, placed), dict(manifest["extra"]))
+        return Loaded(candidate, jax.tree.unflatten(structure, placed), commit.extra)
     raise CheckpointError(f"every checkpoint in {folder} is damaged", "restore the folder from a backup, or train again")
-
-
-def newest_extra(folder: Path) -> Mapping[str, Any]:
-    """What was saved beside the state of the newest step whose commit file can be read; nothing if none can."""
-    for step in reversed(steps(folder)):
-        with contextlib.suppress(_Damaged):
-            return dict(_manifest(folder, step)["extra"])
-    return {}
 
 
 def _checkpointer() -> Any:
@@ -196,55 +180,43 @@ def _write_arrays(target: Path, arrays: Mapping[str, Any]) -> None:
         raise StorageError(f"the checkpoint cannot be written: {str(error).splitlines()[0]}", "free some space") from None
 
 
-def _manifest(folder: Path, step: int) -> dict[str, Any]:
-    try:
-        manifest = json.loads((folder / f"{step}.commit.json").read_bytes())
-        if not isinstance(manifest, dict) or manifest != _sealed(manifest) or manifest["step"] != step:
-            raise _Damaged("its commit file is not what was written")
-        if manifest["schema"] != SCHEMA:
-            raise CheckpointError(
-                f"checkpoint {step} has schema {manifest['schema']}, this aecli reads {SCHEMA}", "use the version that wrote it"
-            )
-        return manifest
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise _Damaged(f"commit file: {error!r}") from None
-
-
-def _sealed(manifest: Mapping[str, Any]) -> dict[str, Any]:
-    """The manifest with the SHA-256 of the rest of itself, so that a flipped bit in it is found too."""
-    rest = {key: value for key, value in manifest.items() if key != "seal"}
-    return {**rest, "seal": hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()}
-
-
-def _read_arrays(folder: Path, step: int, manifest: Mapping[str, Any]) -> dict[str, Any]:
+def _read_arrays(folder: Path, step: int, commit: Commit) -> dict[str, Any]:
     target = folder / str(step)
     try:
-        for name, facts in manifest["files"].items():
-            path = target / name
-            if path.stat().st_size != facts["size"]:
-                raise _Damaged(f"{name} has {path.stat().st_size} bytes instead of {facts['size']}")
-            if sha256_file(path) != facts["sha256"]:
-                raise _Damaged(f"the checksum of {name} is wrong")
+        there = {str(path.relative_to(target)) for path in target.rglob("*") if not path.is_dir() or path.is_symlink()}
+        if unknown := sorted(there - set(commit.files)):
+            raise Unreadable(f"{unknown[0]} was not saved with it")
+        for name, facts in commit.files.items():
+            size, digest = _size_and_sha256(target / name)
+            if size != facts.size:
+                raise Unreadable(f"{name} has {size} bytes instead of {facts.size}")
+            if digest != facts.sha256:
+                raise Unreadable(f"the checksum of {name} is wrong")
     except OSError as error:
-        raise _Damaged(str(error)) from None
+        raise Unreadable(str(error)) from None
     import orbax.checkpoint as ocp
 
-    arguments = {leaf["path"]: ocp.RestoreArgs(restore_type=np.ndarray) for leaf in manifest["leaves"]}
+    arguments = {leaf.path: ocp.RestoreArgs(restore_type=np.ndarray) for leaf in commit.leaves}
     try:
         with contextlib.closing(_checkpointer()) as checkpointer:
             arrays = checkpointer.restore(target.absolute(), args=ocp.args.PyTreeRestore(restore_args=arguments))
     except Exception as error:  # files that are as they were written, and yet cannot be read
-        raise _Damaged(f"orbax: {type(error).__name__}: {error}") from None
-    for leaf in manifest["leaves"]:
-        array = arrays[leaf["path"]]
-        if list(array.shape) != leaf["shape"] or str(array.dtype) != leaf["dtype"] or _digest(array) != leaf["sha256"]:
-            raise _Damaged(f"array {leaf['path']} is not what was saved")
+        raise Unreadable(f"orbax: {type(error).__name__}: {error}") from None
+    for leaf in commit.leaves:
+        array = arrays.get(leaf.path)
+        if array is None or list(array.shape) != leaf.shape or str(array.dtype) != leaf.dtype or _digest(array) != leaf.sha256:
+            raise Unreadable(f"array {leaf.path} is not what was saved")
     return arrays
 
 
-def _differences(manifest: Mapping[str, Any], template: Any) -> list[str]:
+def _size_and_sha256(path: Path) -> tuple[int, str]:
+    with os.fdopen(open_regular(path), "rb") as file:
+        return os.fstat(file.fileno()).st_size, hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _differences(commit: Commit, template: Any) -> list[str]:
     """What the checkpoint's leaves and the template's have not in common."""
-    saved = {leaf["path"]: (tuple(leaf["shape"]), leaf["dtype"]) for leaf in manifest["leaves"]}
+    saved = {leaf.path: (tuple(leaf.shape), leaf.dtype) for leaf in commit.leaves}
     wanted = {path: (tuple(leaf.shape), str(leaf.dtype)) for path, leaf in leaves(template).items()}
     found = [f"{path}: missing from the checkpoint" for path in wanted if path not in saved]
     found += [f"{path}: not in the model" for path in saved if path not in wanted]
@@ -262,7 +234,7 @@ def _digest(array: Any) -> str:
 
 def _sweep(folder: Path) -> None:
     """Removes what killed saves left: folders without a commit file."""
-    committed = {str(step) for step in steps(folder)}
+    committed = {str(step) for step in commits.steps(folder)}
     for entry in os.scandir(folder):
         if entry.is_dir(follow_symlinks=False) and entry.name not in committed and not entry.name.endswith(".damaged"):
             shutil.rmtree(entry.path, ignore_errors=True)
@@ -272,7 +244,7 @@ def _sweep(folder: Path) -> None:
 
 def _remove(folder: Path, step: int) -> None:
     with contextlib.suppress(FileNotFoundError):
-        (folder / f"{step}.commit.json").unlink()
+        commits.path_of(folder, step).unlink()
     fsync_directory(folder)
     shutil.rmtree(folder / str(step), ignore_errors=True)
 

@@ -8,9 +8,7 @@ the fingerprint.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, cast
 
 from aecli.config.schema import OWN_FILES, Data
 from aecli.data.dataset import Dataset, open_dataset
@@ -18,6 +16,7 @@ from aecli.data.sources.base import Say
 from aecli.data.sources.told import some
 from aecli.errors import DataError, SettingError, UsageError
 from aecli.runs.directory import Run
+from aecli.runs.records import DataFacts
 from aecli.system.folders import cache_root
 
 SHOWN = 12
@@ -33,8 +32,7 @@ def path_facts(root: Path, given: str, path: str) -> dict[str, str]:
 
 def rules_of(run: Run) -> int:
     """The rules that a run's data is read by; those that runs keep no word of are the first."""
-    rules = run.info()["data"].get("rules", 1)
-    return rules if isinstance(rules, int) else 1
+    return run.info().data.rules
 
 
 def open_run_data(run: Run, data: Data, say: Say, told: str | None = None) -> Dataset:
@@ -42,8 +40,8 @@ def open_run_data(run: Run, data: Data, say: Say, told: str | None = None) -> Da
     seen from the run's folder, then where the path as it was given leads now; or, if it is `told` where they are by now, there
     and nowhere else. Raises DataError, naming every place, if the images and labels of none are the run's, UsageError if a place
     is told of data that has none."""
-    about = run.info()["data"]
-    wanted = str(about["fingerprint"])
+    about = run.info().data
+    wanted = about.fingerprint
     was, places = f"in {cache_root()}", [data]
     if data.name in OWN_FILES:
         was, paths = _places(run, data, about)
@@ -69,8 +67,8 @@ def open_run_data(run: Run, data: Data, say: Say, told: str | None = None) -> Da
         if dataset.fingerprint == wanted:
             if number:
                 say(f"the data of run {run.id} is now in {where}")
-            if (names := about.get("class_names")) and tuple(names) != dataset.class_names:
-                say(f"classes were called {some(names)} when run {run.id} was trained, which its pictures keep")
+            if about.class_names and tuple(about.class_names) != dataset.class_names:
+                say(f"classes were called {some(about.class_names)} when run {run.id} was trained, which its pictures keep")
             return dataset
         found.append(f"{where} has {dataset.fingerprint[:SHOWN]}")
     if gone == len(places):
@@ -85,13 +83,12 @@ def open_run_data(run: Run, data: Data, say: Say, told: str | None = None) -> Da
     )
 
 
-def _places(run: Run, data: Data, about: Mapping[str, Any]) -> tuple[str, list[str]]:
+def _places(run: Run, data: Data, about: DataFacts) -> tuple[str, list[str]]:
     """Where own files were, in words, and where they may be: absolute paths, the likeliest first, each once."""
     assert data.path is not None
-    root, kept = os.path.realpath(run.path), about.get("path")
-    if isinstance(kept, dict):
-        kept = cast("dict[str, str]", kept)
-        was, places = f"in {kept['absolute']}", [data.path, kept["absolute"], os.path.join(root, kept["from_run"]), kept["given"]]
+    root, kept = os.path.realpath(run.path), about.path
+    if kept is not None:
+        was, places = f"in {kept.absolute}", [data.path, kept.absolute, os.path.join(root, kept.from_run), kept.given]
     else:  # of an older version: seen from the folder that it was started in, which is most often that of `runs`
         was, places = f"in {data.path}", [data.path, os.path.join(root, "..", "..", data.path)]
     return was, list(dict.fromkeys(os.path.abspath(os.path.expanduser(place)) for place in places))

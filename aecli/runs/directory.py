@@ -11,17 +11,24 @@ import re
 import secrets
 import socket
 import time
-from collections.abc import Generator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from aecli.errors import RunError, StorageError, UsageError, did_you_mean
+from aecli.config.yamlfile import MAX_BYTES
+from aecli.errors import CheckpointError, RunError, StorageError, UsageError, did_you_mean
+from aecli.runs import commits
+from aecli.runs.parts import check_parts
+from aecli.runs.records import SCHEMA, Row, RunFile, StateFile, validated
 from aecli.system.files import write_atomic, write_json
+from aecli.system.reading import Unreadable, open_regular, parse_json, read_json, read_regular, set_aside
 
-STATES = ("created", "running", "completed", "interrupted", "failed", "diverged", "crashed")
 _ID = re.compile(r"\A[A-Za-z0-9][A-Za-z0-9._-]{0,99}\Z")
 _LOCK_SECONDS = 0.5
-SCHEMA = 1
+UNREADABLE = "unreadable"
+"""What stands in place of a state of a run that cannot be read."""
+MOST_METRICS = 2**30
+"""Bytes of `metrics.jsonl`: a row a step of a million steps has a quarter of it."""
 
 
 class Run(NamedTuple):
@@ -42,48 +49,88 @@ class Run(NamedTuple):
     def metrics(self) -> Path:
         return self.path / "metrics.jsonl"
 
-    def info(self) -> dict[str, Any]:
+    def info(self) -> RunFile:
         """`run.json`. Raises RunError if it cannot be read."""
-        return self._json("run.json")
+        try:
+            return validated(RunFile, read_json(self.path / "run.json"))
+        except (OSError, Unreadable) as error:
+            raise _unreadable(self, "run.json", error) from None
 
-    def recorded(self) -> dict[str, Any]:
-        """`state.json` as it was last written; see `state` for what is true now."""
-        return self._json("state.json")
+    def recorded(self) -> StateFile:
+        """`state.json` as it was last written; see `state` for what is true now, and `look` where it cannot be read."""
+        return self.look()[0]
+
+    def look(self) -> tuple[StateFile, str | None]:
+        """`state.json`, and None; or, where it is gone or damaged, what the newest readable checkpoint tells, and what is wrong
+        with the file."""
+        try:
+            return validated(StateFile, read_json(self.path / "state.json")), None
+        except FileNotFoundError:
+            wrong = "state.json is gone"
+        except OSError as error:
+            if isinstance(error, PermissionError):
+                raise
+            wrong = f"state.json cannot be read: {(error.strerror or str(error)).lower()}"
+        except Unreadable as error:
+            wrong = f"state.json cannot be read: {error}"
+        facts: dict[str, Any] = {"schema": SCHEMA, "state": "crashed", "step": 0}
+        newest = commits.newest(self.checkpoints)
+        if newest is not None:
+            facts["step"] = newest.step
+            with contextlib.suppress(Unreadable):
+                at = commits.progressed(newest)
+                facts |= {"best_step": at.best_step, "best_value": at.best_value}
+        return validated(StateFile, facts), wrong
 
     def state(self) -> str:
         """One of STATES. `crashed` is no record: it says running, and nobody holds the lock."""
-        state = str(self.recorded()["state"])
-        if state not in ("running", "created"):
+        state = self.recorded().state
+        if state not in ("running", "created", "crashed"):
             return state
         if self.is_locked():
-            return state
+            return "running" if state == "crashed" else state
         # Between the two looks the run may have ended.
-        again = str(self.recorded()["state"])
+        again = self.recorded().state
         return "crashed" if again == "running" else again
 
     def set_state(self, state: str, **facts: Any) -> None:
-        write_json(self.path / "state.json", {**self.recorded(), "state": state, **facts})
+        write_json(self.path / "state.json", {**self.recorded().as_json(), "state": state, **facts})
+
+    def mend(self, say: Callable[[str], None]) -> None:
+        """Sets aside what is to be written and cannot be read, and says so: `state.json`, which its checkpoints tell anew, and
+        metrics that are no file. The caller has locked the run."""
+        known, wrong = self.look()
+        if wrong is not None:
+            with contextlib.suppress(FileNotFoundError):
+                set_aside(self.path / "state.json")
+            write_json(self.path / "state.json", known.as_json())
+            say(f"{wrong}: made anew from the checkpoints, at step {known.step:,}")
+        if self.metrics.is_dir():
+            say(f"metrics.jsonl is a folder: now {set_aside(self.metrics).name}")
 
     def resolved_config(self) -> str:
         try:
-            return (self.path / "config.resolved.yaml").read_text("utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            raise RunError(f"run {self.id} has no readable config.resolved.yaml: {error}") from None
+            return read_regular(self.path / "config.resolved.yaml", MAX_BYTES).decode("utf-8")
+        except (OSError, UnicodeDecodeError, Unreadable) as error:
+            raise _unreadable(self, "config.resolved.yaml", error) from None
 
     def is_locked(self) -> bool:
         try:
-            with (self.path / ".lock").open("r") as file:
-                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-                return False
+            handle = open_regular(self.path / ".lock")
+        except (OSError, Unreadable):
+            return False
+        try:
+            fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            return False
         except BlockingIOError:
             return True
-        except OSError:
-            return False
+        finally:
+            os.close(handle)
 
     @contextlib.contextmanager
     def locked(self) -> Generator[None]:
-        """Holds the run for writing. Raises RunError if another process has it."""
-        with (self.path / ".lock").open("a+") as file:
+        """Holds the run for writing. Raises RunError if another process has it, or the lock is no file of its own."""
+        with os.fdopen(self._open(".lock"), "r+") as file:
             give_up = time.monotonic() + _LOCK_SECONDS  # whoever only looks whether it is locked holds it for an instant
             while True:
                 try:
@@ -102,48 +149,72 @@ class Run(NamedTuple):
             yield
 
     def append_metrics(self, row: Mapping[str, Any]) -> None:
-        """One line of JSON; NaN and infinity raise ValueError."""
+        """One line of JSON; NaN and infinity raise ValueError. What a kill or a lost block left of the line before is ended."""
         line = json.dumps(row, allow_nan=False, ensure_ascii=False) + "\n"
-        with self.metrics.open("ab") as file:
-            file.write(line.encode())
+        with os.fdopen(self._open("metrics.jsonl", os.O_APPEND), "r+b", buffering=0) as file:
+            size = os.fstat(file.fileno()).st_size
+            cut = size > 0 and os.pread(file.fileno(), 1, size - 1) != b"\n"
+            file.write(b"\n" * cut + line.encode(errors="backslashreplace"))
 
     def metrics_size(self) -> int:
         """The offset up to which metrics are written, made durable."""
         if not self.metrics.exists():
             return 0
-        with self.metrics.open("ab") as file:
-            os.fsync(file.fileno())
-            return file.tell()
+        handle = self._open("metrics.jsonl")
+        try:
+            os.fsync(handle)
+            return os.fstat(handle).st_size
+        finally:
+            os.close(handle)
 
     def cut_metrics(self, offset: int) -> None:
         """Moves rows past `offset` aside into `metrics.discarded.jsonl`: they tell of steps that will be done again."""
         if not self.metrics.exists() or self.metrics.stat().st_size <= offset:
             return
         content = self.metrics.read_bytes()
-        with (self.path / "metrics.discarded.jsonl").open("ab") as file:
+        with os.fdopen(self._open("metrics.discarded.jsonl", os.O_APPEND), "r+b") as file:
             file.write(content[offset:])
             file.flush()
             os.fsync(file.fileno())
         write_atomic(self.metrics, content[:offset])
 
-    def rows(self) -> list[dict[str, Any]]:
-        """The metrics, without a last line that a kill cut short."""
-        if not self.metrics.exists():
-            return []
-        rows: list[dict[str, Any]] = []
-        for line in self.metrics.read_bytes().split(b"\n"):
-            with contextlib.suppress(ValueError):
-                rows.append(json.loads(line))
-        return rows
+    def rows(self) -> list[Row]:
+        """The rows of `metrics.jsonl`, without what is no row: a line that a kill cut short, or that was damaged later."""
+        return self.read_rows()[0]
 
-    def _json(self, name: str) -> dict[str, Any]:
+    def read_rows(self) -> tuple[list[Row], int]:
+        """The rows, and how many lines are none; a last line without an end, which may still be being written, is not counted."""
         try:
-            value = json.loads((self.path / name).read_bytes())
-        except (OSError, ValueError) as error:
-            raise RunError(f"run {self.id} has no readable {name}: {error}") from None
-        if not isinstance(value, dict):
-            raise RunError(f"run {self.id}: {name} is not a JSON object")
-        return value
+            *lines, last = read_regular(self.metrics, MOST_METRICS).split(b"\n")
+        except FileNotFoundError:
+            return [], 0
+        except Unreadable:
+            return [], 1
+        rows: list[Row] = []
+        damaged = 0
+        for line in lines:
+            try:
+                rows.append(validated(Row, parse_json(line)))
+            except Unreadable:
+                damaged += bool(line)
+        with contextlib.suppress(Unreadable):
+            rows.append(validated(Row, parse_json(last)))
+        return rows, damaged
+
+    def _open(self, name: str, flags: int = 0) -> int:
+        """A descriptor for reading and writing of a file of the run, made where it is not there. Raises RunError if something
+        else stands there, or a file that has another name elsewhere, which would be written to."""
+        try:
+            return open_regular(self.path / name, os.O_RDWR | os.O_CREAT | flags)
+        except Unreadable as error:
+            raise RunError(f"{name} of run {self.id} cannot be written to: {error}", "move it away") from None
+
+
+def _unreadable(run: Run, name: str, error: Exception) -> RunError:
+    if isinstance(error, PermissionError):
+        raise error
+    why = "it is gone" if isinstance(error, FileNotFoundError) else (getattr(error, "strerror", None) or str(error))
+    return RunError(f"{name} of run {run.id} cannot be read: {why}", "restore it from a backup, or train anew")
 
 
 def create(root: Path, name: str, config: str, resolved: str, info: Mapping[str, Any]) -> Run:
@@ -172,36 +243,52 @@ def create(root: Path, name: str, config: str, resolved: str, info: Mapping[str,
 
 
 def every(root: Path) -> list[Run]:
-    """All runs below a folder, oldest first; folders that are no runs are left out."""
+    """All runs below a folder, oldest first, those whose `run.json` cannot be read before all others. Folders that are no runs
+    are left out: those without a `run.json`, unless they hold checkpoints."""
     found: list[tuple[str, Run]] = []
     if not root.is_dir():
         return []
     for entry in os.scandir(root):
-        if _ID.match(entry.name) and entry.is_dir(follow_symlinks=False):
-            run = Run(Path(entry.path))
-            with contextlib.suppress(RunError):
-                found.append((str(run.info().get("created", "")), run))
+        if not _ID.match(entry.name) or not entry.is_dir(follow_symlinks=False):
+            continue
+        run = Run(Path(entry.path))
+        try:
+            found.append((run.info().created, run))
+        except (RunError, PermissionError):
+            if os.path.lexists(run.path / "run.json") or commits.steps(run.checkpoints):
+                found.append(("", run))
     return [run for _, run in sorted(found, key=lambda pair: (pair[0], pair[1].id))]
 
 
 def find(root: Path, name: str) -> Run:
-    """The run with this id, or the only one whose id starts so, or the newest for `last`. Raises RunError, and UsageError
-    for what can be no id."""
+    """The run with this id, or the only one whose id starts so, or the newest for `last`. Raises RunError, also for a run that
+    holds what no run holds (`parts.py`) or whose `run.json` cannot be read, and UsageError for what can be no id."""
     if not _ID.match(name):
         raise UsageError(f"{name!r} is no run id", "ids are letters, digits, '.', '_' and '-'; `aecli runs` lists them")
+    run = Run(_path_of(root, name))
+    check_parts(run.path)
+    run.info()
+    return run
+
+
+def _path_of(root: Path, name: str) -> Path:
     path = root / name
-    if path.is_dir() and not path.is_symlink():
-        run = Run(path)
-        run.info()
-        return run
+    if path.is_symlink():
+        target = path.resolve()
+        if target.parent != root.resolve():
+            message = f"{path} is a link to {target}, and links to runs elsewhere are not followed"
+            raise RunError(message, f"--runs-dir {target.parent} {target.name}")
+        path = root / target.name
+    if path.is_dir():
+        return path
     runs = every(root)
     if not runs:
         raise RunError(f"there are no runs in {root}", "train one: aecli train configs/quickstart.yaml")
     if name == "last":
-        return runs[-1]
+        return runs[-1].path
     matches = [run for run in runs if run.id.startswith(name)]
     if len(matches) == 1:
-        return matches[0]
+        return matches[0].path
     if matches:
         shown = ", ".join(run.id for run in matches[:5]) + (", ..." if len(matches) > 5 else "")
         raise RunError(f"'{name}' is the start of {len(matches)} run ids: {shown}", "give more of the id")
@@ -211,26 +298,18 @@ def find(root: Path, name: str) -> Run:
 
 
 def run_facts(run: Run) -> dict[str, Any]:
-    """The row of a run; a run whose files are damaged still has one."""
-    info = run.info()
-    facts: dict[str, Any] = {
-        "id": run.id,
-        "state": "unreadable",
-        "variant": info.get("variant"),
-        "data": info.get("data", {}).get("name"),
-        "step": None,
-        "best": None,
-        "best_step": None,
-        "created": info.get("created"),
-    }
+    """The row of a run; a run whose files are damaged still has one. `note` says what is wrong with it, if anything is."""
+    facts: dict[str, Any] = dict.fromkeys(("variant", "data", "step", "best", "best_step", "created", "note"))
+    facts = {"id": run.id, "state": UNREADABLE, **facts}
     try:
-        recorded = run.recorded()
-        facts |= {
-            "state": run.state(),
-            "step": recorded.get("step"),
-            "best": recorded.get("best_value"),
-            "best_step": recorded.get("best_step"),
-        }
-    except (RunError, KeyError):
-        pass
+        check_parts(run.path)
+        info = run.info()
+        facts |= {"variant": info.variant, "data": info.data.name, "created": info.created}
+        recorded, wrong = run.look()
+        facts |= {"step": recorded.step, "best": recorded.best_value, "best_step": recorded.best_step, "note": wrong}
+        facts["state"] = run.state()
+    except (RunError, CheckpointError) as error:
+        facts["note"] = error.message
+    except PermissionError as error:
+        facts["note"] = f"{(error.strerror or 'no permission').lower()}: {error.filename}"
     return facts

@@ -6,13 +6,13 @@ import os
 import platform
 import subprocess
 import sys
-from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 import aecli
 from aecli.runs import code_hash
+from aecli.runs.records import RunFile
 
 PACKAGE = Path(aecli.__file__).resolve().parent
 _PACKAGES = ("aecli", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "tensorflow-datasets")
@@ -46,22 +46,20 @@ def code(variant: str) -> dict[str, Any] | None:
     return {"hash": code_hash.hash_all(files), "files": files} if files else None
 
 
-def code_now(info: Mapping[str, Any]) -> Code:
+def code_now(info: RunFile) -> Code:
     """How the code compares with that in a run's `run.json`. A run that keeps no hash, as older ones, counts as unchanged."""
-    files = code_hash.hash_files(PACKAGE, str(info.get("variant")))
-    kept = info.get("code")
-    before = cast("dict[str, Any]", kept).get("files") if isinstance(kept, dict) else None
-    changed = code_hash.differing(cast("dict[str, str]", before), files) if isinstance(before, dict) else ()
+    files = code_hash.hash_files(PACKAGE, info.variant)
+    changed = () if info.code is None else code_hash.differing(info.code.files, files)
     return Code(code_hash.hash_all(files) if files else "", changed)
 
 
-def code_warning(info: Mapping[str, Any]) -> str | None:
+def code_warning(info: RunFile) -> str | None:
     """One line that says which files have changed since a run was trained; None if none have."""
     changed = code_now(info).changed
     if not changed:
         return None
     shown = ", ".join(changed[:5]) + (f" and {len(changed) - 5} more" if len(changed) > 5 else "")
-    return f"the code of variant '{info['variant']}' has changed since this run was trained: {shown}"
+    return f"the code of variant '{info.variant}' has changed since this run was trained: {shown}"
 
 
 def git(folder: Path) -> dict[str, Any] | None:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import zipfile
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple, cast
+import contextlib
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 from aecli.config.load import parse
 from aecli.config.schema import Experiment
@@ -12,11 +12,13 @@ from aecli.core.model import Model, Spec
 from aecli.data.eval_batches import EVAL_BATCH
 from aecli.data.scaling import Scaling
 from aecli.errors import ConfigError, RunError, UsageError, printable
-from aecli.runs import checkpoint, provenance
+from aecli.runs import checkpoint, commits, provenance, seal
 from aecli.runs.directory import Run
+from aecli.runs.records import DataFacts
 from aecli.runs.state import state_template
-from aecli.system.files import read_arrays, write_arrays
+from aecli.system.arrays import read_arrays, write_arrays
 from aecli.system.placement import Placement, placement
+from aecli.system.reading import Unreadable
 
 SCALING = "scaling.npz"
 """The file of a run that holds mean and scale of standardized vectors."""
@@ -39,47 +41,48 @@ class Trained(NamedTuple):
         return self.experiment.model
 
 
-def _class_names(info: Mapping[str, Any], classes: int) -> tuple[str, ...]:
+def _class_names(data: DataFacts, classes: int) -> tuple[str, ...]:
     """The names that a run keeps, if there is one for each class."""
-    names = info.get("class_names")
-    known = isinstance(names, list) and len(cast("list[Any]", names)) == classes
-    return tuple(printable(str(name)) for name in cast("list[Any]", names)) if known else ()
+    return tuple(map(printable, data.class_names)) if len(data.class_names) == classes else ()
 
 
 def stored_experiment(run: Run, sets: Sequence[str] = ()) -> Experiment:
     """The experiment that a run was started with, changed by `sets`, its images in the tier that they were in then: a run
     goes on as fast as it was, and older versions named a stream by its origin. Raises RunError if the config cannot be read any
-    more, ConfigError for a bad flag."""
-    name = str(run.path / "config.resolved.yaml")
+    more, or is not what the run was started with, ConfigError for a bad flag."""
+    name, text, info = str(run.path / "config.resolved.yaml"), run.resolved_config(), run.info()
+    seal.check_config(run.id, text, info)
     try:
-        experiment = parse(run.resolved_config(), name).experiment
+        experiment = parse(text, name).experiment
     except ConfigError as error:
         raise RunError(f"run {run.id} has a config that this aecli does not read:\n{error.render()}") from None
     if sets:
-        experiment = parse(run.resolved_config(), name, sets).experiment
-    data = experiment.data.model_copy(update={"tier": run.info()["data"]["tier"]})
+        experiment = parse(text, name, sets).experiment
+    data = experiment.data.model_copy(update={"tier": info.data.tier})
     return experiment.model_copy(update={"data": data})
 
 
 def load(run: Run, which: str, warn: Callable[[str], None]) -> Trained:
     """The `best` or the `last` checkpoint. Warns if the variant's code is not what it was trained with, and refuses nothing: the
     change may be one that no number depends on. Raises UsageError if `which` is neither, RunError if there is no checkpoint yet,
-    CheckpointError if none is good."""
+    CheckpointError if none is good, or all are gone."""
     if which not in ("best", "last"):
         raise UsageError(f"--checkpoint {which}: there are best and last")
     experiment = stored_experiment(run)
     changed = provenance.code_warning(run.info())
     if changed is not None:
         warn(changed)
-    info = run.info()["data"]
+    info = run.info().data
     place = placement(EVAL_BATCH)
     spec = spec_of(run)
-    template = state_template(experiment, spec, info["sizes"]["train"], place)
-    known = checkpoint.steps(run.checkpoints)
+    template = state_template(experiment, spec, info.sizes.train, place)
+    known = commits.steps(run.checkpoints)
     if not known:
+        commits.check_not_lost(run.checkpoints, run.id, run.recorded().step)
         raise RunError(f"run {run.id} has no checkpoint yet, it is {run.state()}", "train it for longer")
     best = best_step(run, known) if which == "best" else None
     wanted = known[-1] if best is None else best
+    check_seals(run, warn)
     restored = checkpoint.restore(run.checkpoints, template, warn, wanted)
     if restored is None:
         raise RunError(f"run {run.id} has no checkpoint any more")
@@ -90,9 +93,21 @@ def load(run: Run, which: str, warn: Callable[[str], None]) -> Trained:
     return Trained(experiment, spec, restored.state, restored.step, place, names, scaling)
 
 
+def check_seals(run: Run, warn: Callable[[str], None]) -> None:
+    """Compares the config and the data of a run with what its checkpoints say. Warns of a run of an older version, which is not
+    sealed. Raises RunError if a checkpoint is of another config or other data."""
+    text, info = run.resolved_config(), run.info()
+    unsealed = False
+    for step in commits.steps(run.checkpoints):
+        with contextlib.suppress(Unreadable):  # damaged, which whoever restores it tells
+            unsealed |= not seal.check_commit(run.id, text, info, commits.read(run.checkpoints, step))
+    if unsealed:
+        warn(f"run {run.id} has checkpoints of an older version, which do not say what config and what data they are of")
+
+
 def spec_of(run: Run) -> Spec:
     """What a run's data looks like."""
-    return Spec(**run.info()["data"]["spec"])
+    return Spec(**run.info().data.spec.model_dump(include=set(Spec._fields)))
 
 
 def keep_scaling(run: Run, scaling: Scaling | None) -> None:
@@ -104,13 +119,17 @@ def keep_scaling(run: Run, scaling: Scaling | None) -> None:
 def read_scaling(run: Run) -> Scaling:
     """Raises RunError if it is not there any more, or damaged."""
     try:
-        kept = read_arrays(run.path / SCALING)
-        return Scaling(kept["mean"], kept["scale"])
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        arrays = read_arrays(run.path / SCALING)
+        return Scaling(arrays["mean"], arrays["scale"])
+    except (OSError, Unreadable, KeyError) as error:
         raise RunError(f"run {run.id} lacks what its vectors were scaled by, {SCALING}: {error}", "train anew") from None
 
 
 def best_step(run: Run, known: Sequence[int]) -> int | None:
     """The best of the known steps, as the newest checkpoint tells it; None if no evaluation chose one."""
-    best = checkpoint.newest_extra(run.checkpoints).get("progressed", {}).get("best_step")
+    newest = commits.newest(run.checkpoints)
+    try:
+        best = None if newest is None else commits.progressed(newest).best_step
+    except Unreadable:
+        return None
     return best if best in known else None

@@ -8,8 +8,6 @@ under `samplers/`.
 from __future__ import annotations
 
 import warnings
-import zipfile
-import zlib
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
@@ -28,7 +26,7 @@ from aecli.data.eval_batches import batches, per_image
 from aecli.data.rows import Rows, choose
 from aecli.errors import UsageError, did_you_mean
 from aecli.runs.trained import Trained
-from aecli.system.files import read_arrays, write_arrays
+from aecli.system.arrays import keep, kept
 
 MOST_FITTED = 20_000
 """Codes that a fit is made from at most, so that its time does not grow with the data."""
@@ -135,25 +133,14 @@ def fitted(
     sampler = check(trained.model, name)
     k = components or sampler.components
     path = folder / f"{name}{k}-step{trained.step}.npz"
-    stamp = {"fingerprint": np.array(fingerprint), "step": np.array(trained.step)}
-    arrays = _kept(path, stamp)
+    key = f"{name} {k} step {trained.step} of {fingerprint}"
+    arrays = kept(path, key)
     if arrays is None:
         say(f"fitting {name} with {k} component{'s' if k > 1 else ''} to codes of the train split (once)")
         arrays = sampler.fit(trained, train(), k, trained.experiment.seed)
         folder.mkdir(exist_ok=True)
-        write_arrays(path, {**arrays, **stamp})
+        keep(path, key, arrays)
     return partial(sampler.draw, arrays)
-
-
-def _kept(path: Path, stamp: Arrays) -> Arrays | None:
-    """The arrays of a fit; None if there are none, they cannot be read, or they do not bear the stamp."""
-    try:
-        arrays = read_arrays(path)
-        if any(arrays.pop(key) != value for key, value in stamp.items()):
-            return None
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error):
-        return None
-    return arrays
 
 
 def _codes(trained: Trained, rows: Rows, seed: int) -> Any:

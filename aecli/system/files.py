@@ -5,13 +5,15 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import hashlib
-import io
 import json
 import os
 import tempfile
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import Any
+
+from aecli.errors import StorageError
+from aecli.system.reading import Unreadable, open_regular
 
 
 def fsync_directory(path: Path) -> None:
@@ -62,48 +64,12 @@ def current_umask() -> int:
 
 def to_json(value: Any) -> bytes:
     """JSON with a newline; NaN and infinity, which are no JSON, raise ValueError."""
-    return (json.dumps(value, indent=2, allow_nan=False, ensure_ascii=False) + "\n").encode()
-
-
-def write_arrays(path: Path, arrays: Mapping[str, Any]) -> None:
-    """A compressed npz, at once."""
-    import numpy as np
-
-    buffer = io.BytesIO()
-    np.savez_compressed(buffer, **arrays)
-    write_atomic(path, buffer.getvalue())
-
-
-def read_arrays(path: Path) -> dict[str, Any]:
-    """The arrays of an npz by name. Raises what NumPy raises if it cannot be read."""
-    import numpy as np
-
-    # NumPy leaves a file open that it cannot read.
-    with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
-        return dict(stored)
-
-
-def kept_arrays(path: Path, make: Callable[[], Mapping[str, Any]], lock: Path | None = None) -> dict[str, Any]:
-    """The arrays in `path`, which `make()` gives if the file is not there yet. With a `lock` one process makes them and others
-    wait; `make` must not ask for the same lock."""
-    if not path.exists():
-        with exclusive(lock) if lock is not None else contextlib.nullcontext():
-            if not path.exists():
-                path.parent.mkdir(parents=True, exist_ok=True)
-                write_arrays(path, make())
-    return read_arrays(path)
+    text = json.dumps(value, indent=2, allow_nan=False, ensure_ascii=False) + "\n"
+    return text.encode(errors="backslashreplace")  # lone surrogates, which stand for bytes of paths, as JSON writes them
 
 
 def write_json(path: Path, value: Any) -> None:
     write_atomic(path, to_json(value))
-
-
-def read_json(path: Path) -> Any:
-    """What a JSON file holds; None if there is none, or no JSON."""
-    try:
-        return json.loads(path.read_bytes())
-    except (OSError, ValueError):
-        return None
 
 
 def sha256_file(path: Path) -> str:
@@ -114,11 +80,15 @@ def sha256_file(path: Path) -> str:
 @contextlib.contextmanager
 def exclusive(path: Path, waiting: Callable[[], None] = lambda: None) -> Generator[None]:
     """Holds an advisory lock on `path`, which is made where needed and never deleted. Waits for whoever has it, and calls
-    `waiting` before."""
+    `waiting` before. Raises StorageError if no file can be made there."""
     # Nobody may delete it, not even its holder: who waits has opened that file, and would hold it while the next one makes and
     # holds another of the same name. What stays is empty and hidden, one for each thing that was ever guarded.
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a") as file:
+    try:
+        handle = open_regular(path, os.O_RDWR | os.O_CREAT)
+    except Unreadable as error:
+        raise StorageError(f"{path}, which is to be locked, cannot be: {error}", "move it away") from None
+    with os.fdopen(handle) as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

@@ -10,10 +10,17 @@ from aecli.system.files import current_umask
 
 
 def cache_root() -> Path:
-    """Where prepared and decoded data is kept: AECLI_DATA_DIR, or aecli in the user's cache folder."""
+    """Where prepared and decoded data is kept: AECLI_DATA_DIR, or aecli in the user's cache folder. Raises StorageError if
+    neither is known."""
     if given := os.environ.get("AECLI_DATA_DIR"):
         return Path(given)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "aecli"
+    if given := os.environ.get("XDG_CACHE_HOME"):
+        return Path(given) / "aecli"
+    try:
+        return Path.home() / ".cache" / "aecli"
+    except RuntimeError:
+        message = "there is no home folder, in which prepared and decoded data is kept"
+        raise StorageError(message, "set AECLI_DATA_DIR to a folder that you can write to") from None
 
 
 def cache_folder(name: str) -> Path:

@@ -9,6 +9,7 @@ from types import TracebackType
 from typing import Any
 
 from aecli.errors import printable_lines
+from aecli.system.terminal import unescaped
 
 PLAIN_SECONDS = 5.0
 """Without a terminal, at most one line in this time."""
@@ -51,7 +52,7 @@ def _bar() -> Any:
         BarColumn(bar_width=24),
         TextColumn("{task.fields[text]}", markup=False),
     ]
-    return Bar(*columns, console=Console(stderr=True), transient=True, refresh_per_second=5)
+    return Bar(*columns, console=Console(file=unescaped(sys.stderr)), transient=True, refresh_per_second=5)
 
 
 class Progress:
@@ -94,7 +95,7 @@ class Progress:
     def line(self, text: str) -> None:
         """A line that stays, above the bar where there is one."""
         if self._bar is not None:
-            self._bar.console.print(text, markup=False, highlight=False, soft_wrap=True)
+            self._bar.console.print(printable_lines(text), markup=False, highlight=False, soft_wrap=True)
         else:
             say(text)
 

@@ -16,15 +16,17 @@ from aecli.core.model import Batch, check_values, loss_first
 from aecli.data.dataset import Dataset
 from aecli.data.eval_batches import EVAL_BATCH
 from aecli.data.train_batches import open_feed
-from aecli.errors import AecliError, DivergedError, InterruptedRun, SettingError, did_you_mean
+from aecli.errors import AecliError, CheckpointError, DivergedError, InterruptedRun, SettingError, did_you_mean
 from aecli.evaluation.registry import quick
 from aecli.evaluation.request import EvalRequest
 from aecli.evaluation.subject import Subject
-from aecli.runs import checkpoint
+from aecli.runs import checkpoint, seal
 from aecli.runs.directory import Run
+from aecli.runs.records import Beside, validated
 from aecli.runs.state import init
 from aecli.system.placement import Placement
 from aecli.system.progress import Progress, say
+from aecli.system.reading import Unreadable
 from aecli.system.signals import Signals, Terminated
 from aecli.training.call import Call, adapt, advance, all_finite
 from aecli.training.schedule import Schedule
@@ -84,13 +86,16 @@ class Training:
         self._check_monitor(template)
         self._at = LoopState()
         self._saved: int | None = None
+        self._seal = seal.facts(run.resolved_config(), run.info().data)
         restored = checkpoint.restore(run.checkpoints, template, warn, writing=True)
         if restored is None:
-            self._state = init(experiment, dataset.spec, self._size, self._place)
+            self._state, offset = init(experiment, dataset.spec, self._size, self._place), 0
         else:
             self._state, self._saved = restored.state, restored.step
-            self._at = LoopState(**restored.extra["progressed"])
-        run.cut_metrics(0 if restored is None else int(restored.extra["metrics_offset"]))
+            beside = _beside(restored)
+            self._at = LoopState(**beside.progressed.model_dump(include=set(LoopState.__annotations__)))
+            offset = beside.metrics_offset
+        run.cut_metrics(offset)
         self.resumed_from = self._saved
 
     def run(self) -> str:
@@ -200,6 +205,7 @@ class Training:
             raise self._diverged(at.step, "a weight or an optimizer value is not finite")
         key = self._root
         extra = {
+            "seal": self._seal,
             "progressed": dataclasses.asdict(at),
             "position": {"epoch": at.step * self._data.batch_size // self._size, "step": at.step},
             "metrics_offset": run.metrics_size(),
@@ -258,6 +264,17 @@ class Training:
 
     def _rate(self, interval: Interval) -> float:
         return interval.steps * self._data.batch_size / max(1e-9, time.monotonic() - interval.since)
+
+
+def _beside(restored: checkpoint.Loaded) -> Beside:
+    """What a checkpoint keeps beside the state. Raises CheckpointError if it is not what a training keeps."""
+    try:
+        beside = validated(Beside, restored.extra)
+        if beside.progressed.step != restored.step:
+            raise Unreadable(f"it tells of step {beside.progressed.step}")
+    except Unreadable as error:
+        raise CheckpointError(f"checkpoint {restored.step} keeps no progress to go on from: {error}", "train anew") from None
+    return beside
 
 
 def train(

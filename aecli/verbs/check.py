@@ -39,11 +39,13 @@ def smoke(config: Config) -> str:
         two = {"steps": 2, "epochs": None, "eval_every": 1, "checkpoint_every": None}
         experiment = full.model_copy(update={"train": full.train.model_copy(update=two)})
         with tempfile.TemporaryDirectory(prefix="aecli-smoke-") as folder:
-            run = directory.create(Path(folder), "smoke", config.text, dump(experiment), model_and_data(experiment, dataset))
+            place = placement(experiment.data.batch_size)
+            template = state_template(experiment, dataset.spec, len(dataset.train), place)
+            facts = model_and_data(experiment, dataset, parameter_count(template))
+            run = directory.create(Path(folder), "smoke", config.text, dump(experiment), facts)
             keep_scaling(run, dataset.scaling)
             with run.locked():
-                place = placement(experiment.data.batch_size)
-                train(experiment, run, dataset, state_template(experiment, dataset.spec, len(dataset.train), place), place, warn)
+                train(experiment, run, dataset, template, place, warn)
             trained = load(run, "last", warn)
             measured = [name for name in fits(trained.model, trained.spec.kind) if EVALUATORS[name].quick or name == "likelihood"]
             for error in evaluate_run(run, trained, dataset, EvalRequest(only=measured, samples=10)).failed.values():

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -20,11 +18,12 @@ from aecli.evaluation.judges.inception import load as load_inception
 from aecli.evaluation.request import EvalRequest
 from aecli.evaluation.subject import Subject
 from aecli.measures.metric import VERSION, Recorded, version_of
-from aecli.runs import provenance
+from aecli.runs import numbers, provenance
 from aecli.runs.data import open_run_data
 from aecli.runs.directory import Run
+from aecli.runs.numbers import Stored
 from aecli.runs.trained import Trained, load
-from aecli.system.files import exclusive, read_arrays, read_json, write_arrays, write_json
+from aecli.system.files import exclusive
 from aecli.system.progress import say, warn
 
 
@@ -100,11 +99,16 @@ def evaluate_run(run: Run, trained: Trained, dataset: Dataset, request: EvalRequ
         names, notes = registry.chosen(subject, request.only, request.skip)
         failed: dict[str, Exception] = {}
         found = registry.evaluate(subject, names, watch.begin, failed.__setitem__)
-        before = version_of(read_json(folder / f"{split}.json"))
+        stored = numbers.read(folder, split, values=True)
+        if stored.wrong is not None:
+            aside = " and ".join(numbers.put_aside(folder, split))
+            say(f"eval/{split}.json and its values: {stored.wrong}; set aside as {aside}")
+        before = version_of([number.protocol for number in stored.numbers.values()])
         if before not in (None, VERSION):
             notes += (f"eval/{split}.json held numbers of version {before} of the metrics; these are of version {VERSION}",)
-        metrics = _kept(folder / f"{split}.json", protocol, names)
-        values = _kept_values(folder / f"{split}-values.npz", metrics)
+        metrics = _kept(stored, protocol, names)
+        kept = {recorded.evaluator for recorded in metrics.values()}
+        values = {name: value for name, value in stored.values.items() if name.split("/")[0] in kept}
         for name, findings in found.items():
             for key, metric in findings.metrics.items():
                 if name == registry.OBJECTIVE and key in metrics:
@@ -113,8 +117,7 @@ def evaluate_run(run: Run, trained: Trained, dataset: Dataset, request: EvalRequ
                 metrics[key] = Recorded(metric._replace(protocol={**protocol, **mark, **metric.protocol}), name)
             values |= {f"{name}/{key}": np.asarray(value, np.float32) for key, value in findings.values.items()}
             notes += findings.notes
-        write_arrays(folder / f"{split}-values.npz", values)
-        write_json(folder / f"{split}.json", {name: recorded.as_json() for name, recorded in metrics.items()})
+        numbers.write(folder, split, {name: recorded.as_json() for name, recorded in metrics.items()}, values)
         journal.close()
     return Measured(metrics, notes, failed)
 
@@ -125,23 +128,11 @@ def _stamp(protocol: dict[str, Any], request: EvalRequest, judge: Inception | No
     return {**protocol, "samples": request.samples, "draws": request.draws, "inception": weights, "jax": jax.__version__}
 
 
-def _kept(path: Path, protocol: dict[str, Any], replaced: Sequence[str]) -> dict[str, Recorded]:
+def _kept(stored: Stored, protocol: dict[str, Any], replaced: Sequence[str]) -> dict[str, Recorded]:
     """What earlier evaluations of the same checkpoint on the same images found, but for the evaluators that have run again."""
-    old = read_json(path)
-    if not isinstance(old, dict):
-        return {}
-    kept: dict[str, Recorded] = {}
-    for name, metric in cast("dict[str, Any]", old).items():
-        with contextlib.suppress(KeyError, TypeError, AttributeError):  # of another form: as if it were not there
-            recorded = Recorded.from_json(metric)
-            if recorded.evaluator not in replaced and protocol.items() <= recorded.protocol.items():
-                kept[name] = recorded
-    return kept
-
-
-def _kept_values(path: Path, metrics: dict[str, Recorded]) -> dict[str, Any]:
-    kept = {recorded.evaluator for recorded in metrics.values()}
-    try:
-        return {name: value for name, value in read_arrays(path).items() if name.split("/")[0] in kept}
-    except (OSError, ValueError):
-        return {}
+    recorded = {name: Recorded.from_json(number.as_json()) for name, number in stored.numbers.items()}
+    return {
+        name: each
+        for name, each in recorded.items()
+        if each.evaluator not in replaced and protocol.items() <= each.protocol.items()
+    }

@@ -16,7 +16,7 @@ from aecli.sampling.draws import from_sampler
 from aecli.sampling.given import Drawn, Given
 from aecli.sampling.modes import MODES, check_mode
 from aecli.sampling.request import DEFAULT, SampleRequest
-from aecli.system.files import write_arrays
+from aecli.system.arrays import write_arrays
 from aecli.system.progress import say, warn
 
 _OPTIONS = ("temperature", "region", "path")
@@ -46,7 +46,7 @@ def sample_run(
     if request.sampler is None:
         drawn = mode.show(given)
     else:
-        folder, fingerprint = run.path / "samplers", str(run.info()["data"]["fingerprint"])
+        folder, fingerprint = run.path / "samplers", run.info().data.fingerprint
         sampler, components = request.sampler, request.components
         draw = samplers.fitted(folder, trained, fingerprint, sampler, components, lambda: given.dataset.train, say)
         drawn = from_sampler(given, draw)

@@ -7,16 +7,16 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
-from aecli.config.load import Config
-from aecli.config.schema import Experiment, dump
+from aecli.config.load import Config, dump_steps
+from aecli.config.schema import Experiment
 from aecli.data import duplicates
 from aecli.data.dataset import Dataset, open_dataset
 from aecli.errors import RunError, UsageError
-from aecli.runs import checkpoint, directory, provenance
+from aecli.runs import checkpoint, commits, directory, provenance, seal
 from aecli.runs.data import open_run_data, path_facts
 from aecli.runs.directory import Run
 from aecli.runs.state import state_template
-from aecli.runs.trained import keep_scaling, stored_experiment
+from aecli.runs.trained import check_seals, keep_scaling, stored_experiment
 from aecli.system.files import write_atomic
 from aecli.system.placement import local_devices, placement
 from aecli.system.progress import say, warn
@@ -38,11 +38,11 @@ def start(config: Config, sets: Sequence[str], name: str, root: Path) -> Run:
         facts: dict[str, Any] = {
             **provenance.collect(experiment.model.variant),
             "overrides": list(sets),
-            "parameters": weights,
-            **model_and_data(experiment, dataset, _path_facts(config, root)),
+            **model_and_data(experiment, dataset, weights, _path_facts(config, root)),
         }
         facts["data"]["duplicates"] = dict(duplicates.count(dataset))
         duplicates.tell(dataset, warn)
+        facts["experiment"] = seal.of_config(config.resolved())
         run = directory.create(root, name, config.text, config.resolved(), facts)
         keep_scaling(run, dataset.scaling)
         rows = f"{len(dataset.train):,} {dataset.spec.kind}s of {experiment.data.called}"
@@ -65,20 +65,25 @@ def resume(run: Run, sets: Sequence[str], data_path: str | None = None) -> None:
             raise UsageError(f"--set {flag}: a resumed run keeps its settings; only {' and '.join(MAY_CHANGE)} may change", where)
     with run.locked():
         experiment = stored_experiment(run, sets)
-        recorded, about = run.recorded(), run.info()["data"]
-        if recorded["state"] == "diverged":
-            reason = f"run {run.id} diverged and would do so again: {recorded.get('reason')}"
-            raise RunError(reason, "train anew with other settings")
-        if recorded["state"] == "completed" and (not sets or recorded["step"] >= experiment.steps(about["sizes"]["train"])):
-            say(f"{run.id} is complete at step {recorded['step']}; --set train.steps=N makes it longer")
+        run.mend(say)
+        recorded, known = run.recorded(), commits.steps(run.checkpoints)
+        commits.check_not_lost(run.checkpoints, run.id, recorded.step)
+        check_seals(run, warn)
+        if recorded.state == "diverged":
+            raise RunError(f"run {run.id} diverged and would do so again: {recorded.reason}", "train anew with other settings")
+        # What state.json says is believed as far as there is a checkpoint of it.
+        complete = recorded.state == "completed" and known[-1:] == [recorded.step]
+        if complete and (not sets or recorded.step >= experiment.steps(run.info().data.sizes.train)):
+            say(f"{run.id} is complete at step {recorded.step}; --set train.steps=N makes it longer")
             return
         dataset = open_run_data(run, experiment.data, say, data_path)
         changed = provenance.code_warning(run.info())
         if changed is not None:
             warn(changed)
         if sets:
-            write_atomic(run.path / "config.resolved.yaml", dump(experiment).encode())
-        if not checkpoint.steps(run.checkpoints):
+            lengthened = dump_steps(run.resolved_config(), experiment)
+            write_atomic(run.path / "config.resolved.yaml", lengthened.encode())
+        if not known:
             say(f"{run.id} has no checkpoint yet: starting at step 0")
         place = placement(experiment.data.batch_size)
         template = state_template(experiment, dataset.spec, len(dataset.train), place)
@@ -96,10 +101,12 @@ def _path_facts(config: Config, root: Path) -> dict[str, str] | None:
     return None if path is None else path_facts(root, config.given("path") or path, path)
 
 
-def model_and_data(experiment: Experiment, dataset: Dataset, path: dict[str, str] | None = None) -> dict[str, Any]:
-    """What `run.json` says about the model and its data; `path` is where own files are, if they may have to be found again."""
+def model_and_data(experiment: Experiment, dataset: Dataset, weights: int, path: dict[str, str] | None = None) -> dict[str, Any]:
+    """What `run.json` says about the model, which has so many `weights`, and its data; `path` is where own files are, if they may
+    have to be found again."""
     return {
         "variant": experiment.model.variant,
+        "parameters": weights,
         "data": {
             "name": experiment.data.name,
             "spec": dataset.spec._asdict(),
@@ -115,5 +122,7 @@ def model_and_data(experiment: Experiment, dataset: Dataset, path: dict[str, str
 
 def _say_end(run: Run) -> None:
     state = run.recorded()
-    best = f", best {state['best_value']:.5g} at step {state['best_step']:,}" if state.get("best_step") else ""
-    say(f"{run.id}: {state['reason']} at step {state['step']:,}{best}")
+    best = (
+        f", best {state.best_value:.5g} at step {state.best_step:,}" if state.best_step and state.best_value is not None else ""
+    )
+    say(f"{run.id}: {state.reason} at step {state.step:,}{best}")

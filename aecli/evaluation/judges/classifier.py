@@ -24,7 +24,7 @@ from aecli.data.dataset import Dataset
 from aecli.data.rows import Rows
 from aecli.data.train_batches import to_unit
 from aecli.errors import DataError
-from aecli.system.files import read_arrays
+from aecli.system.arrays import read_arrays
 
 FEATURES = 64
 CHANNELS = (32, 64, 64, 64, 64)

@@ -20,7 +20,8 @@ import numpy as np
 from jax import lax
 
 from aecli.errors import UsageError
-from aecli.system.files import read_arrays
+from aecli.system.arrays import read_arrays
+from aecli.system.reading import Unreadable
 
 FEATURES = 2048
 SIDE = 299
@@ -45,7 +46,7 @@ def load(path: Path) -> Inception:
     """Raises UsageError for a file that has not all the weights."""
     try:
         arrays = read_arrays(path)
-    except (OSError, ValueError) as error:
+    except (OSError, Unreadable) as error:
         raise UsageError(
             f"--inception {path}: cannot be read as an npz file ({error})", "see the head of aecli/evaluation/judges/inception.py"
         ) from None

@@ -8,7 +8,8 @@ from pathlib import Path
 from aecli.config.schema import Data
 from aecli.data.dataset import open_dataset
 from aecli.evaluation.judges import classifier
-from aecli.system.files import sha256_file, write_arrays
+from aecli.system.arrays import write_arrays
+from aecli.system.files import sha256_file
 from aecli.system.progress import say
 
 

@@ -1,0 +1,100 @@
+"""The numbers of a run: `eval/<split>.json`, and the values of each image in `eval/<split>-values.npz`. Without jax.
+
+Beside them `.<split>.seal.json` holds the SHA-256 of what was written: numbers that somebody has edited, or that a disk has, are
+not kept among new ones."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from aecli.runs.records import Number, validated
+from aecli.system.arrays import MOST_BYTES, pack_arrays, read_arrays
+from aecli.system.files import to_json, write_atomic
+from aecli.system.reading import Unreadable, parse_json, read_json, read_regular, set_aside
+
+
+class Stored(NamedTuple):
+    """`numbers` by name, none if there are none that can be believed; `values` by `evaluator/name`. `wrong` says why those that
+    are there are not believed."""
+
+    numbers: Mapping[str, Number] = {}
+    values: Mapping[str, Any] = {}
+    wrong: str | None = None
+
+
+def read(folder: Path, split: str, values: bool = False) -> Stored:
+    """What is kept of a split, its `values` only if they are asked for. Numbers without a seal, as older versions wrote them, are
+    believed if they have the form of numbers."""
+    try:
+        content = read_regular(_json(folder, split))
+        seals = _seals(folder, split)
+        if seals and _sha256(content) not in seals:
+            return Stored(wrong="they are not what aecli wrote")
+        stored = parse_json(content)
+        if not isinstance(stored, dict):
+            raise Unreadable("it is no JSON object")
+        numbers = {str(name): validated(Number, number) for name, number in stored.items()}
+        return Stored(numbers, _values(folder, split, seals) if values else {})
+    except FileNotFoundError:
+        return Stored()
+    except Unreadable as error:
+        return Stored(wrong=str(error))
+
+
+def write(folder: Path, split: str, numbers: Mapping[str, Any], values: Mapping[str, Any]) -> None:
+    """Replaces what is kept of a split. The seal is written first and knows the old files too: whenever the process is killed,
+    what is there is believed."""
+    content, packed = to_json(numbers), pack_arrays(values)
+    seals = [_sha256(content), _sha256(packed)]
+    for path in (_json(folder, split), _npz(folder, split)):
+        with contextlib.suppress(OSError, Unreadable):
+            seals.append(_sha256(read_regular(path, MOST_BYTES)))
+    write_atomic(_seal(folder, split), to_json(list(dict.fromkeys(seals))))
+    write_atomic(_npz(folder, split), packed)
+    write_atomic(_json(folder, split), content)
+
+
+def put_aside(folder: Path, split: str) -> list[str]:
+    """Renames what is not believed, so that it is not lost; the new names."""
+    return [set_aside(path).name for path in (_json(folder, split), _npz(folder, split)) if os.path.lexists(path)]
+
+
+def _values(folder: Path, split: str, seals: list[str]) -> dict[str, Any]:
+    path = _npz(folder, split)
+    try:
+        if seals and _sha256(read_regular(path, MOST_BYTES)) not in seals:
+            raise Unreadable(f"{path.name} is not what aecli wrote")
+        return {name: value for name, value in read_arrays(path).items() if value.dtype.kind in "biuf"}
+    except FileNotFoundError:
+        return {}
+
+
+def _seals(folder: Path, split: str) -> list[str]:
+    try:
+        kept = read_json(_seal(folder, split))
+    except FileNotFoundError:
+        return []
+    if not isinstance(kept, list):
+        raise Unreadable(f"{_seal(folder, split).name} is no list")
+    return [str(each) for each in kept]
+
+
+def _sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+def _json(folder: Path, split: str) -> Path:
+    return folder / f"{split}.json"
+
+
+def _npz(folder: Path, split: str) -> Path:
+    return folder / f"{split}-values.npz"
+
+
+def _seal(folder: Path, split: str) -> Path:
+    return folder / f".{split}.seal.json"

@@ -1,0 +1,232 @@
+"""The form of the JSON that a run keeps. A file is validated when it is read: whoever damaged or edited it, or made it on another
+machine, what comes out has the types that are written here, or is told to be unreadable.
+
+Keys that are not listed are kept as they are: a newer version may have added them."""
+
+from __future__ import annotations
+
+import math
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+
+from aecli.system.reading import Unreadable
+
+SCHEMA = 1
+STATES = ("created", "running", "completed", "interrupted", "failed", "diverged", "crashed")
+MOST = 2**53
+"""No count is as large: beyond, a float does not tell two neighbours apart."""
+
+Count = Annotated[int, Field(ge=0, le=MOST)]
+Size = Annotated[int, Field(ge=1, le=MOST)]
+Sha256 = Annotated[str, Field(pattern=r"\A[0-9a-f]{64}\z")]
+Finite = Annotated[float, Field(allow_inf_nan=False)]
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str) or len(value) > 2**16:
+        raise ValueError("is no text")
+    return value
+
+
+Raw = Annotated[Any, AfterValidator(_text)]
+"""Text that may hold bytes that are no UTF-8, as paths and arguments do: Python and JSON keep them as lone surrogates."""
+
+
+def _schema(value: int) -> int:
+    if value != SCHEMA:
+        raise ValueError(f"is schema {value}, and this aecli reads {SCHEMA}: use the version that wrote it")
+    return value
+
+
+Schema = Annotated[int, AfterValidator(_schema)]
+
+
+class Record(BaseModel):
+    model_config = ConfigDict(frozen=True, strict=True, extra="allow", allow_inf_nan=False)
+
+    def as_json(self) -> dict[str, Any]:
+        """What is written of it: no defaults, so that what is read and written again stays as it was."""
+        return self.model_dump(by_alias=True, exclude_unset=True)
+
+
+R = TypeVar("R", bound=Record)
+
+
+class SpecFacts(Record):
+    """The fields of `core.model.Spec`."""
+
+    height: Size
+    width: Size
+    channels: Size
+    classes: Count
+    kind: Literal["image", "vector"] = "image"
+
+
+class Sizes(Record):
+    """Examples in each split."""
+
+    train: Size
+    validation: Count
+    test: Count
+
+
+class Place(Record):
+    """Where own files were: the path as it was written, where that was, and how it is reached from the run's folder."""
+
+    given: Raw
+    absolute: Raw
+    from_run: Raw
+
+
+class DataFacts(Record):
+    """The data that a run was trained on. Runs of older versions keep no class names, no rules and no path."""
+
+    name: str
+    spec: SpecFacts
+    sizes: Sizes
+    tier: Literal["auto", "device", "memmap", "stream"]
+    fingerprint: str
+    class_names: list[Raw] = []
+    rules: Annotated[int, Field(ge=1, le=MOST)] = 1
+    path: Place | None = None
+    duplicates: dict[str, Count] = {}
+
+
+class Git(Record):
+    commit: str
+    dirty: bool
+
+
+class Code(Record):
+    """The SHA-256 of a variant's code, and of each of its files."""
+
+    hash: Sha256
+    files: dict[str, Sha256]
+
+
+class RunFile(Record):
+    """`run.json`: what a run was started with. Written once."""
+
+    schema_: Schema = Field(alias="schema")
+    id: str
+    created: str
+    name: str
+    variant: str
+    parameters: Count
+    data: DataFacts
+    command: list[Raw] = []
+    overrides: list[Raw] = []
+    versions: dict[str, str | None] = {}
+    platform: str = ""
+    devices: list[str] = []
+    git: Git | None = None
+    code: Code | None = None
+    experiment: Sha256 | None = None
+    """The seal of the config, see `runs/seal.py`."""
+
+
+class StateFile(Record):
+    """`state.json`: how far a run is. Written again and again."""
+
+    schema_: Schema = Field(alias="schema")
+    state: Literal["created", "running", "completed", "interrupted", "failed", "diverged", "crashed"]
+    step: Count
+    best_step: Count | None = None
+    best_value: Finite | None = None
+    reason: str | None = None
+
+
+class Progressed(Record):
+    """How far a run was when a checkpoint was written, see `training.loop.LoopState`."""
+
+    step: Count
+    best_step: Count | None
+    best_value: Finite | None
+    stale: Count
+    evaluated: Count
+
+
+class Beside(Record):
+    """What a training keeps beside the state in a checkpoint."""
+
+    progressed: Progressed
+    metrics_offset: Count
+
+
+class Leaf(Record):
+    path: str
+    shape: list[Count]
+    dtype: str
+    sha256: Sha256
+
+
+class FileFacts(Record):
+    size: Count
+    sha256: Sha256
+
+
+def _inside(name: str) -> str:
+    """The name of a file below a checkpoint's folder, which does not lead out of it."""
+    parts = name.split("/")
+    if not name or len(name) > 1024 or "\0" in name or any(part in ("", ".", "..") for part in parts):
+        raise ValueError("leads out of the checkpoint's folder")
+    return name
+
+
+class Commit(Record):
+    """`checkpoints/<step>.commit.json`. `extra` is what a training keeps beside the arrays."""
+
+    schema_: int = Field(alias="schema")
+    step: Count
+    files: dict[Annotated[str, AfterValidator(_inside)], FileFacts]
+    leaves: list[Leaf]
+    extra: dict[str, Any]
+    seal: Sha256
+
+
+class Number(Record):
+    """A metric in `eval/<split>.json`, see `measures.metric.Recorded`."""
+
+    value: Finite | None
+    standard_error: Finite | None
+    n: Count
+    unit: str
+    better: Literal["lower", "higher"] | None
+    baselines: dict[str, Finite]
+    protocol: dict[str, Any]
+    evaluator: str
+    note: str | None = None
+
+
+class Row(Record):
+    """A line of `metrics.jsonl`: where in the training, and numbers by name."""
+
+    split: str
+    step: Count
+    epoch: Annotated[Finite, Field(ge=0)]
+
+    @property
+    def values(self) -> dict[str, float]:
+        """The numbers of the row that are no count of its own."""
+        extra = self.model_extra or {}
+        return {name: float(value) for name, value in extra.items() if name != "steps" and _is_number(value)}
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < MOST**4 and math.isfinite(value)
+
+
+def validated(form: type[R], value: Any) -> R:
+    """A value of JSON in one of the forms above. Raises Unreadable, naming the first key at fault."""
+    if not isinstance(value, dict):
+        raise Unreadable("it is no JSON object")
+    try:
+        return form.model_validate(value)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+        where = ".".join(str(part) for part in first["loc"])
+        what = first["msg"].removeprefix("Value error, ")
+        if what == first["msg"]:  # pydantic's own words
+            what = f"is wrong: {what[:1].lower()}{what[1:]}"
+        raise Unreadable(f"'{where}' {what}") from None

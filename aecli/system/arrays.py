@@ -1,0 +1,111 @@
+"""Arrays by name in npz files: written at once, read without belief. What can be made anew is kept with a seal, and made anew
+where the file is not what was written. Nothing here knows what the arrays are."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import io
+import json
+import os
+import zipfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from aecli.system.files import exclusive, write_atomic
+from aecli.system.progress import say
+from aecli.system.reading import Unreadable, open_regular, set_aside
+
+MOST_BYTES = 16 * 2**30
+"""Of arrays that are kept, unpacked: what claims to hold more was not written by us."""
+_KEY, _SEAL = "key", "seal"
+
+
+def write_arrays(path: Path, arrays: Mapping[str, Any]) -> None:
+    """A compressed npz, at once."""
+    write_atomic(path, pack_arrays(arrays))
+
+
+def pack_arrays(arrays: Mapping[str, Any]) -> bytes:
+    """The bytes of a compressed npz."""
+    import numpy as np
+
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, **arrays)
+    return buffer.getvalue()
+
+
+def read_arrays(path: Path, most: int = MOST_BYTES) -> dict[str, Any]:
+    """The arrays of an npz by name. Raises Unreadable for whatever else stands there, a damaged file among it, and if they take
+    more than `most` bytes; OSError as the system does."""
+    import numpy as np
+
+    # NumPy leaves a file open that it cannot read.
+    with os.fdopen(open_regular(path), "rb") as file:
+        try:
+            with zipfile.ZipFile(file) as archive:
+                size = sum(member.file_size for member in archive.infolist())
+            if size > most:
+                raise Unreadable(f"it unpacks to {size:,} bytes")
+            file.seek(0)
+            with np.load(file, allow_pickle=False) as stored:
+                return dict(stored)
+        except (Unreadable, PermissionError):
+            raise
+        except Exception as error:  # zipfile, zlib and NumPy have a dozen ways to refuse a file of whatever bytes
+            raise Unreadable(f"it cannot be read as npz: {(str(error).splitlines() or [type(error).__name__])[0]}") from None
+
+
+def keep(path: Path, key: str, arrays: Mapping[str, Any]) -> None:
+    """Writes arrays that `kept` finds under the same key."""
+    import numpy as np
+
+    exact = {name: np.asarray(array) for name, array in arrays.items()}
+    write_arrays(path, {**exact, _KEY: np.asarray(key), _SEAL: np.asarray(_seal(key, exact))})
+
+
+def kept(path: Path, key: str) -> dict[str, Any] | None:
+    """The arrays that `keep` wrote under this key; None if there are none, or those of another key. A file that is not what was
+    written is set aside, with a line, since it can be made anew."""
+    try:
+        arrays = read_arrays(path)
+        seal, written = arrays.pop(_SEAL, None), str(arrays.pop(_KEY, ""))
+        if seal is None:  # of an older version
+            return None
+        if str(seal) != _seal(written, arrays):
+            raise Unreadable("its checksum is wrong")
+        return arrays if written == key else None
+    except FileNotFoundError:
+        return None
+    except Unreadable as error:
+        with contextlib.suppress(OSError, Unreadable):
+            say(f"{path} is not what was written ({error}): set aside as {set_aside(path).name}, and made anew")
+        return None
+
+
+def kept_arrays(path: Path, key: str, make: Callable[[], Mapping[str, Any]], lock: Path | None = None) -> dict[str, Any]:
+    """The arrays kept in `path` under `key`, which `make()` gives if they are not there yet. With a `lock` one process makes them
+    and others wait; `make` must not ask for the same lock."""
+    found = kept(path, key)
+    if found is not None:
+        return found
+    with exclusive(lock) if lock is not None else contextlib.nullcontext():
+        found = kept(path, key)
+        if found is None:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            keep(path, key, make())
+            found = kept(path, key)
+    if found is None:
+        raise OSError(f"{path} cannot be read back")
+    return found
+
+
+def _seal(key: str, arrays: Mapping[str, Any]) -> str:
+    """The SHA-256 of names, types, shapes and values, and of what they are kept as: one file in another's place is none."""
+    digest = hashlib.sha256(json.dumps([key, sorted(arrays)]).encode())
+    for name in sorted(arrays):
+        array = arrays[name]
+        digest.update(f"{name} {array.dtype.str} {array.shape}\n".encode(errors="backslashreplace"))
+        digest.update(memoryview(array.tobytes()))
+    return digest.hexdigest()

@@ -1,0 +1,121 @@
+"""Reads files that nobody vouches for: of a stranger, damaged or edited. Regular files alone, of a bounded size, and JSON of a
+bounded depth. Nothing here knows what the files hold."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import stat
+from pathlib import Path
+from typing import Any
+
+MOST_BYTES = 64 * 2**20
+"""No JSON that is kept is as large."""
+MOST_DEPTH = 32
+"""Levels of brackets in each other."""
+
+_KINDS = {
+    stat.S_IFDIR: "a folder",
+    stat.S_IFLNK: "a link",
+    stat.S_IFIFO: "a FIFO",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+}
+
+
+class Unreadable(Exception):
+    """A file that is there and is not what it is to be; the message says what is wrong, without the file's name."""
+
+
+def kind_of(mode: int) -> str:
+    """What stands in a file's place, in words; empty for a regular file. `mode` is that of `os.lstat`."""
+    return _KINDS.get(stat.S_IFMT(mode), "" if stat.S_ISREG(mode) else "no regular file")
+
+
+def open_regular(path: Path, flags: int = os.O_RDONLY, mode: int = 0o666) -> int:
+    """A descriptor of a regular file. A link is not followed, and a FIFO not waited for. Raises Unreadable for whatever else
+    stands there, and for a file to be written to that has a second name; OSError as the system does."""
+    try:
+        handle = os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, mode)
+    except OSError as error:
+        # A socket gives ENXIO, a FIFO without a reader too; a link ELOOP, on some systems EMLINK; a folder to write to EISDIR.
+        if error.errno in (errno.ENXIO, errno.ELOOP, errno.EMLINK, errno.EISDIR, errno.ENODEV) and (kind := _kind_at(path)):
+            raise Unreadable(f"it is {kind}") from None
+        raise
+    facts = os.fstat(handle)
+    wrong = f"it is {kind}" if (kind := kind_of(facts.st_mode)) else ""
+    if not wrong and flags & (os.O_WRONLY | os.O_RDWR) and facts.st_nlink > 1:
+        wrong = "it has a second name elsewhere (a hard link), which would be written to"
+    if wrong:
+        os.close(handle)
+        raise Unreadable(wrong)
+    return handle
+
+
+def _kind_at(path: Path) -> str:
+    try:
+        return kind_of(os.lstat(path).st_mode)
+    except OSError:
+        return ""
+
+
+def read_regular(path: Path, most: int = MOST_BYTES) -> bytes:
+    """The bytes of a regular file. Raises Unreadable if it is none, or holds more than `most` bytes; OSError as the system does,
+    FileNotFoundError where there is none."""
+    with os.fdopen(open_regular(path), "rb") as file:
+        if os.fstat(file.fileno()).st_size > most:
+            raise Unreadable(f"it is larger than {most:,} bytes")
+        return file.read()
+
+
+def parse_json(data: bytes) -> Any:
+    """What JSON says. Raises Unreadable for what is no JSON, NaN and infinity among it, and for what is nested too deep."""
+    try:
+        value = json.loads(data.decode("utf-8"), parse_constant=_no_constant)
+    except RecursionError:
+        raise Unreadable(f"it is nested more than {MOST_DEPTH} levels deep") from None
+    except ValueError as error:
+        raise Unreadable(f"it is no JSON ({error})") from None
+    if _is_deeper(value, MOST_DEPTH):
+        raise Unreadable(f"it is nested more than {MOST_DEPTH} levels deep")
+    return value
+
+
+def read_json(path: Path) -> Any:
+    """The same of a file. Raises Unreadable and OSError as `read_regular` does."""
+    return parse_json(read_regular(path))
+
+
+def _no_constant(name: str) -> Any:
+    raise ValueError(f"{name} is no number of JSON")
+
+
+def _is_deeper(value: Any, most: int) -> bool:
+    """Level by level, so that a deep value needs no deep stack."""
+    level: list[Any] = [value]
+    for _ in range(most + 1):
+        inner: list[Any] = []
+        for each in level:
+            if isinstance(each, dict):
+                inner += each.values()
+            elif isinstance(each, list):
+                inner += each
+        if not inner:
+            return False
+        level = inner
+    return any(isinstance(each, dict | list) for each in level)
+
+
+def set_aside(path: Path) -> Path:
+    """Renames what cannot be read, whatever it is, so that its place is free and nothing is lost. Returns where it is now."""
+    for number in range(1, 1000):
+        target = path.with_name(f"{path.name}.damaged" + (f".{number}" if number > 1 else ""))
+        if not os.path.lexists(target):
+            break
+    else:
+        target = path.with_name(f"{path.name}.damaged")
+        raise Unreadable(f"{target} is there a thousand times")
+    os.rename(path, target)
+    return target
