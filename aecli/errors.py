@@ -120,19 +120,25 @@ class Diagnostic(NamedTuple):
         return "\n".join(lines)
 
 
+MAX_SHOWN = 100
+"""Mistakes of a config that are written out: nobody reads more, and a terminal takes its time."""
+
+
 class ConfigError(AecliError):
-    """Every mistake of one config at once, in line order."""
+    """Every mistake of one config at once, in line order. Of many the first are told, and how many more there are."""
 
     code = 2
 
     def __init__(self, diagnostics: Iterable[Diagnostic]) -> None:
         self.diagnostics: Sequence[Diagnostic] = sorted(diagnostics, key=lambda d: (d.line == 0, d.line, d.column))
-        super().__init__("; ".join(d.message for d in self.diagnostics))
+        more = len(self.diagnostics) - MAX_SHOWN
+        self._more = [f"and {more:,} more"] if more > 0 else []
+        super().__init__("; ".join([*(d.message for d in self.diagnostics[:MAX_SHOWN]), *self._more]))
 
     def render(self) -> str:
         n = len(self.diagnostics)
-        count = f"\n{n} errors" if n > 1 else ""
-        return "\n".join(d.render() for d in self.diagnostics) + count
+        count = [f"{n:,} errors"] if n > 1 else []
+        return "\n".join([*(d.render() for d in self.diagnostics[:MAX_SHOWN]), *self._more, *count])
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:

@@ -124,6 +124,34 @@ def test_what_is_no_text_file_is_refused(tmp_path: Path, kind: str) -> None:
     assert caught.value.diagnostics[0].file == str(path)
 
 
+def test_a_file_that_takes_seconds_to_parse_is_refused_before(tmp_path: Path) -> None:
+    """PyYAML reads some 30 kB of short lists a second."""
+    path = tmp_path / "c.yaml"
+    path.write_text("a: 1\n" * 6000)
+    with pytest.raises(ConfigError) as caught:
+        read(path)
+    assert [d.rule for d in caught.value.diagnostics] == ["too-large"]
+
+
+def test_of_many_mistakes_a_hundred_are_told_and_how_many_more() -> None:
+    with pytest.raises(ConfigError) as caught:
+        parse_config("data: {name: digits}\nmodel: {variant: vae}\ntrain: {steps: 1}\n" + "x: 1\n" * 1235, "x.yaml")
+    lines = caught.value.render().splitlines()
+    assert len([line for line in lines if "error[" in line]) == 100
+    assert lines[-2:] == ["and 1,135 more", "1,235 errors"]
+    assert len(caught.value.message) < 10_000 and caught.value.message.endswith("and 1,135 more")
+
+
+@pytest.mark.parametrize(
+    "line", ["a: 1\n", "- " * 49 + "\n", "[" * 45 + "]" * 45 + ",\n", "? [x]\n: 1\n", "'", "- &a !!x *b\n", " \n"]
+)
+def test_the_largest_file_of_one_thing_is_read_or_refused(line: str) -> None:
+    try:
+        parse_config((line * MAX_BYTES)[:MAX_BYTES], "x.yaml")
+    except ConfigError as error:
+        assert len(error.render()) < 100_000
+
+
 def test_a_byte_order_mark_is_no_part_of_the_first_key(tmp_path: Path) -> None:
     path = tmp_path / "c.yaml"
     path.write_bytes(b"\xef\xbb\xbfa: 1")

@@ -16,7 +16,8 @@ import yaml
 
 from aecli.errors import ConfigError, Diagnostic
 
-MAX_BYTES = 1_000_000
+MAX_BYTES = 20_000
+"""Of a config; the longest have a few thousand. What is written to keep the parser busy takes it most of a second for as much."""
 MAX_DEPTH = 50
 
 Path_ = tuple[str | int, ...]

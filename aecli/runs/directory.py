@@ -27,6 +27,8 @@ _ID = re.compile(r"\A[A-Za-z0-9][A-Za-z0-9._-]{0,99}\Z")
 _LOCK_SECONDS = 0.5
 UNREADABLE = "unreadable"
 """What stands in place of a state of a run that cannot be read."""
+MOST_RESOLVED = 4 * MAX_BYTES
+"""Bytes of `config.resolved.yaml`: letters beyond ASCII and numbers in lists take more as written than as given."""
 MOST_METRICS = 2**30
 """Bytes of `metrics.jsonl`: a row a step of a million steps has a quarter of it."""
 
@@ -110,7 +112,7 @@ class Run(NamedTuple):
 
     def resolved_config(self) -> str:
         try:
-            return read_regular(self.path / "config.resolved.yaml", MAX_BYTES).decode("utf-8")
+            return read_regular(self.path / "config.resolved.yaml", MOST_RESOLVED).decode("utf-8")
         except (OSError, UnicodeDecodeError, Unreadable) as error:
             raise _unreadable(self, "config.resolved.yaml", error) from None
 
