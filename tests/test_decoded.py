@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 import sys
 import threading
+from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +16,12 @@ import pytest
 from process import aecli
 
 from aecli.config.schema import Data
-from aecli.data import decoded
+from aecli.data import decoded, duplicates
 from aecli.data.dataset import open_dataset
 from aecli.data.sources.npz import NpzSource
 from aecli.errors import DataError, StorageError
+from aecli.system import files
+from aecli.system.arrays import kept_arrays
 from aecli.system.files import exclusive
 
 OPEN = """
@@ -121,6 +125,68 @@ def test_what_changes_while_it_is_decoded_is_not_kept(fresh: Path, tmp_path: Pat
         open_dataset(data)
 
 
+def no_word(line: str) -> None:
+    raise AssertionError(line)
+
+
+HOLD = """
+import sys
+from pathlib import Path
+from aecli.system.files import exclusive
+with exclusive(Path(sys.argv[1]), sys.argv[2], print):
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+
+
+@contextlib.contextmanager
+def held(path: Path, doing: str) -> Generator[tuple[int, Callable[[], None]]]:
+    """Another process has the lock, whose id this gives, until it is let go."""
+    command = [sys.executable, "-c", HOLD, str(path), doing]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdin is not None and process.stdout is not None and process.stdout.readline() == "held\n"
+        yield process.pid, process.stdin.close
+
+
+def test_who_waits_for_a_lock_is_told_whose_it_is(tmp_path: Path) -> None:
+    lock, said = tmp_path / ".lock", []
+    with held(lock, "decodes digits") as (holder, let_go):
+        with exclusive(lock, "waits", lambda line: (said.append(line), let_go())):
+            assert lock.read_text() == f"process {os.getpid()}, which waits"
+        assert said == [f"waiting for process {holder}, which decodes digits"]
+    assert lock.read_bytes() == b""
+
+
+def test_who_gets_a_lock_soon_is_told_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(files, "WAIT_SECONDS", 60.0)
+    with held(tmp_path / ".lock", "decodes digits") as (_, let_go):
+        threading.Timer(0.2, let_go).start()
+        with exclusive(tmp_path / ".lock", "waits", no_word):
+            pass
+
+
+@pytest.mark.parametrize("content", [b"", b"\xff\x00", b"process 1, which \n lies", b"x" * 5000])
+def test_what_is_no_word_of_a_holder_is_not_shown(tmp_path: Path, content: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(files, "WAIT_SECONDS", 0.0)
+    lock, said = tmp_path / ".lock", []
+    with held(lock, "decodes digits") as (_, let_go):
+        lock.write_bytes(content)
+        with exclusive(lock, "waits", lambda line: (said.append(line), let_go())):
+            assert said == ["waiting for another process"]
+
+
+def test_shared_arrays_wait_for_those_of_the_same_name_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(files, "WAIT_SECONDS", 0.0)
+    with held(tmp_path / ".pca.lock", "fits pca") as (holder, let_go):
+        kept_arrays(tmp_path / "kmeans.npz", "key", lambda: {"a": np.ones(2)}, "fits kmeans")
+        assert "waiting" not in capsys.readouterr().err
+        threading.Timer(0.2, let_go).start()
+        kept_arrays(tmp_path / "pca.npz", "key", lambda: {"a": np.ones(2)}, "fits pca")
+        assert f"waiting for process {holder}, which fits pca" in capsys.readouterr().err
+
+
 def test_two_processes_open_new_data_at_once(fresh: Path, tmp_path: Path) -> None:
     path = str(write(tmp_path / "own.npz").path)
     both = [
@@ -138,7 +204,7 @@ def test_a_data_set_does_not_wait_for_another(fresh: Path, tmp_path: Path) -> No
     open_dataset(data)
     folder = entry(fresh)
     done: list[str] = []
-    with exclusive(folder.parent / f".{folder.name}.lock"):
+    with exclusive(folder.parent / f".{folder.name}.lock", "holds it", no_word):
         other = threading.Thread(
             target=lambda: done.append(open_dataset(write(tmp_path / "other.npz", 1)).fingerprint), daemon=True
         )
@@ -151,12 +217,12 @@ def test_a_data_set_does_not_wait_for_another(fresh: Path, tmp_path: Path) -> No
 def test_others_can_read_what_is_prepared_and_decoded(fresh: Path, tmp_path: Path) -> None:
     before = os.umask(0o022)
     try:
-        open_dataset(Data(name="digits"))
+        duplicates.count(open_dataset(Data(name="digits")))
         open_dataset(write(tmp_path / "own.npz"))
     finally:
         os.umask(before)
-    made = [path for top in ("decoded", "tfds") for path in (fresh / top).rglob("*") if path.suffix != ".lock"]
-    assert len(made) > 10
+    made = [fresh, *(path for path in fresh.rglob("*") if path.suffix != ".lock")]
+    assert len(made) > 10 and {"decoded", "tfds", "shared"} <= {path.name for path in made}
     for path in made:
         assert path.stat().st_mode & 0o777 == (0o755 if path.is_dir() else 0o644), path
 

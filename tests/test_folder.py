@@ -79,8 +79,9 @@ def test_a_broken_image_is_named(fresh: Path, tmp_path: Path, content: bytes) ->
 
 
 def test_an_empty_or_missing_folder_is_refused(fresh: Path, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
     with pytest.raises(DataError, match="holds no PNG, JPEG"):
-        open_dataset(Data(name="folder", path=str(tmp_path)))
+        open_dataset(Data(name="folder", path=str(tmp_path / "empty")))
     with pytest.raises(DataError, match="nowhere does not exist"):
         open_dataset(Data(name="folder", path=str(tmp_path / "nowhere")))
     (tmp_path / "file").touch()

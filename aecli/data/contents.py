@@ -23,6 +23,7 @@ from aecli.data.sources.lister import Folder, walk
 from aecli.data.sources.registry import RULES
 from aecli.system.files import exclusive
 from aecli.system.folders import cache_root
+from aecli.system.progress import say
 
 RACY_NS = 2_000_000_000
 SLOW_BYTES = 2 * 2**30
@@ -162,7 +163,7 @@ def _with_index(use: Callable[[sqlite3.Connection], T]) -> T | None:
         except sqlite3.OperationalError:
             raise
         except sqlite3.DatabaseError:
-            with exclusive(path.with_name(".contents.lock")):
+            with exclusive(path.with_name(".contents.lock"), "makes the index of contents anew", say):
                 try:
                     return _used(path, use)
                 except sqlite3.OperationalError:

@@ -92,7 +92,7 @@ def _scaling(data: Data, train: Rows, fingerprint: str) -> Scaling:
     """That of a train split, fitted once for all runs on it."""
     stamp = f"{fingerprint} {len(train)} {data.standardize}"
     path = cache_folder("shared") / f"scaling-{hashlib.sha256(stamp.encode()).hexdigest()[:16]}.npz"
-    kept = kept_arrays(path, stamp, lambda: scaling.fit(train, data.standardize)._asdict(), path.parent / ".scaling.lock")
+    kept = kept_arrays(path, stamp, lambda: scaling.fit(train, data.standardize)._asdict(), f"fits the scaling of {data.called}")
     return Scaling(kept["mean"], kept["scale"])
 
 

@@ -65,7 +65,7 @@ def open_decoded(data: Data, say: Say, rules: int = RULES) -> Decoded | None:
     if found is not None:
         return found
     lock = cache_folder("decoded") / f".{folder.name}.lock"
-    with exclusive(lock, lambda: say(f"waiting for another process that decodes {data.called}")):
+    with exclusive(lock, f"decodes {data.called}", say):
         found = _look(folder, lambda line: None)
         if found is not None:
             return found

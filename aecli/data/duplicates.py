@@ -32,7 +32,7 @@ def count(dataset: Dataset) -> Mapping[str, int]:
         return {split: np.int64(n) for split, n in _count(dataset).items()}
 
     with contextlib.suppress(OSError):  # no cache
-        kept = kept_arrays(path, stamp, make, path.parent / ".duplicates.lock")
+        kept = kept_arrays(path, stamp, make, "counts duplicates in this data")
         return {split: int(kept[split]) for split in HELD_OUT}
     return _count(dataset)
 

@@ -119,8 +119,8 @@ class Subject:
             protocol["scaling"] = hashlib.sha256(b"".join(part.tobytes() for part in self.dataset.scaling)).hexdigest()
         key = f"{name} {json.dumps(protocol, sort_keys=True)}"
         digest = hashlib.sha256(json.dumps(protocol, sort_keys=True).encode()).hexdigest()[:16]
-        folder = cache_root() / "shared"
-        return kept_arrays(folder / f"{name}-{digest}.npz", key, make, folder / ".lock")
+        path = cache_root() / "shared" / f"{name}-{digest}.npz"
+        return kept_arrays(path, key, make, f"makes {name} of this data, which all its runs share")
 
     @cached_property
     def code_length(self) -> int:

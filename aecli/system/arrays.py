@@ -84,13 +84,14 @@ def kept(path: Path, key: str) -> dict[str, Any] | None:
         return None
 
 
-def kept_arrays(path: Path, key: str, make: Callable[[], Mapping[str, Any]], lock: Path | None = None) -> dict[str, Any]:
-    """The arrays kept in `path` under `key`, which `make()` gives if they are not there yet. With a `lock` one process makes them
-    and others wait; `make` must not ask for the same lock."""
+def kept_arrays(path: Path, key: str, make: Callable[[], Mapping[str, Any]], doing: str | None = None) -> dict[str, Any]:
+    """The arrays kept in `path` under `key`, which `make()` gives if they are not there yet. Where it is said what is done
+    ("fits a scaling"), one process makes them and others wait."""
     found = kept(path, key)
     if found is not None:
         return found
-    with exclusive(lock) if lock is not None else contextlib.nullcontext():
+    lock = path.with_name(f".{path.stem}.lock")
+    with exclusive(lock, doing, say) if doing is not None else contextlib.nullcontext():
         found = kept(path, key)
         if found is None:
             path.parent.mkdir(parents=True, exist_ok=True)

@@ -7,13 +7,20 @@ import fcntl
 import hashlib
 import json
 import os
+import re
 import tempfile
+import time
 from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import Any
 
 from aecli.errors import StorageError
 from aecli.system.reading import Unreadable, open_regular
+
+WAIT_SECONDS = 1.0
+"""How long a lock is waited for without a word."""
+_MOST_WORD = 200
+"""Bytes of what the holder of a lock leaves in its file."""
 
 
 def fsync_directory(path: Path) -> None:
@@ -78,9 +85,9 @@ def sha256_file(path: Path) -> str:
 
 
 @contextlib.contextmanager
-def exclusive(path: Path, waiting: Callable[[], None] = lambda: None) -> Generator[None]:
-    """Holds an advisory lock on `path`, which is made where needed and never deleted. Waits for whoever has it, and calls
-    `waiting` before. Raises StorageError if no file can be made there."""
+def exclusive(path: Path, doing: str, say: Callable[[str], None]) -> Generator[None]:
+    """Holds an advisory lock on `path`, which is made where needed and never deleted. Waits for whoever has it, and after a
+    second says who that is and what it is `doing` ("decodes digits"). Raises StorageError if no file can be made there."""
     # Nobody may delete it, not even its holder: who waits has opened that file, and would hold it while the next one makes and
     # holds another of the same name. What stays is empty and hidden, one for each thing that was ever guarded.
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -88,10 +95,38 @@ def exclusive(path: Path, waiting: Callable[[], None] = lambda: None) -> Generat
         handle = open_regular(path, os.O_RDWR | os.O_CREAT)
     except Unreadable as error:
         raise StorageError(f"{path}, which is to be locked, cannot be: {error}", "move it away") from None
-    with os.fdopen(handle) as file:
+    with os.fdopen(handle, "r+b", buffering=0):
+        if not _taken(handle):
+            say(f"waiting for {_holder(handle)}")
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        _leave(handle, f"process {os.getpid()}, which {doing}")
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            yield
+        finally:
+            _leave(handle, "")
+
+
+def _taken(handle: int) -> bool:
+    """Whether a lock could be had within WAIT_SECONDS: most are held for less, and nobody wants to know."""
+    give_up = time.monotonic() + WAIT_SECONDS
+    while True:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return True
         except BlockingIOError:
-            waiting()
-            fcntl.flock(file, fcntl.LOCK_EX)
-        yield
+            if time.monotonic() > give_up:
+                return False
+            time.sleep(0.02)
+
+
+def _leave(handle: int, word: str) -> None:
+    """Writes into a lock's file who holds it; a disk that is full keeps nobody from holding it."""
+    with contextlib.suppress(OSError):
+        os.ftruncate(handle, 0)
+        os.pwrite(handle, word.encode(errors="replace")[:_MOST_WORD], 0)
+
+
+def _holder(handle: int) -> str:
+    """What the holder of a lock left in its file; whatever else stands there is not shown."""
+    word = os.pread(handle, _MOST_WORD, 0).decode(errors="replace")
+    return word if re.match(r"\Aprocess \d+, which [^\n]+\Z", word) else "another process"

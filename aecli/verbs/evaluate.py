@@ -82,7 +82,7 @@ def evaluate_run(run: Run, trained: Trained, dataset: Dataset, request: EvalRequ
     # No part of what decides which numbers are kept: those that stand there were measured with the code that they say.
     mark = {"code": f"changed since training, now {code.hash[:12]}"} if code.changed else {}
     folder = run.path / "eval"
-    with exclusive(folder / ".lock"):
+    with exclusive(folder / ".lock", f"evaluates {run.id}", say):
         journal = Journal(folder / f".{split}.unfinished", _stamp({**protocol, "code": code.hash}, request, judge))
         subject = Subject(
             model=trained.model,

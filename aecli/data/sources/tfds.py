@@ -57,7 +57,7 @@ class TfdsSource:
             say(f"{data.name}: no labels are read; data.label can be {some(labels, _SHOWN)}")
         if not self._builder.is_prepared():
             lock = root / f".{data.name.replace('/', '_')}.lock"
-            with exclusive(lock, lambda: say(f"waiting for another process that prepares {data.name}")):
+            with exclusive(lock, f"prepares {data.name}", say):
                 if not self._builder.is_prepared():
                     _prepare(data, root, say, version)
             self._builder = _builder(data.name, root, version)
