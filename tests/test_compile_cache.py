@@ -8,6 +8,7 @@ import stat
 import subprocess
 import sys
 import zlib
+from collections.abc import Callable
 from pathlib import Path
 
 import jax
@@ -67,6 +68,56 @@ def test_a_part_of_an_entry_is_not_handed_over(tmp_path: Path) -> None:
     assert entries(tmp_path) == {"whole-cache"}
 
 
+def flip(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 4
+    path.write_bytes(data)
+
+
+def of_another(path: Path) -> None:
+    path.write_bytes(next(other for other in path.parent.glob("*-cache") if other != path).read_bytes())
+
+
+def linked(path: Path) -> None:
+    path.rename(path.with_name("elsewhere"))
+    path.symlink_to("elsewhere")
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        flip,
+        of_another,
+        linked,
+        lambda path: path.write_bytes(path.read_bytes()[:-9]),
+        lambda path: path.write_bytes(b""),
+        lambda path: path.chmod(0o666),
+        lambda path: path.with_name(".seals.json").write_text("[]"),
+    ],
+)
+def test_a_damaged_entry_is_replaced_once_and_silently(
+    damage: Callable[[Path], object], tmp_path: Path, recwarn: pytest.WarningsRecorder
+) -> None:
+    compile_one(tmp_path)
+    with kept_programs(tmp_path):
+        own = next(tmp_path.glob("programs/*/process-*"))
+        (own / "other-cache").write_bytes(zlib.compress(b"another program"))
+    entry = next(path for path in tmp_path.glob("programs/*/*-cache") if "lambda" in path.name)
+    damage(entry)
+    read = compile_one(tmp_path)
+    assert compile_one(tmp_path) > read, "compiled anew the first time, and read the second"
+    assert stat.S_IMODE(entry.lstat().st_mode) == 0o600 and not entry.is_symlink()
+    assert not [str(each.message) for each in recwarn if "cache" in str(each.message)]
+
+
+def test_an_entry_that_only_looks_changed_stays(tmp_path: Path) -> None:
+    compile_one(tmp_path)
+    hits = compile_one(tmp_path)
+    for entry in tmp_path.glob("programs/*/*-cache"):
+        os.utime(entry, (1e9, 1e9))
+    assert compile_one(tmp_path) == hits > 0
+
+
 def test_the_folder_of_a_killed_process_goes_and_that_of_a_living_one_stays(tmp_path: Path) -> None:
     code = f"""
 import os, sys
@@ -108,10 +159,11 @@ def test_what_a_user_has_set_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 def test_the_longest_unused_goes_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with kept_programs(tmp_path):
-        pass
+        own = next(tmp_path.glob("programs/*/process-*"))
+        for name in ("new", "older", "oldest"):
+            (own / f"{name}-cache").write_bytes(zlib.compress(os.urandom(400)))
     store = next(tmp_path.glob("programs/*"))
     for age, name in enumerate(["new", "older", "oldest"]):
-        (store / f"{name}-cache").write_bytes(b"x" * 400)
         os.utime(store / f"{name}-cache", (1e9 - age, 1e9 - age))
     monkeypatch.setattr(compile_cache, "LARGEST", 1000)
     with kept_programs(tmp_path):

@@ -3,7 +3,9 @@
 JAX writes its entries in place and reads whatever is there, so that a kill or a full disk would leave one that is refused for
 ever. Each process therefore works on a folder of its own, made of links to the entries, and hands over what it added when it is
 done: whole entries, one rename each. The folder is the user's alone, since an entry is code, and for one jaxlib and one kind of
-processor. `JAX_COMPILATION_CACHE_DIR` and `JAX_ENABLE_COMPILATION_CACHE` are left as they are where a user has set them.
+processor. An index keeps a SHA-256 of each entry's name and bytes; one that looks changed since and is not what was handed over
+is removed before JAX sees it, which would warn of it in every process and never replace it. `JAX_COMPILATION_CACHE_DIR` and
+`JAX_ENABLE_COMPILATION_CACHE` are left as they are where a user has set them.
 """
 
 from __future__ import annotations
@@ -14,18 +16,31 @@ import hashlib
 import os
 import platform
 import shutil
+import stat
 import tempfile
 import zlib
 from collections.abc import Generator
 from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
+from typing import NamedTuple
+
+from aecli.system.files import write_json
+from aecli.system.reading import Unreadable, read_json
 
 LARGEST = 1 << 30
 """Bytes that are kept for one jaxlib and processor; beyond, what was not used for the longest time goes."""
 LEAST_SECONDS = 0.01
 """Programs that compile faster are not worth a file."""
 _PREFIX = "process-"
+_SEALS = ".seals.json"
+
+
+class _Seal(NamedTuple):
+    """`look`: size, time and number of the file when it was hashed last."""
+
+    sha256: str
+    look: str
 
 
 @contextlib.contextmanager
@@ -62,7 +77,7 @@ def kept_programs(root: Path) -> Generator[None]:
         for name, value in previous.items():
             jax.config.update(name, value)
         reset_cache()
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError), _locked(store / ".lock"):
             _hand_over(own, store)
             _shrink(store)
         shutil.rmtree(own, ignore_errors=True)
@@ -94,18 +109,63 @@ def _link(store: Path) -> tuple[Path, int]:
     own = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=store))
     lock = os.open(own / ".lock", os.O_RDWR | os.O_CREAT, 0o600)
     fcntl.flock(lock, fcntl.LOCK_EX)
+    seals = _read_seals(store)
+    sound: dict[str, _Seal] = {}
     for entry in store.glob("*-cache"):
-        with contextlib.suppress(FileNotFoundError):  # somebody else's clearing up
+        seal = _checked(entry, seals.get(entry.name))
+        if seal is None:
+            entry.unlink()
+        else:
+            sound[entry.name] = seal
             os.link(entry, own / entry.name)
+    if sound != seals:
+        write_json(store / _SEALS, sound)
     return own, lock
 
 
+def _read_seals(store: Path) -> dict[str, _Seal]:
+    """The index; empty if it cannot be read, and every entry is then made anew."""
+    try:
+        return {str(name): _Seal(*map(str, seal)) for name, seal in read_json(store / _SEALS).items()}
+    except (OSError, Unreadable, AttributeError, TypeError):
+        return {}
+
+
+def _checked(entry: Path, seal: _Seal | None) -> _Seal | None:
+    """The seal of an entry as it is now; None if it is not the one that was handed over, or others could have written it. Its
+    bytes are hashed only where it looks changed: to hash all of them would take longer than most starts."""
+    facts = entry.lstat()
+    if seal is None or not stat.S_ISREG(facts.st_mode) or facts.st_uid != os.getuid() or facts.st_mode & 0o022:
+        return None
+    if _look(facts) == seal.look:
+        return seal
+    if _sha256(entry.name, entry.read_bytes()) != seal.sha256:
+        return None
+    os.utime(entry, ns=(facts.st_atime_ns, facts.st_mtime_ns))  # to be checked is not to be used, which decides what goes first
+    return _Seal(seal.sha256, _look(facts))
+
+
+def _look(facts: os.stat_result) -> str:
+    return f"{facts.st_size} {facts.st_mtime_ns} {facts.st_ino}"
+
+
+def _sha256(name: str, data: bytes) -> str:
+    """Of the name too, which is the key: another program's bytes under it are none of its own."""
+    return hashlib.sha256(name.encode() + b"\0" + data).hexdigest()
+
+
 def _hand_over(own: Path, store: Path) -> None:
+    seals = _read_seals(store)
+    added: dict[str, _Seal] = {}
     for entry in own.glob("*-cache"):
         facts = entry.stat()
-        if facts.st_nlink > 1 or not _is_whole(entry.read_bytes()):
+        if facts.st_nlink > 1 or entry.name in seals or not _is_whole(data := entry.read_bytes()):
             continue
+        entry.chmod(0o600)
         os.replace(entry, store / entry.name)
+        added[entry.name] = _Seal(_sha256(entry.name, data), _look(facts))
+    if added:
+        write_json(store / _SEALS, {**seals, **added})
 
 
 def _is_whole(data: bytes) -> bool:
