@@ -69,21 +69,27 @@ def open_decoded(data: Data, say: Say, rules: int = RULES) -> Decoded | None:
         found = _look(folder, lambda line: None)
         if found is not None:
             return found
-        source = open_source(data, say, rules)
-        if not _fits(source, folder.parent):
-            return None
         with unchanged(data, content, say, rules):
+            source = open_source(data, say, rules)
+            if not _fits(source, folder.parent):
+                return None
             _decode(source, folder, data.called, say)
         return _load(folder, say)
 
 
 @contextlib.contextmanager
 def unchanged(data: Data, content: str | None, say: Say, rules: int) -> Generator[None]:
-    """Raises DataError, after what is done inside, if own files are not any more what they were before: some of it may be of the
-    old ones and some of the new."""
-    yield
+    """Raises DataError, after what is done inside or in place of its DataError, if own files are not any more what they were
+    before: some of it may be of the old ones and some of the new."""
+    wrong: DataError | None = None
+    try:
+        yield
+    except DataError as error:
+        wrong = error
     if content is not None and contents.identity(data, say, rules) != content:
-        raise DataError(f"{data.path or data.name} changed while it was read", "run again when nothing writes to it")
+        raise DataError(f"{data.path or data.name} changed while it was read", "run again when nothing writes to it") from wrong
+    if wrong is not None:
+        raise wrong
 
 
 def _look(folder: Path, say: Say) -> Decoded | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from aecli.data.sources.base import Labels
 from aecli.data.sources.lister import natural
+from aecli.data.sources.npy import StoredArray
 from aecli.data.sources.scale import number
 from aecli.errors import DataError
 
@@ -26,9 +27,9 @@ class Classes(NamedTuple):
     fact: str
 
 
-def layout_of(array: Any, what: str, asked: str) -> tuple[NDArray[Any], str]:
-    """An array of images as [n, H, W, C], without a copy, and what is to be told. `asked` is `data.layout`, `what` names the
-    array. Raises DataError if its shape is that of no images, or of several things."""
+def layout_of(array: StoredArray, what: str, asked: str) -> str:
+    """Has the rows of an array of images come as [n, H, W, C], and returns what is to be told. `asked` is `data.layout`, `what`
+    names the array. Raises DataError if its shape is that of no images, or of several things."""
     shape = list(array.shape)
     if not shape:
         raise DataError(f"{what} is a single value, not an array of images", "save images as [n, H, W] or [n, H, W, C]")
@@ -38,11 +39,13 @@ def layout_of(array: Any, what: str, asked: str) -> tuple[NDArray[Any], str]:
         raise DataError(f"{what} holds no numbers: it is {array.dtype} {shape}", "save images as uint8, or as floats in [0, 1]")
     first, last = array.ndim == 4 and shape[1] in (1, 3), array.ndim == 4 and shape[3] in (1, 3)
     if asked == "gray" and array.ndim == 3:
-        return array[..., None], ""
+        array.arrange(_gray)
+        return ""
     if asked == "channels_last" and last:
-        return array, ""
+        return ""
     if asked == "channels_first" and first:
-        return np.moveaxis(array, 1, 3), ""
+        array.arrange(_channels_last)
+        return ""
     if asked != "auto":
         form = {"gray": "[n, H, W]", "channels_last": "[n, H, W, C]", "channels_first": "[n, C, H, W]"}[asked]
         raise DataError(f"{what} {shape} must be {form} with C 1 or 3, as data.layout: {asked} says", "set data.layout: auto")
@@ -52,16 +55,26 @@ def layout_of(array: Any, what: str, asked: str) -> tuple[NDArray[Any], str]:
                 f"{what} {shape} may be one image with {shape[2]} channels, or {shape[0]} gray ones",
                 "save one image as [1, H, W, C]; for gray images set data.layout: gray",
             )
-        return array[..., None], ""
+        array.arrange(_gray)
+        return ""
     if first and last:
         raise DataError(
             f"{what} {shape} may have its channels first or last", "set data.layout: channels_first, or channels_last"
         )
     if last:
-        return array, ""
+        return ""
     if first:
-        return np.moveaxis(array, 1, 3), "[n, C, H, W], its channels moved to the end"
+        array.arrange(_channels_last)
+        return "[n, C, H, W], its channels moved to the end"
     raise DataError(f"{what} must be [n, H, W] or [n, H, W, C] with C 1 or 3, it is {shape}", _mend(shape))
+
+
+def _gray(rows: NDArray[Any]) -> NDArray[Any]:
+    return rows[..., None]
+
+
+def _channels_last(rows: NDArray[Any]) -> NDArray[Any]:
+    return np.moveaxis(rows, 1, 3)
 
 
 def _mend(shape: list[int]) -> str:
@@ -82,14 +95,14 @@ def _mend(shape: list[int]) -> str:
     return "np.moveaxis or x.reshape brings it into that form"
 
 
-def finite_extremes(array: Any, what: str) -> tuple[float, float]:
+def finite_extremes(array: StoredArray, what: str) -> tuple[float, float]:
     """The least and the largest value, read in parts. Raises DataError at the first that is no number or infinite."""
     low, high = np.inf, -np.inf
-    for start, part in _parts(array):
+    for start, part in array.parts(_CHUNK_BYTES):
         if array.dtype.kind == "f" and not np.isfinite(part).all():
             at = np.argwhere(~np.isfinite(part))[0]
             index = [int(i) for i in (at[0] + start, *at[1:])]
-            total = sum(int((~np.isfinite(part)).sum()) for _, part in _parts(array))
+            total = sum(int((~np.isfinite(part)).sum()) for _, part in array.parts(_CHUNK_BYTES))
             raise DataError(
                 f"{what} is {array.dtype} and holds {part[tuple(at)]} at [image, row, column, channel] {index}, {total:,} in all",
                 "replace what is no finite number, or leave those images out",
@@ -98,10 +111,16 @@ def finite_extremes(array: Any, what: str) -> tuple[float, float]:
     return low, high
 
 
-def _parts(array: Any) -> Iterator[tuple[int, NDArray[Any]]]:
-    rows = max(1, _CHUNK_BYTES // max(1, array[0].nbytes))
-    for start in range(0, len(array), rows):
-        yield start, np.asarray(array[start : start + rows])
+def labels_in(array: StoredArray, what: str, n: int) -> NDArray[Any]:
+    """The values of an array of labels. Raises DataError before they are read if they are not of `n` examples."""
+    if array.shape[:1] != (n,):
+        raise _no_labels(array, what, n)
+    return array.whole()
+
+
+def _no_labels(array: StoredArray | NDArray[Any], what: str, n: int) -> DataError:
+    shown = f"{what} {array.dtype} {list(array.shape)}"
+    return DataError(f"{shown} must be {n} labels, one for each example", f"save [n] labels, {_NO_LABELS}")
 
 
 def classes_of(named: Mapping[str, tuple[str, Any]], sizes: Mapping[str, int], path: str) -> Classes:
@@ -144,7 +163,7 @@ def _flat(array: Any, what: str, n: int) -> tuple[NDArray[Any], str]:
             raise DataError(f"{shown} {problem}", f"save [n] labels, {_NO_LABELS}")
         array, fact = array.argmax(1), f"is one-hot of {array.shape[1]} columns"
     if array.shape != (n,):
-        raise DataError(f"{shown} must be {n} labels, one for each example", f"save [n] labels, {_NO_LABELS}")
+        raise _no_labels(array, what, n)
     if array.dtype.kind in "SU":
         texts = np.char.decode(array, "utf-8", "backslashreplace") if array.dtype.kind == "S" else np.asarray(array)
         return texts, fact

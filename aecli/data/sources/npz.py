@@ -5,25 +5,21 @@ What is understood is told in a line; where type, values and shape leave two rea
 
 from __future__ import annotations
 
-import zipfile
-import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from aecli.config.schema import Data
-from aecli.data.sources.arrays import Classes, classes_of, finite_extremes, layout_of
+from aecli.data.sources.arrays import Classes, classes_of, finite_extremes, labels_in, layout_of
 from aecli.data.sources.base import Images, Labels, Layout, Origin, fixed_shuffle, stack
 from aecli.data.sources.names import LABELS, Roles, roles
+from aecli.data.sources.npy import DAMAGED, MAGIC, StoredArray, names_of
 from aecli.data.sources.scale import LEVELS, Scale, checked, number
 from aecli.data.sources.told import about, lacking, some
 from aecli.errors import DataError
 
-MAX_BYTES = 16 * 2**30
-"""A file that unpacks to more is refused before it is unpacked."""
 _KINDS = {"image": ("image", "images", "img", "imgs", "x", "data"), "label": LABELS}
 _HELP = "np.savez(path, image=images, label=labels) and, if there are such, test_image and test_label, val_image and val_label"
 
@@ -38,13 +34,13 @@ class NpzSource:
         names = {split: name for (kind, split), (name, _) in arrays.items() if kind == "image"}
         facts += [f"arrays left out: {some(unused)}"] if unused else []
         for split, array in images.items():
-            images[split], fact = layout_of(array, f"{self._path}: '{names[split]}'", data.layout)
+            fact = layout_of(array, f"{self._path}: '{names[split]}'", data.layout)
             facts += [f"'{names[split]}' is {fact}"] if fact else []
         scale, fact = self._scale_of(images, names, data)
         self._to = scale.to_bytes if data.dtype == "uint8" else scale.to_floats
         facts += [fact] if fact else []
         classes = self._classes(arrays, images, data, facts)
-        self._rows: dict[str, tuple[NDArray[Any], Labels, NDArray[np.int64]]] = {
+        self._rows: dict[str, tuple[StoredArray, Labels, NDArray[np.int64]]] = {
             split: (array, classes.labels[split], np.arange(len(array))) for split, array in images.items()
         }
         if "test" not in self._rows:
@@ -53,7 +49,7 @@ class NpzSource:
         self._rows = {split: self._rows[split] for split in ("train", "validation", "test") if split in self._rows}
         have = {split: set(labels[chosen].tolist()) for split, (_, labels, chosen) in self._rows.items()}
         facts += lacking(have.pop("train"), have, classes.names)
-        shapes = {split: self._one(split, 0).shape for split in self._rows}
+        shapes = {split: self._one(split, 0).shape for split in self._rows if split in images}
         if len(set(shapes.values())) > 1:
             raise DataError(
                 f"{self._path}: images differ in size: "
@@ -68,7 +64,7 @@ class NpzSource:
 
     def read(self, split: str, index: NDArray[np.int64]) -> tuple[Images, Labels]:
         array, labels, kept = self._rows[split]
-        chosen = self._to(np.asarray(array[kept[index]]))
+        chosen = self._to(array[kept[index]])
         if self._layout != Layout(None, None):
             name = self._names[split]
             found = [self._layout.arrange_array(image, f"{name}[{i}]") for i, image in zip(index, chosen, strict=True)]
@@ -81,7 +77,7 @@ class NpzSource:
     def _one(self, split: str, i: int) -> Images:
         return self.read(split, np.array([i]))[0][0]
 
-    def _scale_of(self, images: Mapping[str, Any], names: Mapping[str, str], data: Data) -> tuple[Scale, str]:
+    def _scale_of(self, images: Mapping[str, StoredArray], names: Mapping[str, str], data: Data) -> tuple[Scale, str]:
         """The one scale of the images of all splits, and what is to be told of it."""
         types = {str(array.dtype.name) for array in images.values()}
         quoted = " and ".join(f"'{name}'" for name in names.values())
@@ -113,7 +109,11 @@ class NpzSource:
             raise DataError(f"{error.message}, while other splits reach {number(highest)}", fix) from None
 
     def _classes(
-        self, arrays: Mapping[tuple[str, str], tuple[str, Any]], images: Mapping[str, Any], data: Data, facts: list[str]
+        self,
+        arrays: Mapping[tuple[str, str], tuple[str, StoredArray]],
+        images: Mapping[str, StoredArray],
+        data: Data,
+        facts: list[str],
     ) -> Classes:
         labels = {split: named for (kind, split), named in arrays.items() if kind == "label"}
         for split in labels.keys() - images.keys():
@@ -129,7 +129,11 @@ class NpzSource:
                 f"{self._path}: the images '{name}' have no labels, while there are '{next(iter(labels.values()))[0]}'",
                 f"add labels of the {split} split, or set data.labels: none to read all without labels",
             )
-        classes = classes_of({split: labels[split] for split in images}, sizes, str(self._path))
+        read = {
+            split: (name, labels_in(array, f"{self._path}: '{name}'", sizes[split]))
+            for split, (name, array) in ((split, labels[split]) for split in images)
+        }
+        classes = classes_of(read, sizes, str(self._path))
         facts += [classes.fact] if classes.fact else []
         return classes
 
@@ -149,47 +153,25 @@ class NpzSource:
             facts.append(f"there are no test images, so that {len(array) - cut:,} of train are held out as test")
 
 
-def _load(path: Path, data: Data) -> tuple[dict[tuple[str, str], tuple[str, Any]], list[str], list[str]]:
+def _load(path: Path, data: Data) -> tuple[dict[tuple[str, str], tuple[str, StoredArray]], list[str], list[str]]:
     """The arrays that are images or labels of a split, as (kind, split) -> (name, array), the names of the others, and what is to
     be told of it."""
     try:
         with path.open("rb") as file:
-            start = file.read(6)
-        if start == b"\x93NUMPY":
-            array = _array(path, path.name, lambda: np.load(path, mmap_mode="r", allow_pickle=False))
-            return {("image", "train"): (path.name, array)}, [], []
-        with zipfile.ZipFile(path) as archive:
-            unpacked = sum(entry.file_size for entry in archive.infolist())
-        if unpacked > MAX_BYTES:
-            raise DataError(f"{path} unpacks to {unpacked:,} bytes, more than {MAX_BYTES:,}")
-        with np.load(path, allow_pickle=False) as arrays:
-            found, facts = _roles(path, arrays.files), list[str]()
-            if data.labels != "none":
-                fix = "save the file with one of them, or set data.labels: none to read the images without labels"
-                found, facts = found.with_some_labels(path, fix)
-            loaded = {role: (name, _array(path, name, lambda n=name: arrays[n])) for role, name in found.names.items()}
-            return loaded, found.unused, facts
+            start = file.read(len(MAGIC))
+        if start == MAGIC:
+            return {("image", "train"): (path.name, StoredArray(path))}, [], []
+        found, facts = _roles(path, names_of(path)), list[str]()
+        if data.labels != "none":
+            fix = "save the file with one of them, or set data.labels: none to read the images without labels"
+            found, facts = found.with_some_labels(path, fix)
+        return {role: (name, StoredArray(path, name)) for role, name in found.names.items()}, found.unused, facts
     except FileNotFoundError:
         raise DataError(f"{path}: no such file", "set data.path to an .npz file with an array 'image', or to an .npy") from None
     except IsADirectoryError:
         raise DataError(f"{path} is a folder, not a file", "set data.name: folder to read a folder of image files") from None
-    except (zipfile.BadZipFile, zlib.error, ValueError, EOFError, OSError, KeyError, RuntimeError) as error:
+    except DAMAGED as error:
         raise DataError(f"{path}: no readable .npz or .npy file: {error}", "save or copy it again") from None
-
-
-def _array(path: Path, name: str, load: Callable[[], Any]) -> Any:
-    try:
-        array = load()
-        if isinstance(array, bytes):  # of an entry of the archive that is no .npy
-            raise DataError(f"{path}: '{name}' is no array", "write the file with np.savez")
-        return array
-    except ValueError as error:
-        if not any(word in str(error) for word in ("allow_pickle", "Object arrays", "Python objects")):
-            raise
-        raise DataError(
-            f"{path}: '{name}' is an array of Python objects (a pickle), which could run code and is not read",
-            "save an array of numbers: np.stack(list_of_arrays), for which images need one size, or labels.astype(str)",
-        ) from None
 
 
 def _roles(path: Path, names: list[str]) -> Roles:

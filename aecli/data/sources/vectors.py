@@ -6,8 +6,6 @@ Of an .npy and a .safetensors file only the rows that are asked for are read; th
 from __future__ import annotations
 
 import csv
-import zipfile
-import zlib
 from collections.abc import Callable, Mapping
 from itertools import chain, islice
 from pathlib import Path
@@ -20,11 +18,12 @@ from aecli.config.schema import Data
 from aecli.data.sources.arrays import Classes, classes_of
 from aecli.data.sources.base import Images, Labels, Origin, fixed_shuffle
 from aecli.data.sources.names import LABELS, roles, some_labels
+from aecli.data.sources.npy import DAMAGED, StoredArray, names_of
 from aecli.data.sources.told import about, lacking, some
 from aecli.errors import DataError
 
 MAX_BYTES = 16 * 2**30
-"""An .npz that unpacks to more, or a .csv file that is larger, is refused before it is loaded: it would be whole."""
+"""A .csv file that is larger is refused before it is loaded: it would be whole."""
 _KINDS = {
     "vector": ("x", "data", "vector", "vectors", "act", "acts", "activation", "activations", "feature", "features", "embeddings"),
     "label": LABELS,
@@ -133,7 +132,7 @@ def _open(path: Path, data: Data) -> Stored:
         return readers[suffix](path, data)
     except FileNotFoundError:
         raise DataError(f"{path}: no such file", "set data.path to a file of vectors") from None
-    except (zipfile.BadZipFile, zlib.error, ValueError, EOFError, OSError, KeyError, RuntimeError) as error:
+    except DAMAGED as error:
         raise DataError(f"{path}: no readable {suffix} file: {error}", "write the file anew") from None
 
 
@@ -142,17 +141,11 @@ def _npy(path: Path, data: Data) -> Stored:
         raise DataError(
             f"{path}: an .npy file is one array and has no labels", "leave data.array and data.label out, or save an .npz"
         )
-    return Stored({"train": (path.name, _matrix(np.load(path, mmap_mode="r", allow_pickle=False)))}, {}, [])
+    return Stored({"train": (path.name, _stored(StoredArray(path)))}, {}, [])
 
 
 def _npz(path: Path, data: Data) -> Stored:
-    with zipfile.ZipFile(path) as archive:
-        unpacked = sum(entry.file_size for entry in archive.infolist())
-    if unpacked > MAX_BYTES:
-        raise DataError(f"{path} unpacks to {unpacked:,} bytes, more than {MAX_BYTES:,}", "save the vectors as an .npy file")
-    with np.load(path, allow_pickle=False) as file:
-        arrays = {name: file[name] for name in file.files}
-    return _by_name(path, data, {name: _matrix(array) for name, array in arrays.items()})
+    return _by_name(path, data, {name: _stored(StoredArray(path, name)) for name in names_of(path)})
 
 
 def _safetensors(path: Path, data: Data) -> Stored:
@@ -278,6 +271,10 @@ def _is_number(cell: str) -> bool:
 
 def _matrix(array: Any) -> Matrix:
     return Matrix(tuple(array.shape), str(array.dtype.name), lambda start, stop: array[start:stop])
+
+
+def _stored(array: StoredArray) -> Matrix:
+    return Matrix(array.shape, str(array.dtype.name), lambda start, stop: array[start:stop])
 
 
 def _by_name(path: Path, data: Data, arrays: Mapping[str, Matrix]) -> Stored:
