@@ -20,7 +20,7 @@ from aecli.errors import CheckpointError, RunError, StorageError, UsageError, di
 from aecli.runs import commits
 from aecli.runs.parts import check_parts
 from aecli.runs.records import SCHEMA, Row, RunFile, StateFile, validated
-from aecli.system.files import write_atomic, write_json
+from aecli.system.files import fsync_directory, make_folder, write_atomic, write_json
 from aecli.system.reading import Unreadable, open_regular, parse_json, read_json, read_regular, set_aside
 
 _ID = re.compile(r"\A[A-Za-z0-9][A-Za-z0-9._-]{0,99}\Z")
@@ -165,9 +165,11 @@ class Run(NamedTuple):
         handle = self._open("metrics.jsonl")
         try:
             os.fsync(handle)
-            return os.fstat(handle).st_size
+            size = os.fstat(handle).st_size
         finally:
             os.close(handle)
+        fsync_directory(self.path)  # of the first rows the file's name is new too
+        return size
 
     def cut_metrics(self, offset: int) -> None:
         """Moves rows past `offset` aside into `metrics.discarded.jsonl`: they tell of steps that will be done again."""
@@ -219,11 +221,14 @@ def _unreadable(run: Run, name: str, error: Exception) -> RunError:
     return RunError(f"{name} of run {run.id} cannot be read: {why}", "restore it from a backup, or train anew")
 
 
-def create(root: Path, name: str, config: str, resolved: str, info: Mapping[str, Any]) -> Run:
-    """Makes a new run directory; `run.json` is written last, so a folder without it is no run."""
+def create(
+    root: Path, name: str, config: str, resolved: str, info: Mapping[str, Any], beside: Mapping[str, bytes] | None = None
+) -> Run:
+    """Makes a new run directory, with the files `beside` by name; `run.json` is written last, so a folder without it is no run.
+    Survives a power cut once this returns. Raises StorageError if `root` is no folder."""
     stem = re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-._")[:60] or "run"
     try:
-        root.mkdir(parents=True, exist_ok=True)
+        make_folder(root)
         while True:
             now = datetime.datetime.now(datetime.UTC)
             path = root / f"{stem}-{now:%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
@@ -234,9 +239,12 @@ def create(root: Path, name: str, config: str, resolved: str, info: Mapping[str,
                 continue
         for folder in ("checkpoints", "samples", "eval"):
             (path / folder).mkdir()
+        fsync_directory(root)
         (path / ".lock").touch()
         write_atomic(path / "config.yaml", config.encode())
         write_atomic(path / "config.resolved.yaml", resolved.encode())
+        for file, content in (beside or {}).items():
+            write_atomic(path / file, content)
         write_json(path / "state.json", {"schema": SCHEMA, "state": "created", "step": 0})
         write_json(path / "run.json", {"schema": SCHEMA, "id": path.name, "created": now.isoformat(), "name": stem, **info})
     except FileExistsError:

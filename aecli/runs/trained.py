@@ -16,7 +16,7 @@ from aecli.runs import checkpoint, commits, provenance, seal
 from aecli.runs.directory import Run
 from aecli.runs.records import DataFacts
 from aecli.runs.state import state_template
-from aecli.system.arrays import read_arrays, write_arrays
+from aecli.system.arrays import pack_arrays, read_arrays
 from aecli.system.placement import Placement, placement
 from aecli.system.reading import Unreadable
 
@@ -110,10 +110,10 @@ def spec_of(run: Run) -> Spec:
     return Spec(**run.info().data.spec.model_dump(include=set(Spec._fields)))
 
 
-def keep_scaling(run: Run, scaling: Scaling | None) -> None:
-    """Keeps with a run what its vectors are scaled by, so that what it makes can be given in their units without them."""
-    if scaling is not None:
-        write_arrays(run.path / SCALING, scaling._asdict())
+def scaling_file(scaling: Scaling | None) -> dict[str, bytes]:
+    """What a run keeps of how its vectors are scaled, by the file's name, so that what it makes can be given in their units
+    without them."""
+    return {} if scaling is None else {SCALING: pack_arrays(scaling._asdict())}
 
 
 def read_scaling(run: Run) -> Scaling:

@@ -27,6 +27,7 @@ from aecli.data.rows import Rows, choose
 from aecli.errors import UsageError, did_you_mean
 from aecli.runs.trained import Trained
 from aecli.system.arrays import keep, kept
+from aecli.system.files import make_folder
 
 MOST_FITTED = 20_000
 """Codes that a fit is made from at most, so that its time does not grow with the data."""
@@ -138,7 +139,7 @@ def fitted(
     if arrays is None:
         say(f"fitting {name} with {k} component{'s' if k > 1 else ''} to codes of the train split (once)")
         arrays = sampler.fit(trained, train(), k, trained.experiment.seed)
-        folder.mkdir(exist_ok=True)
+        make_folder(folder)
         keep(path, key, arrays)
     return partial(sampler.draw, arrays)
 

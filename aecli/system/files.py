@@ -45,6 +45,15 @@ def fsync_tree(path: Path) -> None:
     fsync_directory(path.parent)
 
 
+def make_folder(path: Path) -> None:
+    """Makes a folder, and those above it, where they are not there, so that they survive a power cut. Raises FileExistsError if
+    something else stands there."""
+    if not path.is_dir():
+        make_folder(path.parent)
+        path.mkdir(exist_ok=True)
+        fsync_directory(path.parent)
+
+
 def write_atomic(path: Path, data: bytes) -> None:
     """Replaces `path` by `data` at once: a reader, a kill or a power cut sees the old file or the new one."""
     handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)

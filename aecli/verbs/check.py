@@ -16,7 +16,7 @@ from aecli.evaluation.registry import EVALUATORS, fits
 from aecli.evaluation.request import EvalRequest
 from aecli.runs import directory
 from aecli.runs.state import state_template
-from aecli.runs.trained import keep_scaling, load
+from aecli.runs.trained import load, scaling_file
 from aecli.sampling.modes import MODES, modes_of
 from aecli.sampling.request import SampleRequest
 from aecli.system.placement import placement
@@ -42,8 +42,8 @@ def smoke(config: Config) -> str:
             place = placement(experiment.data.batch_size)
             template = state_template(experiment, dataset.spec, len(dataset.train), place)
             facts = model_and_data(experiment, dataset, parameter_count(template))
-            run = directory.create(Path(folder), "smoke", config.text, dump(experiment), facts)
-            keep_scaling(run, dataset.scaling)
+            beside = scaling_file(dataset.scaling)
+            run = directory.create(Path(folder), "smoke", config.text, dump(experiment), facts, beside)
             with run.locked():
                 train(experiment, run, dataset, template, place, warn)
             trained = load(run, "last", warn)

@@ -16,7 +16,7 @@ from aecli.runs import checkpoint, commits, directory, provenance, seal
 from aecli.runs.data import open_run_data, path_facts
 from aecli.runs.directory import Run
 from aecli.runs.state import state_template
-from aecli.runs.trained import check_seals, keep_scaling, stored_experiment
+from aecli.runs.trained import check_seals, scaling_file, stored_experiment
 from aecli.system.files import write_atomic
 from aecli.system.placement import local_devices, placement
 from aecli.system.progress import say, warn
@@ -43,8 +43,7 @@ def start(config: Config, sets: Sequence[str], name: str, root: Path) -> Run:
         facts["data"]["duplicates"] = dict(duplicates.count(dataset))
         duplicates.tell(dataset, warn)
         facts["experiment"] = seal.of_config(config.resolved())
-        run = directory.create(root, name, config.text, config.resolved(), facts)
-        keep_scaling(run, dataset.scaling)
+        run = directory.create(root, name, config.text, config.resolved(), facts, scaling_file(dataset.scaling))
         rows = f"{len(dataset.train):,} {dataset.spec.kind}s of {experiment.data.called}"
         model = f"{experiment.model.variant} with {weights:,} parameters, {rows}"
         device = f"{place.devices} x {local_devices()[0].device_kind}"
