@@ -7,17 +7,20 @@ from typing import Any
 
 import numpy as np
 import pytest
-from fit import dataset, experiment, fit
+from fit import dataset, experiment, fit, new_run
 from PIL import Image
 
 from aecli.config import variants
+from aecli.core.model import Spec
 from aecli.errors import UsageError
 from aecli.runs.trained import Trained, load
+from aecli.sampling import limits
 from aecli.sampling.beside import known_region
 from aecli.sampling.given import Given
 from aecli.sampling.modes import MODES, check_mode, modes_of
 from aecli.sampling.request import SampleRequest
 from aecli.sampling.walks import _spherical
+from aecli.verbs.sample import sample
 
 DATA = dataset(train=60, held_out=30)
 MODELS = {
@@ -136,3 +139,21 @@ def test_a_class_is_a_line_and_needs_a_conditional_model() -> None:
         check_mode(experiment("variant: vae").model, "class")
     with pytest.raises(UsageError, match="cannot do --mode codes"):
         check_mode(experiment("variant: vae").model, "codes")
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_what_does_not_fit_into_memory_is_refused_with_the_number_that_does(mode: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    spec, images = Spec(512, 512, 3, 5), MODES[mode].images(Spec(512, 512, 3, 5))
+    monkeypatch.setattr(limits, "free_memory", lambda: 2 * 7 * images * spec.size * limits.VALUE_BYTES)
+    limits.check_room(7, images, spec)
+    with pytest.raises(UsageError, match="-n 8 is") as caught:
+        limits.check_room(8, images, spec)
+    assert caught.value.help == "-n 7 or fewer"
+
+
+def test_a_number_that_does_not_fit_is_refused_before_anything_is_loaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    e = experiment("variant: vae, hidden: [4], latent: 2")
+    run = new_run(tmp_path, e, DATA)
+    monkeypatch.setattr(limits, "free_memory", lambda: 1)
+    with pytest.raises(UsageError, match="-n 64 is 64 images"):
+        sample(run, SampleRequest())

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from aecli.config.variants import variants_that
 from aecli.core.abilities import lacking
-from aecli.core.model import Kind, Model
+from aecli.core.model import Kind, Model, Spec
 from aecli.errors import UsageError, did_you_mean
 from aecli.sampling import beside, draws, samplers, walks
 from aecli.sampling.given import Drawn, Given
@@ -17,7 +17,7 @@ class Mode(NamedTuple):
     """`n` is how many of what the mode counts are shown unless a number is asked for. `options` names the fields of a
     `SampleRequest` that the mode heeds beside `n` and `seed`. `conditional`: for conditional models. `smoke`: whether a smoke
     test tries it; one for each way of making an image is enough, and all of them would compile for minutes. `kinds`: of which
-    kinds of data."""
+    kinds of data. `images` says how many images the picture has for each of n."""
 
     abilities: tuple[str, ...]
     show: Callable[[Given], Drawn]
@@ -27,6 +27,7 @@ class Mode(NamedTuple):
     conditional: bool = False
     smoke: bool = False
     kinds: tuple[Kind, ...] = ("image",)
+    images: Callable[[Spec], int] = lambda spec: 1
 
 
 ANY: tuple[Kind, ...] = ("image", "vector")
@@ -35,12 +36,32 @@ TEMPERATURE = frozenset({"temperature"})
 
 MODES: Mapping[str, Mode] = {
     "prior": Mode(("samples",), draws.prior, "draws from the model's distribution", options=TEMPERATURE, smoke=True, kinds=ANY),
-    "class": Mode(("samples",), draws.by_class, "draws of each class, a line a class", 10, TEMPERATURE, conditional=True),
-    "neighbours": Mode(("samples",), draws.neighbours, "draws above the train images nearest to them", 12, TEMPERATURE),
-    "reconstruct": Mode(
-        ("reconstructs",), beside.reconstruct, "test images and what is left of them after the code", smoke=True, kinds=ANY
+    "class": Mode(
+        ("samples",),
+        draws.by_class,
+        "draws of each class, a line a class",
+        10,
+        TEMPERATURE,
+        conditional=True,
+        images=lambda spec: max(1, spec.classes),
     ),
-    "denoise": Mode(("reconstructs",), beside.denoise, "test images, corrupted and restored", 12),
+    "neighbours": Mode(
+        ("samples",),
+        draws.neighbours,
+        "draws above the train images nearest to them",
+        12,
+        TEMPERATURE,
+        images=lambda spec: 4,
+    ),
+    "reconstruct": Mode(
+        ("reconstructs",),
+        beside.reconstruct,
+        "test images and what is left of them after the code",
+        smoke=True,
+        kinds=ANY,
+        images=lambda spec: 2,
+    ),
+    "denoise": Mode(("reconstructs",), beside.denoise, "test images, corrupted and restored", 12, images=lambda spec: 9),
     "complete": Mode(
         ("completes",),
         beside.complete,
@@ -48,12 +69,30 @@ MODES: Mapping[str, Mode] = {
         24,
         TEMPERATURE | {"region"},
         smoke=True,
+        images=lambda spec: 3,
     ),
     "interpolate": Mode(
-        ("encodes", "decodes"), walks.interpolate, "the way from one test image to another", 8, frozenset({"path"})
+        ("encodes", "decodes"),
+        walks.interpolate,
+        "the way from one test image to another",
+        8,
+        frozenset({"path"}),
+        images=lambda spec: walks.STEPS + 2,
     ),
-    "traverse": Mode(("encodes", "decodes"), walks.traverse, "one latent after another set to quantiles of its values", 10),
-    "codes": Mode(("activates", "decodes"), walks.codes, "what each sparse unit draws, and the images it is active on", 12),
+    "traverse": Mode(
+        ("encodes", "decodes"),
+        walks.traverse,
+        "one latent after another set to quantiles of its values",
+        10,
+        images=lambda spec: walks.STEPS,
+    ),
+    "codes": Mode(
+        ("activates", "decodes"),
+        walks.codes,
+        "what each sparse unit draws, and the images it is active on",
+        12,
+        images=lambda spec: walks.TOP + 1,
+    ),
 }
 
 

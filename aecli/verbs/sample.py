@@ -14,6 +14,7 @@ from aecli.runs.trained import Trained, load, spec_of, stored_experiment
 from aecli.sampling import pictures, samplers
 from aecli.sampling.draws import from_sampler
 from aecli.sampling.given import Drawn, Given
+from aecli.sampling.limits import check_room
 from aecli.sampling.modes import MODES, check_mode
 from aecli.sampling.request import DEFAULT, SampleRequest
 from aecli.system.arrays import write_arrays
@@ -27,10 +28,13 @@ def sample(
     run: Run, request: SampleRequest = DEFAULT, checkpoint: str = "best", data_path: str | None = None
 ) -> tuple[Path, Path]:
     """Draws from the `best` or the `last` checkpoint of a run, whose data lies at `data_path` if that is given; see `sample_run`.
-    Raises UsageError, before anything is loaded, if the request contradicts itself or asks for what the model cannot do, and
-    DataError if it needs images, and they are not those that the run was trained on."""
+    Raises UsageError, before anything is loaded, if the request contradicts itself, asks for what the model cannot do or does
+    not fit into memory, and DataError if it needs images, and they are not those that the run was trained on."""
     check_request(request)
-    check_ability(stored_experiment(run).model, request, spec_of(run).kind)
+    spec = spec_of(run)
+    check_ability(stored_experiment(run).model, request, spec.kind)
+    mode = MODES[request.mode]
+    check_room(request.n or mode.n, mode.images(spec), spec)
     trained = load(run, checkpoint, warn)
     return sample_run(run, trained, lambda: open_run_data(run, trained.experiment.data, say, data_path), request)
 
