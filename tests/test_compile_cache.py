@@ -226,3 +226,16 @@ def test_every_verb_that_compiles_reads_what_it_compiled_before(tmp_path: Path) 
     second = verbs(*calls, cwd=tmp_path)
     for [name, *_], (_, before), (_, after) in zip(calls, first, second, strict=True):
         assert after > before, f"{name}: what the first kept and did not read"
+
+
+def test_an_entry_that_cannot_be_used_does_not_spoil_the_others(tmp_path: Path) -> None:
+    with kept_programs(tmp_path):
+        own = next(tmp_path.glob("programs/*/process-*"))
+        for name in ("one", "two"):
+            (own / f"{name}-cache").write_bytes(zlib.compress(os.urandom(400)))
+    store = next(tmp_path.glob("programs/*"))
+    (store / "one-cache").unlink()
+    (store / "one-cache").mkdir()
+    with kept_programs(tmp_path):
+        own = next(tmp_path.glob("programs/*/process-*"))
+        assert {path.name for path in own.glob("*-cache")} == {"two-cache"}

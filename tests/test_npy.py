@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import io
+import os
 import subprocess
 import sys
 import zipfile
@@ -120,3 +122,12 @@ def test_a_large_archive_is_looked_at_in_little_memory(tmp_path: Path) -> None:
     look = f"array = StoredArray(Path({str(path)!r}), 'image')\n"
     look += "assert finite_extremes(array, 'x') == (0, 0)\n"
     assert peak_of(imports + look) < peak_of(imports) + 250_000_000
+
+
+def test_what_is_left_open_is_closed_with_the_array(tmp_path: Path) -> None:
+    np.savez_compressed(tmp_path / "a.npz", label=np.arange(40))
+    before = len(os.listdir("/proc/self/fd"))
+    for _ in range(5):
+        assert StoredArray(tmp_path / "a.npz", "label").whole()[-1] == 39
+    gc.collect()
+    assert len(os.listdir("/proc/self/fd")) == before

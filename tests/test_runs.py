@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
+import resource
+import signal
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -13,7 +15,7 @@ from typing import Any
 import pytest
 
 from aecli.errors import RunError, UsageError
-from aecli.runs import directory
+from aecli.runs import directory, parts
 
 DATA = {
     "name": "digits",
@@ -199,3 +201,39 @@ def test_order_is_by_creation_not_by_name(tmp_path: Path) -> None:
     info = json.loads((made[0].path / "run.json").read_text())
     (made[0].path / "run.json").write_text(json.dumps({**info, "created": "2999-01-01T00:00:00+00:00"}))
     assert directory.find(tmp_path, "last") == made[0]
+
+
+def test_a_run_that_is_being_saved_or_cannot_be_entered_spoils_no_list(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run, other = make(tmp_path), make(tmp_path)
+    scandir = os.scandir
+
+    def gone(path: Any) -> Any:
+        if Path(path).name == "samples":
+            raise FileNotFoundError(2, "No such file or directory", str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(parts.os, "scandir", gone)
+    assert directory.run_facts(run)["state"] == "created", "a folder that went while it was looked for"
+
+    def closed(self: directory.Run) -> Any:
+        if self == run:
+            raise PermissionError(13, "Permission denied", str(self.path))
+        return info(self)
+
+    info = directory.Run.info
+    monkeypatch.setattr(directory.Run, "info", closed)
+    assert directory.every(tmp_path) == [run, other]
+    assert directory.run_facts(run)["note"].startswith("permission denied")
+
+
+def test_a_row_that_does_not_fit_on_the_disk_is_an_error(tmp_path: Path) -> None:
+    run = make(tmp_path)
+    run.append_metrics(row(1))
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (run.metrics_size() + 20, before[1]))
+    try:
+        with pytest.raises(OSError, match="File too large"):
+            run.append_metrics(row(2))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)

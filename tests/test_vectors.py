@@ -175,6 +175,8 @@ def test_a_sum_in_pieces_is_the_sum_of_all(monkeypatch: pytest.MonkeyPatch) -> N
         ("a;b;kind", "kind", 40, ("cat", "dog")),
         ('"a, b";c;kind', "kind", 40, ("cat", "dog")),
         ("a b kind", "kind", 40, ("cat", "dog")),
+        ("0,1,label", None, 40, ("cat", "dog")),
+        ("0,1,cat", "2", 41, ("cat", "dog")),
     ],
 )
 def test_the_first_line_of_a_table_is_lost_to_no_header(
@@ -188,7 +190,7 @@ def test_the_first_line_of_a_table_is_lost_to_no_header(
     assert data.class_names == names and data.spec.width == 2 and not recwarn.list
 
 
-@pytest.mark.parametrize(("header", "width"), [(",a,b", 2), ("0,1,2", 3), ("", 3)])
+@pytest.mark.parametrize(("header", "width"), [(",a,b", 2), (",0,1", 2), ("", 3)])
 def test_a_column_that_numbers_the_rows_is_no_value(fresh: Path, tmp_path: Path, header: str, width: int) -> None:
     lines = [f"{i},{i / 7},{-i}" for i in range(40)]
     (tmp_path / "t.csv").write_text("\n".join([header, *lines] if header else lines) + "\n")

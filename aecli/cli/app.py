@@ -281,7 +281,8 @@ def show(run_name: RunName, as_json: Json = False, runs_dir: RunsDir = RUNS) -> 
 
     run = directory.find(runs_dir, run_name)
     if as_json:
-        facts = {**run_facts(run), **run.info().as_json(), "code_changed": provenance.code_now(run.info()).changed}
+        info = run.info().as_json()
+        facts = {**info, **run_facts(run), "data": info["data"], "code_changed": provenance.code_now(run.info()).changed}
         print(json.dumps(facts, indent=2, ensure_ascii=False))
     else:
         show_run(run)

@@ -33,17 +33,18 @@ def path_of(folder: Path, step: int) -> Path:
 
 def steps(folder: Path) -> list[int]:
     """The committed steps, oldest first."""
-    names = os.listdir(folder) if folder.is_dir() else []
+    names = os.listdir(folder) if os.path.isdir(folder) else []
     return sorted(int(match[1]) for name in names if (match := _STEP.match(name)))
 
 
 def check_not_lost(folder: Path, run_id: str, recorded: int) -> None:
     """Raises CheckpointError if there is no commit file, and something says that there was one: arrays, damaged checkpoints, or a
     state above step 0, which is `recorded`. Whoever went on would train from step 0 again and remove what is left."""
-    if steps(folder):
+    saving = _being_saved(folder)  # looked at first: whoever saves removes it when the commit file is there
+    names = os.listdir(folder) if os.path.isdir(folder) else []
+    if any(map(_STEP.match, names)):
         return
-    names = os.listdir(folder) if folder.is_dir() else []
-    arrays = [name for name in names if _FOLDER.match(name) and name != _being_saved(folder)]
+    arrays = [name for name in names if _FOLDER.match(name) and name != saving]
     damaged = [name for name in names if name.endswith(".damaged")]
     if arrays:
         trace = f"checkpoints/ holds the arrays of step {max(map(int, arrays))}"

@@ -153,7 +153,7 @@ class Run(NamedTuple):
     def append_metrics(self, row: Mapping[str, Any]) -> None:
         """One line of JSON; NaN and infinity raise ValueError. What a kill or a lost block left of the line before is ended."""
         line = json.dumps(row, allow_nan=False, ensure_ascii=False) + "\n"
-        with os.fdopen(self._open("metrics.jsonl", os.O_APPEND), "r+b", buffering=0) as file:
+        with os.fdopen(self._open("metrics.jsonl", os.O_APPEND), "r+b") as file:
             size = os.fstat(file.fileno()).st_size
             cut = size > 0 and os.pread(file.fileno(), 1, size - 1) != b"\n"
             file.write(b"\n" * cut + line.encode(errors="backslashreplace"))
@@ -264,9 +264,11 @@ def every(root: Path) -> list[Run]:
         run = Run(Path(entry.path))
         try:
             found.append((run.info().created, run))
-        except (RunError, PermissionError):
+        except RunError:
             if os.path.lexists(run.path / "run.json") or commits.steps(run.checkpoints):
                 found.append(("", run))
+        except OSError:
+            found.append(("", run))
     return [run for _, run in sorted(found, key=lambda pair: (pair[0], pair[1].id))]
 
 
@@ -320,6 +322,6 @@ def run_facts(run: Run) -> dict[str, Any]:
         facts["state"] = run.state()
     except (RunError, CheckpointError) as error:
         facts["note"] = error.message
-    except PermissionError as error:
-        facts["note"] = f"{(error.strerror or 'no permission').lower()}: {error.filename}"
+    except OSError as error:
+        facts["note"] = f"{(error.strerror or str(error)).lower()}: {error.filename}"
     return facts

@@ -61,7 +61,8 @@ def write(folder: Path, split: str, numbers: Mapping[str, Any], values: Mapping[
 
 def put_aside(folder: Path, split: str) -> list[str]:
     """Renames what is not believed, so that it is not lost; the new names."""
-    return [set_aside(path).name for path in (_json(folder, split), _npz(folder, split)) if os.path.lexists(path)]
+    every = (_json(folder, split), _npz(folder, split), _seal(folder, split))
+    return [set_aside(path).name for path in every if os.path.lexists(path)]
 
 
 def _values(folder: Path, split: str, seals: list[str]) -> dict[str, Any]:

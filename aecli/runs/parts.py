@@ -3,6 +3,7 @@ is read from it, written to it or removed from it to a place that the user never
 
 from __future__ import annotations
 
+import contextlib
 import os
 from pathlib import Path
 
@@ -24,14 +25,17 @@ def check_parts(run: Path) -> None:
     seen = 0
     folders = [run]
     while folders:
-        with os.scandir(folders.pop()) as entries:
+        # A run that is being trained makes and removes folders; what has gone holds nothing.
+        with contextlib.suppress(FileNotFoundError), os.scandir(folders.pop()) as entries:
             for entry in entries:
                 seen += 1
                 if entry.is_dir(follow_symlinks=False):
                     folders.append(Path(entry.path))
                 elif not entry.is_file(follow_symlinks=False):
-                    what = kind_of(entry.stat(follow_symlinks=False).st_mode)
-                    raise RunError(f"{os.path.relpath(entry.path, run)} of run {run.name} is {what}, which no run holds", _FIX)
+                    with contextlib.suppress(FileNotFoundError):
+                        what = kind_of(entry.stat(follow_symlinks=False).st_mode)
+                        where = os.path.relpath(entry.path, run)
+                        raise RunError(f"{where} of run {run.name} is {what}, which no run holds", _FIX)
         if seen > MOST:
             raise RunError(f"run {run.name} holds more than {MOST:,} files", "this is no run that aecli made")
 

@@ -112,7 +112,7 @@ class RunFile(Record):
     id: str
     created: str
     name: str
-    variant: str
+    variant: Annotated[str, Field(pattern=r"\A[A-Za-z_][A-Za-z0-9_]{0,99}\z")]
     parameters: Count
     data: DataFacts
     command: list[Raw] = []

@@ -112,14 +112,16 @@ def _link(store: Path) -> tuple[Path, int]:
     seals = _read_seals(store)
     sound: dict[str, _Seal] = {}
     for entry in store.glob("*-cache"):
-        seal = _checked(entry, seals.get(entry.name))
-        if seal is None:
-            entry.unlink()
-        else:
-            sound[entry.name] = seal
-            os.link(entry, own / entry.name)
+        with contextlib.suppress(OSError):  # of an entry that cannot be read, linked or removed: the others serve all the same
+            seal = _checked(entry, seals.get(entry.name))
+            if seal is None:
+                entry.unlink()
+            else:
+                os.link(entry, own / entry.name)
+                sound[entry.name] = seal
     if sound != seals:
-        write_json(store / _SEALS, sound)
+        with contextlib.suppress(OSError):  # a full disk
+            write_json(store / _SEALS, sound)
     return own, lock
 
 

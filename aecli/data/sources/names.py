@@ -18,6 +18,8 @@ _SOME_LABELS = re.compile(
     rf"(?:(?P<before>{_SPLIT})[_\-. ])?(?P<of>.+?)[_\-. ]?(?:labels?|targets?)(?:[_\-. ](?P<after>{_SPLIT}))?", re.IGNORECASE
 )
 """Labels of some kind, such as `fine_labels` or `train_coarse_label`."""
+_ABOUT = {"num", "n", "no", "nr", "max", "has", "with", "number_of"}
+"""What stands before `labels` in a name that tells of them: `num_labels`, `has_label`."""
 
 
 class Roles(NamedTuple):
@@ -63,7 +65,7 @@ def some_labels(path: object, names: Iterable[str], fix: str) -> dict[str, str]:
     first: dict[str, str] = {}
     for name in names:
         match = _SOME_LABELS.fullmatch(name)
-        if match is None or (match["before"] and match["after"]):
+        if match is None or (match["before"] and match["after"]) or match["of"].lower().rstrip("_-. ") in _ABOUT:
             continue
         split = SPLITS[(match["before"] or match["after"] or "train").lower()]
         first.setdefault(match["of"].lower(), name)

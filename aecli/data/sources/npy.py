@@ -56,7 +56,7 @@ class StoredArray:
         self._next = self._rewinds = 0
         self._arrange: Callable[[NDArray[Any]], NDArray[Any]] = lambda rows: rows
         with self._reading():
-            with self._opened() as file:
+            with _opened(self._path, self._member) as file:
                 head = io.BytesIO(file.read(_HEADER_BYTES))
             self._kept_shape, self._by_column, self.dtype = self._header(head)
             self._offset = head.tell()
@@ -93,7 +93,7 @@ class StoredArray:
         if self.shape:
             return self[:]
         self._check_memory(self.nbytes)
-        with self._reading(), self._opened() as file:
+        with self._reading(), _opened(self._path, self._member) as file:
             file.read(self._offset)
             return np.frombuffer(file.read(self.nbytes), self.dtype).reshape(())
 
@@ -115,16 +115,6 @@ class StoredArray:
             raise
         except DAMAGED as error:
             raise DataError(f"{self._what} cannot be read: {error}", "save or copy the file again") from None
-
-    @contextlib.contextmanager
-    def _opened(self) -> Generator[Any]:
-        """The bytes of the array from its header on."""
-        if self._member is None:
-            with self._path.open("rb") as file:
-                yield file
-        else:
-            with zipfile.ZipFile(self._path) as archive, archive.open(self._member) as file:
-                yield file
 
     def _hold(self, file: Any) -> None:
         self._file = file
@@ -211,7 +201,7 @@ class StoredArray:
         if self._stream is None or first < self._next:
             self._close()
             opened = contextlib.ExitStack()
-            self._stream = opened.enter_context(self._opened())
+            self._stream = opened.enter_context(_opened(self._path, self._member))
             self._close = weakref.finalize(self, opened.close)
             self._next = 0
             _skip(self._stream, self._offset)
@@ -235,7 +225,7 @@ class StoredArray:
             self._check_disk()
         file: Any = self._path.open("rb") if plain else tempfile.TemporaryFile(dir=cache_folder("decoded"))  # noqa: SIM115
         self._hold(file)
-        with self._opened() as packed:
+        with _opened(self._path, self._member) as packed:
             while piece := packed.read(_PIECE_BYTES):  # to the end, where the checksum is compared
                 if not plain:
                     file.write(piece)
@@ -247,6 +237,17 @@ def names_of(path: Path) -> list[str]:
     """The arrays of an archive, as NumPy calls them. Raises what zipfile does."""
     with zipfile.ZipFile(path) as archive:
         return [name.removesuffix(".npy") for name in archive.namelist()]
+
+
+@contextlib.contextmanager
+def _opened(path: Path, member: zipfile.ZipInfo | None) -> Generator[Any]:
+    """The bytes of an array from its header on. Of no array: what is left open is closed when the array goes."""
+    if member is None:
+        with path.open("rb") as file:
+            yield file
+    else:
+        with zipfile.ZipFile(path) as archive, archive.open(member) as file:
+            yield file
 
 
 def _member(path: Path, name: str) -> zipfile.ZipInfo:

@@ -24,6 +24,8 @@ from aecli.errors import DataError
 
 MAX_BYTES = 16 * 2**30
 """A .csv file that is larger is refused before it is loaded: it would be whole."""
+_INDEX = ("", "index", "unnamed: 0")
+"""What libraries call a column that numbers the rows, in small letters."""
 _KINDS = {
     "vector": ("x", "data", "vector", "vectors", "act", "acts", "activation", "activations", "feature", "features", "embeddings"),
     "label": LABELS,
@@ -214,15 +216,16 @@ def _cells(line: str, delimiter: str | None) -> list[str]:
 
 def _is_header(cells: list[str]) -> bool:
     """Whether the first line names columns. A line with numbers is one of the data, its texts being labels; but for the numbers
-    from 0 on by which libraries call columns that have no names."""
+    from 0 on by which libraries call columns that have no names, beside a name that says so."""
     numbers = [cell for cell in cells if _is_number(cell)]
-    counted = len(numbers) > 2 and numbers in ([str(i + start) for i in range(len(numbers))] for start in (0, 1))
-    return not numbers or counted
+    others = [cell.lower() for cell in cells if not _is_number(cell)]
+    counted = numbers == [str(i) for i in range(len(numbers))] and set(others) <= {*LABELS, *_INDEX}
+    return not numbers or (bool(others) and counted)
 
 
 def _numbers_rows(header: list[str], used: list[int], part: list[tuple[int, str]], delimiter: str | None) -> bool:
     """Whether the first column is the number of the row, which a library wrote beside the data: it has no name, and counts."""
-    if not used or used[0] != 0 or header[0].lower() not in ("", "unnamed: 0", "index"):
+    if not used or used[0] != 0 or header[0].lower() not in _INDEX:
         return False
     values = [_cells(line, delimiter)[0] for _, line in part]
     return values == [str(i) for i in range(len(values))] and len(values) > 1

@@ -180,4 +180,4 @@ def shipped(fingerprint: str) -> Classifier | None:
     if hashlib.sha256(content).hexdigest() != expected:
         raise DataError(f"the weights {name} of the package are damaged: their checksum is wrong", "install aecli again")
     with resources.as_file(file) as path:
-        return unpack(read_arrays(path))
+        return unpack(read_arrays(path.resolve()))

@@ -45,7 +45,7 @@ class Inception(NamedTuple):
 def load(path: Path) -> Inception:
     """Raises UsageError for a file that has not all the weights."""
     try:
-        arrays = read_arrays(path)
+        arrays = read_arrays(path.resolve())
     except (OSError, Unreadable) as error:
         raise UsageError(
             f"--inception {path}: cannot be read as an npz file ({error})", "see the head of aecli/evaluation/judges/inception.py"
