@@ -367,16 +367,16 @@ def test_a_signal_while_starting_leaves_no_broken_run(tmp_path: Path, delay: flo
         assert done.returncode == 0, done.stderr
 
 
-def test_a_second_signal_ends_at_once(tmp_path: Path) -> None:
+def test_two_signals_at_once_save_as_one_does(tmp_path: Path) -> None:
     (tmp_path / "endless.yaml").write_text(ENDLESS)
     with started("train", "endless.yaml", cwd=tmp_path) as process:
         wait_for(lambda: commits(tmp_path), process)
         process.send_signal(signal.SIGINT)
         process.send_signal(signal.SIGINT)
         process.communicate(timeout=60)
-    assert process.returncode in (-signal.SIGINT, 130)
+    assert process.returncode == 130
     [fact] = json.loads(called("runs", "--json", cwd=tmp_path).stdout)
-    assert fact["state"] in ("crashed", "interrupted")
+    assert fact["state"] == "interrupted" and fact["step"] > 0
     done = called("train", "--resume", "last", "--set", f"train.steps={fact['step'] + 60}", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
 

@@ -56,8 +56,9 @@ def start(config: Config, sets: Sequence[str], name: str, root: Path) -> Run:
 
 def resume(run: Run, sets: Sequence[str], data_path: str | None = None) -> None:
     """Goes on with a run from its newest good checkpoint to its end, which `sets` may have moved; its data lies at `data_path` if
-    that is given. Raises UsageError for other
-    settings, RunError for a run that is held or has diverged, DataError if the data is not the same any more."""
+    that is given. What it cannot read of its state is made anew from the checkpoints, with a line. Raises UsageError for other
+    settings, RunError for a run that is held, edited or has diverged, CheckpointError if its checkpoints are damaged or lost,
+    DataError if the data is not the same any more."""
     for flag in sets:
         if flag.split("=")[0].strip() not in MAY_CHANGE:
             where = "--data-path says where the data is by now" if flag.startswith("data.path") else None
