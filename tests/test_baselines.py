@@ -39,12 +39,12 @@ def test_binarized_images_cost_at_least_their_entropy() -> None:
     rng = np.random.default_rng(0)
     p = rng.uniform(0, 1, (1, 6)).repeat(40_000, 0)
     bits = (rng.uniform(size=p.shape) < p).astype(np.float64)
-    assert pixels.independent_bernoulli([bits], bits).mean() == pytest.approx(pixels.bernoulli_entropy(p[:1])[0], abs=0.02)
+    assert pixels.independent_bernoulli([bits], [bits]).mean() == pytest.approx(pixels.bernoulli_entropy(p[:1])[0], abs=0.02)
 
 
 def test_histograms_of_uniform_levels_cost_their_logarithm() -> None:
     x = np.random.default_rng(0).integers(0, 4, (20_000, 5))
-    assert pixels.independent_levels([x], x, 4).mean() == pytest.approx(5 * np.log(4), abs=0.01)
+    assert pixels.independent_levels([x], [x], 4).mean() == pytest.approx(5 * np.log(4), abs=0.01)
     assert pixels.to_bits_per_dim(5 * np.log(4), 5) == pytest.approx(2.0)
 
 
@@ -91,7 +91,7 @@ def test_the_figures_of_fashion_mnist(data_dir: Path) -> None:
     assert pixels.bernoulli_entropy(x).mean() == pytest.approx(189.858, abs=5e-4)
     binary = (train[i : i + 5000] / 255.0 for i in range(0, 60_000, 5000))
     drawn = data.test.take(np.arange(10_000))[0].reshape(10_000, -1) / 255.0
-    assert pixels.independent_bernoulli(binary, drawn).mean() == pytest.approx(385.0, abs=0.1)
+    assert pixels.independent_bernoulli(binary, [drawn]).mean() == pytest.approx(385.0, abs=0.1)
     chunks = (train[i : i + 5000].astype(np.int64) for i in range(0, 60_000, 5000))
-    nats = pixels.independent_levels(chunks, test.astype(np.int64), 256).mean()
+    nats = pixels.independent_levels(chunks, [test.astype(np.int64)], 256).mean()
     assert pixels.to_bits_per_dim(float(nats), 784) == pytest.approx(4.588, abs=6e-4)

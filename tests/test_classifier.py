@@ -58,3 +58,10 @@ def test_other_data_gets_a_classifier_of_its_own_and_copies_are_found(tmp_path: 
     distance = found.metrics["frechet_distance"]
     assert distance.value > distance.baselines["train images"], "a model after two steps draws nothing"
     assert evaluator.measure(ours).metrics == found.metrics and distance.n == 300 and len(distance.protocol["features"]) == 16
+
+
+def test_training_has_a_most_of_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(classifier, "MOST_STEPS", 5)
+    told: list[tuple[int, int]] = []
+    classifier.train(dataset(), tell=lambda done, total: told.append((done, total)))
+    assert told == [(step, 5) for step in range(5)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import re
 import time
 from pathlib import Path
 
@@ -232,3 +233,15 @@ def test_check_tells_a_batch_that_is_too_large_without_decoding(
     assert f"batch of {most + 1} is larger than the {most} " in caught.value.render() and "c.yaml:1:" in caught.value.render()
     (tmp_path / "c.yaml").write_text(text.replace("BATCH", str(most)))
     assert "parameters" in check.hold_against_data(load(tmp_path / "c.yaml"))
+
+
+def test_a_pass_over_a_file_does_not_make_the_process_as_large_as_the_file(tmp_path: Path) -> None:
+    np.save(tmp_path / "a.npy", np.ones((2000, 16, 1024), np.uint8))
+
+    def mapped() -> int:
+        return int(re.findall(r"RssFile:\s+(\d+) kB", Path("/proc/self/status").read_text())[0])
+
+    rows = ArrayRows(np.load(tmp_path / "a.npy", mmap_mode="r"), np.zeros(2000, np.int32)).part(1, 2000)
+    before = mapped()
+    total = sum(int(rows.take(np.arange(start, min(start + 100, 1999)))[0].sum()) for start in range(0, 1999, 100))
+    assert total == 1999 * 16 * 1024 and mapped() - before < 8000, "of 32 MB"

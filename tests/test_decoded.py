@@ -15,15 +15,22 @@ import numpy as np
 import pytest
 from process import aecli
 
+from aecli.config.load import load
 from aecli.config.schema import Data
-from aecli.data import decoded, duplicates
+from aecli.data import contents, decoded, duplicates
 from aecli.data.dataset import open_dataset
 from aecli.data.sources.npz import NpzSource
 from aecli.errors import DataError, StorageError
 from aecli.system import files
 from aecli.system.arrays import kept_arrays
 from aecli.system.files import exclusive
+from aecli.verbs import check
 
+CONFIG = """\
+data: {{name: npz, path: {path}, batch_size: 4}}
+model: {{variant: bottleneck, net: linear, latent: 2}}
+train: {{steps: 1}}
+"""
 OPEN = """
 import sys
 from aecli.config.schema import Data
@@ -90,6 +97,27 @@ def test_damage_anywhere_is_told_and_mended(fresh: Path, tmp_path: Path) -> None
             assert everything(data, said) == first and not decodings(said)
 
 
+def test_check_opens_no_file_of_own_data_that_is_decoded(fresh: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = write(tmp_path / "a.npz")
+    os.utime(data.path or "", (0, 0))
+    monkeypatch.setattr(contents, "RACY_NS", 0)
+    (tmp_path / "c.yaml").write_text(CONFIG.format(path=data.path))
+    config = load(tmp_path / "c.yaml")
+    told = check.hold_against_data(config)
+    everything(config.experiment.data, [])
+    said: list[str] = []
+    monkeypatch.setattr("aecli.verbs.check.say", said.append)
+    with monkeypatch.context() as patch:
+        patch.setattr("aecli.verbs.check.peek", None)
+        assert check.hold_against_data(config) == told
+        assert len(said) == 1 and "16 train" not in said[0] and "18" in said[0]
+    (entry(fresh) / "meta.json").write_text("{}")
+    assert check.hold_against_data(config) == told, "a damaged cache is no cache"
+    everything(config.experiment.data, [])
+    write(tmp_path / "a.npz", seed=1)
+    assert decoded.outline(data) is None, "of other files"
+
+
 def test_large_files_are_checked_too(fresh: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(decoded, "DEVICE_BYTES", 100)
     data = write(tmp_path / "own.npz")
@@ -133,6 +161,7 @@ HOLD = """
 import sys
 from pathlib import Path
 from aecli.system.files import exclusive
+from aecli.verbs import check
 with exclusive(Path(sys.argv[1]), sys.argv[2], print):
     print("held", flush=True)
     sys.stdin.read()

@@ -78,3 +78,15 @@ def test_the_distance_to_the_nearest_neighbours_is_plain() -> None:
         assert np.allclose(distances.neighbour_distances(x, known, k), every[:, k - 1])
     index, distance = distances.nearest(x, known)
     assert np.allclose(distance, every[:, 0]) and np.allclose(np.linalg.norm(known[index] - x, axis=1), every[:, 0])
+
+
+def test_rows_are_looked_through_in_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    x = RNG.standard_normal((40, 3))
+    known = np.concatenate([RNG.standard_normal((50, 3)), x[:5], x[:5]])  # of equal ones the first is the nearest
+    index, distance = distances.nearest(x, known)
+    reach = distances.neighbour_distances(x, known, 4)
+    monkeypatch.setattr(distances, "BLOCK", 7)
+    monkeypatch.setattr(distances, "PAIRS", 20)
+    again, far = distances.nearest(x, known)
+    assert np.array_equal(again, index) and again[:5].tolist() == [50, 51, 52, 53, 54]
+    assert np.allclose(far, distance) and np.allclose(distances.neighbour_distances(x, known, 4), reach)

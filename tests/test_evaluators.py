@@ -21,7 +21,7 @@ from aecli.data.rows import ArrayRows
 from aecli.data.sources.factors import FACTORS, render
 from aecli.errors import UsageError
 from aecli.evaluation import codes, importance
-from aecli.evaluation.evaluators import classification, likelihood, representation
+from aecli.evaluation.evaluators import classification, clustering, likelihood, representation
 from aecli.evaluation.journal import Journal
 from aecli.evaluation.registry import EVALUATORS, chosen, evaluate, fits
 from aecli.evaluation.request import EvalRequest
@@ -161,6 +161,45 @@ def test_representation_stands_beside_pixels_and_pca() -> None:
         assert set(metric.baselines) == {"raw pixels", "PCA 3"} and metric.n == 30 and metric.better == "higher"
     unlabelled = dataclasses.replace(data, spec=data.spec._replace(classes=0))
     assert "no labels" in str(codes.cannot(subject(e.model, state, unlabelled)))
+
+
+def test_readers_and_clusters_are_of_so_many_images_of_each_class_its_share(monkeypatch: pytest.MonkeyPatch) -> None:
+    data = dataset()
+    e, state = started(VAE, data)
+    of = subject(e.model, state, data)
+    monkeypatch.setattr(probes, "MOST_FITTED", 30)
+    monkeypatch.setattr(probes, "MOST_CHOOSING", 9)
+    monkeypatch.setattr(clustering, "MOST_CLUSTERED", 12)
+    fitted: list[Labelled] = []
+
+    def logistic(train: Labelled, validation: Labelled, held_out: Labelled) -> probes.Reading:
+        fitted.extend((train, validation, held_out))
+        return read(train, validation, held_out)
+
+    read = probes.logistic
+    monkeypatch.setattr(probes, "logistic", logistic)
+    found = representation.measure(of).metrics["linear_probe_accuracy"]
+    assert found.protocol["train_images"] == 30 and found.protocol["labels"] == "of each class its share"
+    assert found.n == len(data.test)
+    pixels_of = fitted[3]
+    whole = np.concatenate(list(of.images("train")))
+    assert len(pixels_of.label) == 30 and set(pixels_of.label) == set(data.train.labels)
+    where = [int(np.flatnonzero((whole == row).all(1))[0]) for row in pixels_of.features]
+    assert where == sorted(where) and (data.train.labels[where] == pixels_of.label).all(), "with the labels that are theirs"
+    assert len(fitted[4].label) == min(9, len(data.validation))
+    assert clustering.measure(of).metrics["nmi"].n == 12
+
+
+def test_images_come_in_pieces_of_any_size() -> None:
+    data = dataset()
+    e, state = started(VAE, data)
+    of = subject(e.model, state, data)
+    whole = np.concatenate(list(of.images("train")))
+    for size in (1, 5, 16, len(whole), 1000):
+        pieces = list(of.pieces(size, "train"))
+        assert {len(piece) for piece in pieces[:-1]} <= {size} and np.array_equal(np.concatenate(pieces), whole)
+    index = np.array([0, 3, len(whole) - 1])
+    assert np.array_equal(of.chosen("train", index), whole[index]) and of.chosen("train", index[:0]).shape == (0, whole.shape[1])
 
 
 def test_a_code_of_the_factors_is_disentangled_and_a_mixed_one_is_not() -> None:

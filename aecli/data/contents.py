@@ -15,12 +15,13 @@ import time
 from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple, TypeAlias, TypeVar
 
 from aecli.config.schema import OWN_FILES, Data
 from aecli.data.sources.base import Say
 from aecli.data.sources.lister import Folder, walk
 from aecli.data.sources.registry import RULES
+from aecli.errors import DataError
 from aecli.system.files import exclusive
 from aecli.system.folders import cache_root
 from aecli.system.progress import say
@@ -35,41 +36,77 @@ create table if not exists notes (key text primary key, value text, seal text);
 """
 
 T = TypeVar("T")
+Digests: TypeAlias = Callable[[Sequence[Path]], list[str]]
+"""The SHA-256 of each file."""
 
 
 def identity(data: Data, say: Say, rules: int = RULES) -> str:
     """A text that says what the files of a data set hold: of own files the SHA-256 of the file, or of a folder that of the names
     of its folders and the content of its images; of a TFDS name that of everything that is prepared. Where they lie is no part
     of it; where there is nothing, it is empty. Raises OSError if a file cannot be read."""
+    return _identity(data, rules, lambda paths: sha256(paths, say))
+
+
+def known_identity(data: Data, rules: int = RULES) -> str | None:
+    """The same where the index knows every file as it is, so that none is read; None otherwise."""
+
+    def known(paths: Sequence[Path]) -> list[str]:
+        digests = [digest for digest in _known(_named(paths)) if digest is not None]
+        if len(digests) < len(paths):
+            raise LookupError
+        return digests
+
+    try:
+        return _identity(data, rules, known) or None
+    except (LookupError, OSError, DataError):
+        return None
+
+
+def _identity(data: Data, rules: int, digests: Digests) -> str:
     if data.name not in OWN_FILES:
         path = cache_root() / "tfds" / data.name.split("/")[0].split(":")[0]
     else:
         assert data.path is not None
         path = Path(data.path)
     if path.is_file():
-        return sha256([path], say)[0]
+        return digests([path])[0]
     if not path.is_dir():
         return ""
     # The first rules read hidden files, too.
-    return _of_everything(path, say) if data.name not in OWN_FILES or rules == 1 else _of_images(path, say)
+    return _of_everything(path, digests) if data.name not in OWN_FILES or rules == 1 else _of_images(path, digests)
 
 
 def sha256(paths: Sequence[Path], say: Say) -> list[str]:
     """The SHA-256 of each file, read only where the index does not know it as it is."""
-    folders = {folder: Path(os.path.realpath(folder)) for folder in {path.parent for path in paths}}
-    keys = [str(folders[path.parent] / path.name) for path in paths]
-    stats = [os.stat(path) for path in paths]
-    known = _with_index(lambda index: [_known_file(index, key, _facts(s)) for key, s in zip(keys, stats, strict=True)])
-    digests = known or [None] * len(paths)
+    named = _named(paths)
+    digests = _known(named)
     missing = [i for i, digest in enumerate(digests) if digest is None]
-    if (size := sum(stats[i].st_size for i in missing)) > SLOW_BYTES:
+    if (size := sum(named[i].status.st_size for i in missing)) > SLOW_BYTES:
         say(f"reading {size / 1e9:.1f} GB to know their content (once, until files change)")
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         fresh = dict(zip(missing, pool.map(lambda i: _read(paths[i]), missing), strict=True))
-    kept = [(keys[i], read.facts, read.digest) for i, read in fresh.items() if read.facts is not None]
+    kept = [(named[i].key, read.facts, read.digest) for i, read in fresh.items() if read.facts is not None]
     if kept:
         _with_index(lambda index: _keep_files(index, kept))
     return [digest if digest is not None else fresh[i].digest for i, digest in enumerate(digests)]
+
+
+class _Named(NamedTuple):
+    """What the index knows a file by, and its present state."""
+
+    key: str
+    status: os.stat_result
+
+
+def _named(paths: Sequence[Path]) -> list[_Named]:
+    folders = {folder: Path(os.path.realpath(folder)) for folder in {path.parent for path in paths}}
+    return [_Named(str(folders[path.parent] / path.name), os.stat(path)) for path in paths]
+
+
+def _known(files: Sequence[_Named]) -> list[str | None]:
+    """The SHA-256 of each file that the index knows as it is."""
+    known = _with_index(lambda index: [_known_file(index, key, _facts(status)) for key, status in files])
+    return known or [None] * len(files)
 
 
 def noted(key: str) -> str | None:
@@ -109,10 +146,10 @@ def _facts(status: os.stat_result) -> str:
     return f"{status.st_size} {status.st_mtime_ns} {status.st_ctime_ns} {status.st_ino}"
 
 
-def _of_images(root: Path, say: Say) -> str:
+def _of_images(root: Path, digests: Digests) -> str:
     tree = walk(root)
     paths = [path for path, _ in tree.every()]
-    content = dict(zip(paths, sha256(paths, say), strict=True))
+    content = dict(zip(paths, digests(paths), strict=True))
     digest = hashlib.sha256()
 
     def tell(folder: Folder, name: str) -> None:
@@ -128,10 +165,10 @@ def _of_images(root: Path, say: Say) -> str:
     return digest.hexdigest()
 
 
-def _of_everything(root: Path, say: Say) -> str:
+def _of_everything(root: Path, digests: Digests) -> str:
     paths = sorted(path for path in root.rglob("*") if path.is_file())
     digest = hashlib.sha256()
-    for path, content in zip(paths, sha256(paths, say), strict=True):
+    for path, content in zip(paths, digests(paths), strict=True):
         digest.update(os.fsencode(f"{path.relative_to(root)} {content}\n"))
     return digest.hexdigest()
 

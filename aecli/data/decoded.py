@@ -30,6 +30,8 @@ DEVICE_BYTES = 2 * 2**30
 _FORMAT = 3
 _NOT_DECIDING = {"path", "batch_size", "validation", "binarize", "manual_dir", "tier", "standardize"}
 """Settings of the `data` block that change nothing of what is decoded."""
+_DAMAGES = (OSError, ValueError, KeyError, TypeError, EOFError, AttributeError, RecursionError)
+"""What reading a file that is not as it was written may raise."""
 
 
 class Decoded(NamedTuple):
@@ -41,6 +43,29 @@ class Decoded(NamedTuple):
     names: tuple[str, ...]
     fingerprint: str
     told: str
+
+
+class Outline(NamedTuple):
+    """What decoded data is, told without a look at any example: `sizes` of its splits, and `told` as of `Decoded`."""
+
+    spec: Spec
+    sizes: Mapping[str, int]
+    told: str
+
+
+def outline(data: Data, rules: int = RULES) -> Outline | None:
+    """The outline of own files that are decoded already and did not change since; None if that is not known, or takes reading
+    them. Nothing but the names and times of the files and a small file of the cache is looked at."""
+    content = contents.known_identity(data, rules)
+    if content is None:
+        return None
+    folder = _folder(data, content, rules)
+    try:
+        meta = _meta(folder)
+        sizes = {split: len(np.load(folder / f"{split}_labels.npy", mmap_mode="r")) for split in _splits(meta)}
+        return Outline(Spec(**meta["spec"]), sizes, str(meta["told"]))
+    except (DataError, *_DAMAGES):
+        return None  # told when it is opened
 
 
 def request_key(data: Data, content: str | None, rules: int) -> str:
@@ -59,8 +84,7 @@ def open_decoded(data: Data, say: Say, rules: int = RULES) -> Decoded | None:
     which takes longer than reading the cache.
     """
     content = contents.identity(data, say, rules) if data.name in OWN_FILES else None
-    stem = re.sub(r"[^A-Za-z0-9._-]", "_", data.name)
-    folder = cache_root() / "decoded" / f"{stem}-{request_key(data, content, rules)[:16]}"
+    folder = _folder(data, content, rules)
     found = _look(folder, say)
     if found is not None:
         return found
@@ -75,6 +99,11 @@ def open_decoded(data: Data, say: Say, rules: int = RULES) -> Decoded | None:
                 return None
             _decode(source, folder, data.called, say)
         return _load(folder, say)
+
+
+def _folder(data: Data, content: str | None, rules: int) -> Path:
+    stem = re.sub(r"[^A-Za-z0-9._-]", "_", data.name)
+    return cache_root() / "decoded" / f"{stem}-{request_key(data, content, rules)[:16]}"
 
 
 @contextlib.contextmanager
@@ -156,25 +185,35 @@ def _load(folder: Path, say: Say) -> Decoded:
     """Opens a decoded cache. Small files, whose bytes are about to be used anyway, are checked against their checksums at each
     opening, larger ones whenever they look changed. Raises DataError if anything is not as it was written."""
 
-    def damaged(what: str) -> DataError:
-        return DataError(f"the decoded data in {folder} is damaged: {what}", f"remove {folder} and run again")
-
     try:
-        meta: dict[str, Any] = json.loads((folder / "meta.json").read_bytes())
-        if meta.pop("seal") != _seal(meta):
-            raise damaged("the checksum of meta.json is wrong")
+        meta = _meta(folder)
         arrays: dict[str, Any] = {}
         for name in meta["files"]:
             path = folder / name
             small = path.stat().st_size <= DEVICE_BYTES
             if (sha256_file(path) if small else contents.sha256([path], say)[0]) != meta["files"][name]:
-                raise damaged(f"the checksum of {name} is wrong")
+                raise _damaged(folder, f"the checksum of {name} is wrong")
             arrays[name] = np.load(path, mmap_mode="r")
         spec = Spec(**meta["spec"])
-        names = [name.removesuffix("_labels.npy") for name in meta["files"] if name.endswith("_labels.npy")]
-        splits = {split: ArrayRows(arrays[f"{split}.npy"], np.array(arrays[f"{split}_labels.npy"])) for split in names}
+        splits = {split: ArrayRows(arrays[f"{split}.npy"], np.array(arrays[f"{split}_labels.npy"])) for split in _splits(meta)}
         return Decoded(spec, splits, tuple(meta["names"]), str(meta["fingerprint"]), str(meta["told"]))
     except PermissionError:
         raise
-    except (OSError, ValueError, KeyError, TypeError, EOFError, AttributeError, RecursionError) as error:
-        raise damaged(str(error)) from None
+    except _DAMAGES as error:
+        raise _damaged(folder, str(error)) from None
+
+
+def _meta(folder: Path) -> dict[str, Any]:
+    """What is kept of a data set beside its arrays. Raises DataError if it is not as it was written."""
+    meta: dict[str, Any] = json.loads((folder / "meta.json").read_bytes())
+    if meta.pop("seal") != _seal(meta):
+        raise _damaged(folder, "the checksum of meta.json is wrong")
+    return meta
+
+
+def _splits(meta: Mapping[str, Any]) -> list[str]:
+    return [name.removesuffix("_labels.npy") for name in meta["files"] if name.endswith("_labels.npy")]
+
+
+def _damaged(folder: Path, what: str) -> DataError:
+    return DataError(f"the decoded data in {folder} is damaged: {what}", f"remove {folder} and run again")

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Protocol
+import mmap
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -43,13 +44,25 @@ class ArrayRows:
         return len(self.images)
 
     def take(self, index: NDArray[np.int64]) -> tuple[Images, Labels]:
-        return self.images[index], self.labels[index]
+        taken = self.images[index], self.labels[index]
+        _let_go(self.images)
+        return taken
 
     def all(self) -> tuple[Images, Labels]:
         return self.images, self.labels
 
     def part(self, start: int, stop: int) -> ArrayRows:
         return ArrayRows(self.images[start:stop], self.labels[start:stop])
+
+
+def _let_go(images: Images) -> None:
+    """Gives the pages of a memory map, which stay in the system's cache, back: otherwise a pass over a file makes the process as
+    large as the file."""
+    base: Any = images
+    while isinstance(base, np.ndarray):
+        base = base.base
+    if isinstance(base, mmap.mmap):
+        base.madvise(mmap.MADV_DONTNEED)
 
 
 @dataclasses.dataclass(frozen=True)

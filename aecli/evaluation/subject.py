@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import cached_property
 from typing import Any
 
@@ -26,6 +26,16 @@ from aecli.measures.metric import VERSION
 from aecli.system.arrays import kept_arrays
 from aecli.system.folders import cache_root
 from aecli.system.placement import Placement
+
+
+def at(pieces: Iterable[Any], index: Any) -> Any:
+    """The rows at `index`, rising numbers [n], of arrays that come in pieces [m, d]: [n, d]."""
+    found, done = list[Any](), 0
+    for piece in pieces:
+        first, last = np.searchsorted(index, (done, done + len(piece)))
+        found.append(piece[index[first:last] - done])
+        done += len(piece)
+    return np.concatenate(found)
 
 
 def _nothing(*_: Any) -> None:
@@ -89,6 +99,22 @@ class Subject:
         for batch, _, real in self.batches(split):
             yield np.asarray(batch.image)[:real].reshape(real, -1)
 
+    def pieces(self, size: int, split: str | None = None) -> Iterator[Any]:
+        """The same in pieces of `size`, the last of what is left."""
+        held, n = list[Any](), 0
+        for images in self.images(split):
+            held, n = [*held, images], n + len(images)
+            while n >= size:
+                joined = np.concatenate(held)
+                yield joined[:size]
+                held, n = [joined[size:]], n - size
+        if n:
+            yield np.concatenate(held)
+
+    def chosen(self, split: str, index: Any) -> Any:
+        """The images at `index` of a split, rising numbers [n], as float32 [n, D]. The others are not held in memory."""
+        return at(self.images(split), index)
+
     @cached_property
     def labels(self) -> Any:
         """The labels of the split, [n] int32."""
@@ -98,10 +124,6 @@ class Subject:
     def raw(self) -> str:
         """What the values that a model sees are called beside its codes."""
         return "raw pixels" if self.spec.kind == "image" else "raw values"
-
-    def pixels(self, split: str) -> Any:
-        """[n, D] float32."""
-        return np.concatenate(list(self.images(split)))
 
     def shared(self, name: str, make: Callable[[], Mapping[str, Any]]) -> dict[str, Any]:
         """Arrays that do not depend on the model, made once for all runs on such data."""

@@ -17,7 +17,10 @@ KID_BLOCK = 1000
 """Images in each block of the KID, whose average and spread over blocks are reported."""
 PRECISION_K, DENSITY_K = 3, 5
 """Neighbours of the balls of precision and recall, and of density and coverage, as their papers set them."""
-CHUNK = 500
+CHUNK, PAIRS = 500, 2**22
+"""Rows whose distances to others are taken at once, and the most distances at once."""
+BLOCK = 2**16
+"""Rows that are looked through at once for the nearest one."""
 ROUNDING = 1e-12
 """A squared distance below this share of the squared norms is that of equal points."""
 
@@ -96,12 +99,14 @@ def copying(near: Any, far: Any) -> float:
 
 def nearest(x: Any, known: Any) -> tuple[Any, Any]:
     """The number of the nearest row of `known` to each row of x, and its distance, [n] each."""
-    index, distance = np.empty(len(x), np.int64), np.empty(len(x))
-    for start, square in _squares(x, known):
-        part = slice(start, start + len(square))
-        index[part] = square.argmin(1)
-        distance[part] = np.sqrt(square.min(1))
-    return index, distance
+    index, least = np.zeros(len(x), np.int64), np.full(len(x), np.inf)
+    for first in range(0, len(known), BLOCK):
+        for start, square in _squares(x, known[first : first + BLOCK]):
+            part = slice(start, start + len(square))
+            here = square.min(1)
+            index[part] = np.where(here < least[part], first + square.argmin(1), index[part])
+            least[part] = np.minimum(here, least[part])
+    return index, np.sqrt(least)
 
 
 def k_nearest(x: Any, pieces: Iterable[Any], k: int) -> tuple[Any, Any]:
@@ -132,8 +137,9 @@ def _squares(x: Any, y: Any) -> Any:
     """Squared distances of all pairs, some rows of x at a time: the first row's number, [m, len(y)]."""
     y = np.asarray(y, np.float64)
     norm = (y**2).sum(1)
-    for start in range(0, len(x), CHUNK):
-        part = np.asarray(x[start : start + CHUNK], np.float64)
+    rows = max(1, min(CHUNK, PAIRS // len(y)))
+    for start in range(0, len(x), rows):
+        part = np.asarray(x[start : start + rows], np.float64)
         norms = (part**2).sum(1)[:, None] + norm[None]
         square = norms - 2 * part @ y.T
         yield start, np.where(square > ROUNDING * norms, square, 0.0)

@@ -11,8 +11,10 @@ STRENGTHS = (0.001, 0.01, 0.1, 1.0, 10.0)
 """Inverse regularization of the logistic regression, of which the best on validation is taken."""
 NEIGHBOURS = (1, 3, 5, 10, 20)
 ITERATIONS = 300
+MOST_FITTED = 60_000
+"""Labelled images that a probe is fitted to, of each class its share."""
 MOST_CHOOSING = 10_000
-"""Train images on which a strength is tried. The probe itself is fitted to all."""
+"""Of these, those on which a strength is tried; and the held-out ones that a choice is made by."""
 
 
 class Labelled(NamedTuple):
@@ -30,8 +32,8 @@ class Reading(NamedTuple):
 
 
 def some_of(of: Labelled, most: int) -> Labelled:
-    """At most so many images, of each class a share, whatever order they are in; at least one of each class, where `most` is not
-    less than the classes."""
+    """At most so many images, of each class a share, whatever order they are in, which they keep; at least one of each class,
+    where `most` is not less than the classes."""
     n = len(of.label)
     if n <= most:
         return of

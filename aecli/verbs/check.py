@@ -7,11 +7,12 @@ import time
 from pathlib import Path
 
 from aecli.config.load import Config
-from aecli.config.schema import Data, dump
+from aecli.config.schema import OWN_FILES, Data, dump
 from aecli.core.model import Spec
 from aecli.data import duplicates
 from aecli.data.dataset import open_dataset, subset, validation_size
-from aecli.data.sources.registry import peek
+from aecli.data.decoded import outline
+from aecli.data.sources.registry import Peeked, peek
 from aecli.evaluation.registry import EVALUATORS, fits
 from aecli.evaluation.request import EvalRequest
 from aecli.runs import directory
@@ -64,13 +65,22 @@ def hold_against_data(config: Config, decode: bool = False) -> str:
         if decode:
             spec = _decoded(experiment.data)
         else:
-            spec, sizes = peek(experiment.data, say)
+            spec, sizes = _peek(experiment.data)
             if "train" in sizes:
                 validation_size(experiment.data, sizes)
         if spec is None:
             return f"{experiment.data.name}, not yet prepared: the model was not held against the images"
         any_size = 10**6  # the length of a run does not change its weights
         return f"{experiment.data.name}, {parameter_count(state_template(experiment, spec, any_size, placement(1))):,} parameters"
+
+
+def _peek(data: Data) -> Peeked:
+    """What is known of the data without preparing anything: of own files that are decoded already, without opening them."""
+    known = outline(data) if data.name in OWN_FILES and data.tier != "stream" else None
+    if known is None:
+        return peek(data, say)
+    say(f"{data.path}: {known.told}")
+    return Peeked(known.spec, known.sizes)
 
 
 def _decoded(data: Data) -> Spec:

@@ -16,8 +16,10 @@ from aecli.evaluation import codes
 from aecli.evaluation.subject import Subject
 from aecli.measures.disentanglement import BINS, TREES, dci, mutual_information_gap
 from aecli.measures.metric import Findings, Metric
+from aecli.measures.probes import Labelled, some_of
 
 RESTARTS = 10
+MOST_CLUSTERED = 20_000
 
 
 def cannot(subject: Subject) -> str | None:
@@ -28,8 +30,9 @@ def cannot(subject: Subject) -> str | None:
 
 def measure(subject: Subject) -> Findings:
     """For models that encode, on labelled data. `nmi` and `ari`: agreement of k-means on the codes of the split, as many clusters
-    as classes, with the classes (normalized mutual information; adjusted Rand index, 0 by chance); beside it k-means on pixels.
-    The codes are made without the label. None where the labelled images are of one class.
+    as classes, with the classes, of at most 20,000 labelled images, of each class its share (normalized mutual information;
+    adjusted Rand index, 0 by chance); beside it k-means on pixels. The codes are made without the label. None where the labelled
+    images are of one class.
 
     Where the factors of the images are known (`shapes`): `mig`, codes cut into 20 bins of equal width; `dci_disentanglement`,
     `dci_completeness` and `dci_informativeness` (the accuracy), from random forests of 100 trees fitted to the train split."""
@@ -55,8 +58,9 @@ def measure(subject: Subject) -> Findings:
 
 def _clusters(code: Any, subject: Subject, protocol: dict[str, Any]) -> tuple[dict[str, Metric], tuple[str, ...]]:
     """`nmi` and `ari` of the codes of labelled images, and what is to be known of them."""
-    labelled = np.flatnonzero(subject.labels >= 0)
-    label, code = subject.labels[labelled], code[labelled]
+    every = np.flatnonzero(subject.labels >= 0)
+    labelled, label = some_of(Labelled(every, subject.labels[every]), MOST_CLUSTERED)
+    code = code[labelled]
     none = Metric(None, None, len(labelled), "1", "higher", {}, protocol)
     if len(np.unique(label)) < 2:
         note = f"the labelled {subject.spec.kind}s of the split are of fewer than two classes: there is nothing to agree with"
@@ -64,9 +68,9 @@ def _clusters(code: Any, subject: Subject, protocol: dict[str, Any]) -> tuple[di
     nmi, ari, distinct = _agreement(code, label, subject.spec.classes)
 
     def of_pixels() -> dict[str, Any]:
-        return {"scores": np.asarray(_agreement(subject.pixels(subject.split)[labelled], label, subject.spec.classes)[:2])}
+        return {"scores": np.asarray(_agreement(subject.chosen(subject.split, labelled), label, subject.spec.classes)[:2])}
 
-    pixels = subject.shared("kmeans-pixels", of_pixels)["scores"]
+    pixels = subject.shared(f"kmeans-pixels-{len(labelled)}", of_pixels)["scores"]
     metrics = {
         "nmi": none._replace(value=nmi, baselines={subject.raw: float(pixels[0])}),
         "ari": none._replace(value=ari, baselines={subject.raw: float(pixels[1])}),

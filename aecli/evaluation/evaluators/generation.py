@@ -52,11 +52,11 @@ def measure(subject: Subject) -> Findings:
     of the split to its own; 0.5 is that of new images; the nearest train image of each draw is kept beside the per-image values.
     Classes of a conditional model are drawn as often as they occur in the train split."""
     judge = judge_of(subject)
-    real = judge.features(_images(subject.pixels(subject.split), subject))
+    real = _features(judge, subject, subject.split)
     n = min(subject.request.draws, len(real))
     images = _drawn(subject, n)
     drawn = judge.features(images)
-    train = judge.features(_images(subject.pixels("train"), subject))
+    train = _features(judge, subject, "train")
     few = np.random.Generator(np.random.Philox(subject.seed)).permutation(len(train))[:n]
     mine, theirs = _compare(real, drawn), _compare(real, train[few])
     protocol = {"draws": n, "features": judge.hash[:16], "classifier_accuracy": judge.accuracy}
@@ -87,7 +87,7 @@ def measure(subject: Subject) -> Findings:
 
 def _by_inception(subject: Subject, judge: Inception, images: Any) -> dict[str, Metric]:
     """`inception_frechet_distance` and `inception_kid` of drawn images [n, H, W, C]: what papers report, where n is as theirs."""
-    real, drawn = judge.features(_images(subject.pixels(subject.split), subject)), judge.features(images)
+    real, drawn = _features(judge, subject, subject.split), judge.features(images)
     protocol = {"draws": len(drawn), "features": judge.hash[:16]}
     distance = Metric(None, None, len(drawn), UNITS["frechet_distance"], "lower", {}, protocol)
     kid = Metric(None, None, len(drawn), UNITS["kid"], "lower", {}, protocol)
@@ -119,8 +119,10 @@ def judge_of(subject: Subject) -> Classifier:
     return classifier.unpack(subject.shared("classifier", make))
 
 
-def _images(flat: Any, subject: Subject) -> Any:
-    return flat.reshape(-1, *subject.spec.shape)
+def _features(judge: Classifier | Inception, subject: Subject, split: str) -> Any:
+    """Those of a whole split, [n, features] float32."""
+    pieces = subject.pieces(judge.piece, split)
+    return np.concatenate([judge.features(images.reshape(-1, *subject.spec.shape)) for images in pieces])
 
 
 def _drawn(subject: Subject, n: int) -> Any:

@@ -98,8 +98,7 @@ def _in_nats(subject: Subject, values: dict[str, Any], protocol: dict[str, Any])
     metrics = {"nll_nats": nll}
     if support == 2 and subject.is_binary:
         if subject.baselines:
-            train, held_out = subject.images("train"), np.concatenate(list(subject.images()))
-            independent = float(pixels.independent_bernoulli(train, held_out).mean())
+            independent = float(pixels.independent_bernoulli(subject.images("train"), subject.images()).mean())
             metrics["nll_nats"] = nll._replace(baselines={"independent pixels": independent})
         if subject.binarize != "none":
             gray = subject.dataset.intensity(subject.split)
@@ -126,10 +125,13 @@ def _in_bits(subject: Subject, nll: Metric, values: dict[str, Any]) -> Metric:
     def whole(split: str) -> Any:
         return (np.asarray(quantize(jnp.asarray(x), levels)) for x in subject.images(split))
 
-    held_out = np.concatenate(list(whole(subject.split)))
-    histogram = pixels.independent_levels(whole("train"), held_out, levels).mean()
-    packed = 8 * len(lzma.compress(held_out.astype(np.uint8).tobytes(), preset=9)) / held_out.size
-    baselines = {"pixel histograms": pixels.to_bits_per_dim(float(histogram), dimensions), "xz": packed}
+    nats = pixels.independent_levels(whole("train"), whole(subject.split), levels)
+    packer = lzma.LZMACompressor(preset=9)
+    packed = sum(len(packer.compress(x.astype(np.uint8).tobytes())) for x in whole(subject.split)) + len(packer.flush())
+    baselines = {
+        "pixel histograms": pixels.to_bits_per_dim(float(nats.mean()), dimensions),
+        "xz": 8 * packed / (len(nats) * dimensions),
+    }
     return metric._replace(baselines=baselines)
 
 

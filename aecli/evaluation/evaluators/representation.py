@@ -5,14 +5,16 @@ Alain & Bengio 2017, "Understanding intermediate layers using linear classifier 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from aecli.core.model import Kind
 from aecli.evaluation.codes import LARGEST_PROBED, codes_without_labels, protocol_of
-from aecli.evaluation.subject import Subject
+from aecli.evaluation.subject import Subject, at
 from aecli.measures import probes
+from aecli.measures.baselines.linear import Pca
 from aecli.measures.metric import Findings, Metric, average
 from aecli.measures.probes import Labelled
 
@@ -22,36 +24,37 @@ READERS = ("linear_probe", "knn", "ridge")
 def measure(subject: Subject) -> Findings:
     """For models that encode, on labelled data. `linear_probe_accuracy`: multinomial logistic regression. `knn_accuracy`: nearest
     neighbours. `ridge_accuracy`: least squares on the classes, with no setting to choose. Fitted to the labelled images of the
-    train split; strength and number of neighbours are chosen on those of the validation split, or on a tenth of train where there
-    are none. The codes are made without the label. None where there is nothing to read or to learn from."""
+    train split, at most 60,000, of each class its share; strength and number of neighbours are chosen on those of the validation
+    split, or on a tenth of train where there are none. The codes are made without the label. None where there is nothing to read
+    or to learn from."""
     labels = {split: np.asarray(subject.dataset.split(split).labels) for split in ("train", "validation")}
     chosen = _parts(labels["train"], labels["validation"], subject.labels)
     why, notes = _told(labels["train"][chosen.fitted], subject.labels[chosen.measured], subject.spec.kind)
-    protocol = {"train_images": len(chosen.fitted), "labels": "all", **protocol_of(subject)}
+    n = len(chosen.fitted)
+    protocol = {"train_images": n, "labels": chosen.share, **protocol_of(subject)}
     if why is not None:
         return Findings(
             {f"{r}_accuracy": Metric(None, None, len(chosen.measured), "share", "higher", {}, protocol, why) for r in READERS}
         )
 
-    def parts(of: Any) -> tuple[Labelled, Labelled, Labelled]:
-        """`of(split)` gives the features of a split."""
-        train, choosing = of("train"), of("train" if chosen.from_train else "validation")
-        label = labels["train" if chosen.from_train else "validation"]
+    def parts(of: Callable[[str, Any], Any]) -> tuple[Labelled, Labelled, Labelled]:
+        """`of(split, index)` gives the features at rising numbers of a split."""
+        choosing = "train" if chosen.from_train else "validation"
         return (
-            Labelled(train[chosen.fitted], labels["train"][chosen.fitted]),
-            Labelled(choosing[chosen.choosing], label[chosen.choosing]),
-            Labelled(of(subject.split)[chosen.measured], subject.labels[chosen.measured]),
+            Labelled(of("train", chosen.fitted), labels["train"][chosen.fitted]),
+            Labelled(of(choosing, chosen.choosing), labels[choosing][chosen.choosing]),
+            Labelled(of(subject.split, chosen.measured), subject.labels[chosen.measured]),
         )
 
-    found = _read(*parts(lambda split: codes_without_labels(subject, split)))
+    found = _read(*parts(lambda split, index: codes_without_labels(subject, split)[index]))
     beside: dict[str, dict[str, Any]] = {}
     if subject.spec.size <= LARGEST_PROBED:
-        beside[subject.raw] = subject.shared("probes-pixels", lambda: _read(*parts(subject.pixels)))
+        beside[subject.raw] = subject.shared(f"probes-pixels-{n}", lambda: _read(*parts(subject.chosen)))
     size, pca = subject.code_length, subject.pca
     if pca is not None and size < subject.spec.size:
-        k = size
-        made = subject.shared(f"probes-pca{k}", lambda: _read(*parts(lambda split: _pca_codes(subject, split, k))))
-        beside[f"PCA {k}"] = made
+        beside[f"PCA {size}"] = subject.shared(
+            f"probes-pca{size}-{n}", lambda: _read(*parts(lambda split, index: _pca_codes(subject, pca, split, index)))
+        )
     metrics = {
         f"{reader}_accuracy": average(
             f"{reader}_accuracy",
@@ -67,23 +70,28 @@ def measure(subject: Subject) -> Findings:
 
 class _Parts(NamedTuple):
     """Which images have a label and what for, by their numbers in their split: `fitted` of train, `choosing` of the validation
-    split, or of train where `from_train`, `measured` of the split that is measured."""
+    split, or of train where `from_train`, `measured` of the split that is measured. `share` says how many of the train images'
+    labels are made use of."""
 
     fitted: Any
     choosing: Any
     measured: Any
     from_train: bool
+    share: str
 
 
 def _parts(train: Any, validation: Any, measured: Any) -> _Parts:
     """From the labels [n] of the three splits, -1 where there is none."""
     fitted, choosing, held_out = (np.flatnonzero(label >= 0) for label in (train, validation, measured))
+    share = "all" if len(fitted) <= probes.MOST_FITTED else "of each class its share"
+    fitted = probes.some_of(Labelled(fitted, train[fitted]), probes.MOST_FITTED).features
     if len(choosing):
-        return _Parts(fitted, choosing, held_out, False)
+        choosing = probes.some_of(Labelled(choosing, validation[choosing]), probes.MOST_CHOOSING).features
+        return _Parts(fitted, choosing, held_out, False, share)
     # Not the last tenth: where they stand in train may tell the class.
     shuffled = np.random.Generator(np.random.Philox(0)).permutation(fitted)
     tenth = max(1, len(fitted) // 10)
-    return _Parts(np.sort(shuffled[tenth:]), np.sort(shuffled[:tenth]), held_out, True)
+    return _Parts(np.sort(shuffled[tenth:]), np.sort(shuffled[:tenth]), held_out, True, share)
 
 
 def _told(fitted: Any, measured: Any, kind: Kind) -> tuple[str | None, tuple[str, ...]]:
@@ -116,7 +124,6 @@ def _read(train: Labelled, validation: Labelled, held_out: Labelled) -> dict[str
     }
 
 
-def _pca_codes(subject: Subject, split: str, k: int) -> Any:
-    pca = subject.pca
-    assert pca is not None
-    return np.concatenate([pca.code(x, k).astype(np.float32) for x in subject.images(split)])
+def _pca_codes(subject: Subject, pca: Pca, split: str, index: Any) -> Any:
+    """Of as many numbers as a code has."""
+    return at((pca.code(x, subject.code_length).astype(np.float32) for x in subject.images(split)), index)

@@ -8,6 +8,7 @@ distances, and are not to be compared with them.
 from __future__ import annotations
 
 import hashlib
+import itertools
 from collections.abc import Mapping
 from functools import partial
 from importlib import resources
@@ -28,7 +29,8 @@ from aecli.system.arrays import read_arrays
 
 FEATURES = 64
 CHANNELS = (32, 64, 64, 64, 64)
-EPOCHS, LEAST_STEPS, BATCH, RATE, DROPOUT = 10, 2000, 128, 2e-3, 0.3
+EPOCHS, LEAST_STEPS, MOST_STEPS, BATCH, RATE, DROPOUT = 10, 2000, 10_000, 128, 2e-3, 0.3
+PIECE = 500
 SHIPPED: Mapping[str, tuple[str, str]] = {
     "bac123b3fceae1680ece9ef0f3d86c348bb0b44a41ca0dfc5a9b7c86efe7ac9d": (
         "fashion_mnist.npz",
@@ -51,9 +53,12 @@ class Classifier(NamedTuple):
     hash: str
     accuracy: float
 
+    piece = PIECE
+    """Images at once."""
+
     def features(self, image: Any) -> Any:
         """[n, H, W, C] in [0, 1] -> [n, 64] float32."""
-        parts = [image[i : i + 500] for i in range(0, len(image), 500)]
+        parts = [image[i : i + PIECE] for i in range(0, len(image), PIECE)]
         return np.concatenate([np.asarray(_features(self.params, jnp.asarray(part, jnp.float32))) for part in parts])
 
 
@@ -113,7 +118,7 @@ def train(dataset: Dataset, poll: Any = lambda: None, tell: Any = lambda done, t
     size = min(BATCH, len(labelled))
     per_epoch = len(labelled) // size
     epochs = max(EPOCHS, -(-LEAST_STEPS // per_epoch))
-    total = epochs * per_epoch
+    total = min(epochs * per_epoch, MOST_STEPS)
     optimizer = optax.adam(optax.cosine_decay_schedule(RATE, total))
     params = init(jax.random.key(0), spec)
     moments = optimizer.init(params)
@@ -127,23 +132,22 @@ def train(dataset: Dataset, poll: Any = lambda: None, tell: Any = lambda done, t
         updates, moments_ = optimizer.update(jax.grad(loss)(params), moments)
         return optax.apply_updates(params, updates), moments_  # pyright: ignore[reportReturnType]
 
-    rng, done = np.random.Generator(np.random.Philox(0)), 0
-    for _ in range(epochs):
-        order = labelled[rng.permutation(len(labelled))]
-        for start in range(0, len(labelled) - size + 1, size):
-            poll()
-            tell(done, total)
-            image, label = rows.take(np.sort(order[start : start + size]))
-            params, moments = step(params, moments, image, label, jax.random.key(done))
-            done += 1
+    rng = np.random.Generator(np.random.Philox(0))
+    orders = (labelled[rng.permutation(len(labelled))] for _ in range(epochs))
+    chosen = (order[i * size : (i + 1) * size] for order in orders for i in range(per_epoch))
+    for done, index in enumerate(itertools.islice(chosen, total)):
+        poll()
+        tell(done, total)
+        image, label = rows.take(np.sort(index))
+        params, moments = step(params, moments, image, label, jax.random.key(done))
     return jax.tree.map(lambda x: np.asarray(x, np.float16), params)
 
 
 def accuracy(params: Params, rows: Rows) -> float:
     """The share of the rows with a label whose class is read; NaN if there are none."""
     right = labelled = 0
-    for start in range(0, len(rows), 500):
-        image, label = rows.take(np.arange(start, min(start + 500, len(rows))))
+    for start in range(0, len(rows), PIECE):
+        image, label = rows.take(np.arange(start, min(start + PIECE, len(rows))))
         right += int((np.asarray(_logits(_float32(params), image / np.float32(255))).argmax(1) == label).sum())
         labelled += int((label >= 0).sum())
     return right / labelled if labelled else float("nan")

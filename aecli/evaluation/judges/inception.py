@@ -36,6 +36,9 @@ class Inception(NamedTuple):
     params: Params
     hash: str
 
+    piece = BATCH
+    """Images at once."""
+
     def features(self, image: Any) -> Any:
         """[n, H, W, 1 or 3] in [0, 1] -> [n, 2048] float32."""
         parts = [image[i : i + BATCH] for i in range(0, len(image), BATCH)]

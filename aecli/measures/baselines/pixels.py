@@ -20,19 +20,20 @@ def bernoulli_entropy(intensity: NDArray[np.floating]) -> Array:
     return -np.nan_to_num(terms).sum(1)
 
 
-def independent_bernoulli(train: Iterable[NDArray[np.floating]], held_out: NDArray[np.floating]) -> Array:
-    """-log p of binary (or gray) images [n, D] under one Bernoulli a pixel with the train split's mean, [n] nats."""
+def independent_bernoulli(train: Iterable[NDArray[np.floating]], held_out: Iterable[NDArray[np.floating]]) -> Array:
+    """-log p of binary (or gray) images under one Bernoulli a pixel with the train split's mean, [n] nats. Images come in pieces
+    [m, D]."""
     n, total = 0, np.zeros(())
     for chunk in train:
         n, total = n + len(chunk), total + np.asarray(chunk, np.float64).sum(0)
     p = (total + 0.5) / (n + 1)  # a pixel that was always off may yet be on
-    x = np.asarray(held_out, np.float64)
-    return -(x @ np.log(p) + (1 - x) @ np.log1p(-p))
+    pieces = (np.asarray(images, np.float64) for images in held_out)
+    return -np.concatenate([x @ np.log(p) + (1 - x) @ np.log1p(-p) for x in pieces])
 
 
-def independent_levels(train: Iterable[NDArray[np.integer]], held_out: NDArray[np.integer], levels: int) -> Array:
-    """-log p of images of whole numbers below `levels`, [n, D], under one histogram a pixel of the train split, each level
-    counted once more than it occurs, [n] nats."""
+def independent_levels(train: Iterable[NDArray[np.integer]], held_out: Iterable[NDArray[np.integer]], levels: int) -> Array:
+    """-log p of images of whole numbers below `levels` under one histogram a pixel of the train split, each level counted once
+    more than it occurs, [n] nats. Images come in pieces [m, D]."""
     counts = None
     for chunk in train:
         if counts is None:
@@ -41,7 +42,8 @@ def independent_levels(train: Iterable[NDArray[np.integer]], held_out: NDArray[n
         counts += np.bincount((chunk + place).ravel(), minlength=counts.size).reshape(counts.shape)
     assert counts is not None
     log_p = np.log(counts) - np.log(counts.sum(1, keepdims=True))
-    return -np.take_along_axis(log_p[None], np.asarray(held_out, np.int64)[:, :, None], axis=2)[:, :, 0].sum(1)
+    pieces = (np.asarray(images, np.int64)[:, :, None] for images in held_out)
+    return -np.concatenate([np.take_along_axis(log_p[None], x, axis=2)[:, :, 0].sum(1) for x in pieces])
 
 
 def to_bits_per_dim(nats: float, dimensions: int) -> float:
