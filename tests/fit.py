@@ -15,7 +15,7 @@ from aecli.data.eval_batches import EVAL_BATCH
 from aecli.data.rows import ArrayRows
 from aecli.evaluation.request import EvalRequest
 from aecli.evaluation.subject import Subject
-from aecli.runs import directory
+from aecli.runs import directory, seal
 from aecli.runs.directory import Run
 from aecli.runs.state import state_template
 from aecli.system.placement import placement
@@ -58,7 +58,8 @@ def experiment(
 def new_run(folder: Path, e: Experiment, data: Dataset) -> Run:
     sizes = {split: len(data.split(split)) for split in ("train", "validation", "test")}
     facts = {"name": "made", "spec": data.spec._asdict(), "sizes": sizes, "tier": data.tier, "fingerprint": data.fingerprint}
-    return directory.create(folder, "test", dump(e), dump(e), {"variant": e.model.variant, "parameters": 0, "data": facts})
+    info = {"variant": e.model.variant, "parameters": 0, "data": facts, "experiment": seal.of_config(dump(e))}
+    return directory.create(folder, "test", dump(e), dump(e), info)
 
 
 def fit(folder: Path, e: Experiment, data: Dataset) -> tuple[Run, Training]:

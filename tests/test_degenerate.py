@@ -26,6 +26,7 @@ from aecli.measures.metric import CAP_DB, EXACT, VERSION, Metric, Recorded, aver
 from aecli.measures.probes import Labelled, logistic, nearest
 from aecli.models.bottleneck import Bottleneck
 from aecli.runs import numbers
+from aecli.runs.directory import Run
 from aecli.runs.state import init
 from aecli.runs.trained import load
 from aecli.sampling.request import SampleRequest
@@ -291,14 +292,18 @@ def test_one_evaluators_failure_costs_its_own_numbers_alone(
             evaluate_run(run, model, data, asked)
 
 
-def test_numbers_of_an_older_version_are_told(trained: tuple[Any, Any, Dataset]) -> None:
+def test_numbers_of_an_older_version_are_told(trained: tuple[Any, Any, Dataset], tmp_path: Path) -> None:
     run, model, data = trained
+    run = Run(shutil.copytree(run.path, tmp_path / run.id))
+    info = json.loads((run.path / "run.json").read_text())
+    del info["experiment"]
+    (run.path / "run.json").write_text(json.dumps(info))
     file = run.path / "eval" / "validation.json"
     measured = evaluate_run(run, model, data, EvalRequest("validation", only=("objective",)))
     old = {"psnr_db": measured.metrics["loss"].as_json() | {"evaluator": "reconstruction"}}
     old["psnr_db"]["protocol"] = old["psnr_db"]["protocol"] | {"version": VERSION - 1}
     file.write_text(json.dumps(old))
-    (file.parent / ".validation.seal.json").unlink()  # which older versions did not write
+    (file.parent / ".validation.seal.json").unlink()  # older versions wrote no seals
     again = evaluate_run(run, model, data, EvalRequest("validation", only=("objective",)))
     assert "psnr_db" not in again.metrics and any(f"version {VERSION - 1} of the metrics" in note for note in again.notes)
     assert version_of(metric["protocol"] for metric in old.values()) == VERSION - 1
@@ -309,14 +314,14 @@ def test_numbers_that_somebody_edited_go(trained: tuple[Any, Any, Dataset], caps
     run, model, data = trained
     file = run.path / "eval" / "validation.json"
     whole = evaluate_run(run, model, data, EvalRequest("validation", only=("objective", "reconstruction"))).metrics
-    assert numbers.read(file.parent, "validation", values=True).values.keys() >= {"reconstruction/mse"}
+    assert numbers.read(file.parent, "validation", run.info().experiment, values=True).values.keys() >= {"reconstruction/mse"}
     edited = json.loads(file.read_text())
     edited["ssim"]["value"] = 0.999
     file.write_text(json.dumps(edited))
-    assert numbers.read(file.parent, "validation").wrong is not None
+    assert numbers.read(file.parent, "validation", run.info().experiment).wrong is not None
     again = evaluate_run(run, model, data, EvalRequest("validation", only=("objective",))).metrics
     assert "ssim" in whole and "ssim" not in again
-    assert "they are not what aecli wrote; set aside as validation.json.damaged" in capsys.readouterr().err
+    assert "they are not what aecli wrote of this run; set aside as validation.json.damaged" in capsys.readouterr().err
     assert json.loads(file.with_name("validation.json.damaged").read_text()) == edited
 
 

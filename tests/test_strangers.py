@@ -10,14 +10,19 @@ import socket
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 from fit import dataset, experiment, fit, go_on
 
 from aecli.errors import CheckpointError, RunError
-from aecli.runs import commits, directory, seal
+from aecli.evaluation.request import EvalRequest
+from aecli.runs import commits, directory, numbers, seal
 from aecli.runs.directory import Run
 from aecli.runs.trained import load
+from aecli.sampling.request import SampleRequest
 from aecli.system.reading import Unreadable, open_regular, parse_json, read_regular, set_aside
+from aecli.verbs.evaluate import Watch, evaluate_run
+from aecli.verbs.sample import sample_run
 from aecli.verbs.train import resume
 
 E = "variant: vae, hidden: [12], latent: 3"
@@ -80,6 +85,80 @@ def test_a_link_to_a_run_beside_it_is_followed_and_one_elsewhere_told(run: Run, 
     with pytest.raises(RunError, match="links to runs elsewhere are not followed") as caught:
         directory.find(other, "there")
     assert caught.value.help == f"--runs-dir {root} {run.id}"
+
+
+@pytest.fixture
+def pair(tmp_path: Path) -> tuple[Run, Run]:
+    """Two runs on the same data whose configs differ in one setting."""
+    first = fit(tmp_path / "runs", experiment(E), dataset())[0]
+    return first, fit(tmp_path / "runs", experiment(E.replace("latent: 3", "latent: 2")), dataset())[0]
+
+
+def _measured(run: Run, *only: str) -> dict[str, float | None]:
+    metrics = evaluate_run(run, load(run, "last", str), dataset(), EvalRequest(only=only)).metrics
+    return {name: recorded.metric.value for name, recorded in metrics.items()}
+
+
+def test_numbers_of_another_run_are_not_taken_for_its_own(pair: tuple[Run, Run], capsys: pytest.CaptureFixture[str]) -> None:
+    mine, other = pair
+    own = _measured(mine, "objective", "reconstruction")
+    _measured(other, "objective", "reconstruction")
+    shutil.rmtree(mine.path / "eval")
+    shutil.copytree(other.path / "eval", mine.path / "eval")
+    assert numbers.read(mine.path / "eval", "test", mine.info().experiment).wrong == "they are not what aecli wrote of this run"
+    assert _measured(mine, "objective") == {name: own[name] for name in _measured(mine, "objective")}
+    assert "mse" not in _measured(mine, "objective") and "set aside as test.json.damaged" in capsys.readouterr().err
+    shutil.copy(other.path / "eval" / "test.json", mine.path / "eval")
+    (mine.path / "eval" / ".test.seal.json").unlink()
+    assert numbers.read(mine.path / "eval", "test", mine.info().experiment).wrong == "their seal is gone"
+    assert _measured(mine, "objective", "reconstruction") == own
+
+
+def test_unfinished_work_on_another_run_is_not_gone_on_with(pair: tuple[Run, Run]) -> None:
+    mine, other = pair
+    own = _measured(mine, "objective")
+
+    def stop(name: str) -> None:
+        if name == "reconstruction":
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        only = EvalRequest(only=("objective", "reconstruction"))
+        evaluate_run(other, load(other, "last", str), dataset(), only, Watch(stop))
+    shutil.copytree(other.path / "eval" / ".test.unfinished", mine.path / "eval" / ".test.unfinished")
+    assert _measured(mine, "objective") == own
+
+
+def test_samplers_of_another_run_are_fitted_anew(pair: tuple[Run, Run]) -> None:
+    mine, other = pair
+
+    def drawn(run: Run) -> bytes:
+        request = SampleRequest(sampler="gaussian", n=2)
+        _, arrays = sample_run(run, load(run, "last", str), dataset, request)
+        with np.load(arrays) as file:
+            return file["image"].tobytes()
+
+    own = drawn(mine)
+    drawn(other)
+    shutil.rmtree(mine.path / "samplers")
+    shutil.copytree(other.path / "samplers", mine.path / "samplers")
+    assert drawn(mine) == own
+
+
+@pytest.mark.parametrize("files", [("state.json",), ("run.json", "config.resolved.yaml", "config.yaml")])
+def test_what_contradicts_the_checkpoints_is_told_where_runs_are_listed(pair: tuple[Run, Run], files: tuple[str, ...]) -> None:
+    mine, other = pair
+    assert directory.run_facts(mine)["note"] is None
+    for file in files:
+        shutil.copy(other.path / file, mine.path / file)
+    assert "checkpoint" in directory.run_facts(mine)["note"]
+
+
+def test_the_variant_is_that_of_the_config(run: Run) -> None:
+    info = json.loads((run.path / "run.json").read_text())
+    (run.path / "run.json").write_text(json.dumps(info | {"variant": "gan"}))
+    with pytest.raises(RunError, match="says variant 'gan', its config 'vae'"):
+        load(run, "last", str)
 
 
 @pytest.mark.parametrize("name", ["/dev/zero", "../../run.json", "a/../../b", "", "a//b", "./a", "a\0b"])

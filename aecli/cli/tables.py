@@ -106,7 +106,7 @@ def show_run(run: Run) -> None:
     ]
     for label, folder, endings in (("pictures", "samples", (".png",)), ("numbers", "eval", (".json",))):
         found = sorted(path for path in (run.path / folder).glob("*") if path.suffix in endings and not path.name.startswith("."))
-        lines += [(label, str(path) + (_about_numbers(path) if folder == "eval" else "")) for path in found]
+        lines += [(label, str(path) + (_about_numbers(path, info) if folder == "eval" else "")) for path in found]
     console = _console()
     for label, text in lines:
         console.print(f"{label:10s} {printable(text)}", soft_wrap=True)
@@ -122,9 +122,9 @@ def show_run(run: Run) -> None:
     console.print(run.resolved_config().rstrip(), soft_wrap=True)
 
 
-def _about_numbers(path: Path) -> str:
+def _about_numbers(path: Path, info: RunFile) -> str:
     """What is to be known of the numbers in an `eval/<split>.json` that are not as this version would write them."""
-    stored = numbers.read(path.parent, path.stem)
+    stored = numbers.read(path.parent, path.stem, info.experiment)
     if stored.wrong is not None:
         return f" (not to be believed: {stored.wrong})"
     version = version_of([number.protocol for number in stored.numbers.values()])

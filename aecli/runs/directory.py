@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 from aecli.config.yamlfile import MAX_BYTES
 from aecli.errors import CheckpointError, RunError, StorageError, UsageError, did_you_mean
-from aecli.runs import commits
+from aecli.runs import commits, seal
 from aecli.runs.parts import check_parts
 from aecli.runs.records import SCHEMA, Row, RunFile, StateFile, validated
 from aecli.system.files import fsync_directory, make_folder, write_atomic, write_json
@@ -309,6 +309,22 @@ def _path_of(root: Path, name: str) -> Path:
     )
 
 
+def _contradiction(run: Run, info: RunFile, recorded: StateFile) -> str | None:
+    """What `run.json` and `state.json` say that the newest readable checkpoint does not; None if nothing. Of a run that goes on,
+    or that an error ended, the state may be ahead."""
+    newest = commits.newest(run.checkpoints)
+    if newest is None:
+        return None
+    if (wrong := seal.disagreement(info, newest)) is not None or recorded.state != "completed":
+        return wrong
+    said = (recorded.step, recorded.best_step, recorded.best_value)
+    with contextlib.suppress(Unreadable):
+        at = commits.progressed(newest)
+        if said != (newest.step, at.best_step, at.best_value):
+            return f"state.json says step {recorded.step:,} and other than the newest checkpoint, of step {newest.step:,}"
+    return None
+
+
 def run_facts(run: Run) -> dict[str, Any]:
     """The row of a run; a run whose files are damaged still has one. `note` says what is wrong with it, if anything is."""
     facts: dict[str, Any] = dict.fromkeys(("variant", "data", "step", "best", "best_step", "created", "note"))
@@ -318,8 +334,9 @@ def run_facts(run: Run) -> dict[str, Any]:
         info = run.info()
         facts |= {"variant": info.variant, "data": info.data.name, "created": info.created}
         recorded, wrong = run.look()
-        facts |= {"step": recorded.step, "best": recorded.best_value, "best_step": recorded.best_step, "note": wrong}
+        facts |= {"step": recorded.step, "best": recorded.best_value, "best_step": recorded.best_step}
         facts["state"] = run.state()
+        facts["note"] = wrong or _contradiction(run, info, recorded)
     except (RunError, CheckpointError) as error:
         facts["note"] = error.message
     except OSError as error:

@@ -1,7 +1,7 @@
 """The numbers of a run: `eval/<split>.json`, and the values of each image in `eval/<split>-values.npz`. Without jax.
 
-Beside them `.<split>.seal.json` holds the SHA-256 of what was written: numbers that somebody has edited, or that a disk has, are
-not kept among new ones."""
+Beside them `.<split>.seal.json` holds the SHA-256 of what was written and of the experiment that it is of: numbers that somebody
+has edited, that a disk has, or that are another run's, are not kept among new ones."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from aecli.runs.records import Number, validated
-from aecli.system.arrays import MOST_BYTES, pack_arrays, read_arrays
+from aecli.system.arrays import pack_arrays, read_arrays
 from aecli.system.files import to_json, write_atomic
-from aecli.system.reading import Unreadable, parse_json, read_json, read_regular, set_aside
+from aecli.system.reading import Unreadable, open_regular, parse_json, read_json, read_regular, set_aside
 
 
 class Stored(NamedTuple):
@@ -27,33 +27,35 @@ class Stored(NamedTuple):
     wrong: str | None = None
 
 
-def read(folder: Path, split: str, values: bool = False) -> Stored:
-    """What is kept of a split, its `values` only if they are asked for. Numbers without a seal, as older versions wrote them, are
-    believed if they have the form of numbers."""
+def read(folder: Path, split: str, experiment: str | None, values: bool = False) -> Stored:
+    """What is kept of a split, its `values` only if they are asked for. `experiment` is the seal of the run's config. Numbers
+    without a seal are believed, if they have the form of numbers, of runs that have none either: older versions wrote both."""
     try:
         content = read_regular(_json(folder, split))
         seals = _seals(folder, split)
-        if seals and _sha256(content) not in seals:
-            return Stored(wrong="they are not what aecli wrote")
+        if not seals and experiment is not None:
+            return Stored(wrong="their seal is gone")
+        if seals and _hash(experiment, content) not in seals:
+            return Stored(wrong="they are not what aecli wrote of this run")
         stored = parse_json(content)
         if not isinstance(stored, dict):
             raise Unreadable("it is no JSON object")
         numbers = {str(name): validated(Number, number) for name, number in stored.items()}
-        return Stored(numbers, _values(folder, split, seals) if values else {})
+        return Stored(numbers, _values(folder, split, experiment, seals) if values else {})
     except FileNotFoundError:
         return Stored()
     except Unreadable as error:
         return Stored(wrong=str(error))
 
 
-def write(folder: Path, split: str, numbers: Mapping[str, Any], values: Mapping[str, Any]) -> None:
+def write(folder: Path, split: str, experiment: str | None, numbers: Mapping[str, Any], values: Mapping[str, Any]) -> None:
     """Replaces what is kept of a split. The seal is written first and knows the old files too: whenever the process is killed,
     what is there is believed."""
     content, packed = to_json(numbers), pack_arrays(values)
-    seals = [_sha256(content), _sha256(packed)]
+    seals = [_hash(experiment, content), _hash(experiment, packed)]
     for path in (_json(folder, split), _npz(folder, split)):
         with contextlib.suppress(OSError, Unreadable):
-            seals.append(_sha256(read_regular(path, MOST_BYTES)))
+            seals.append(_hash_file(experiment, path))
     write_atomic(_seal(folder, split), to_json(list(dict.fromkeys(seals))))
     write_atomic(_npz(folder, split), packed)
     write_atomic(_json(folder, split), content)
@@ -65,11 +67,11 @@ def put_aside(folder: Path, split: str) -> list[str]:
     return [set_aside(path).name for path in every if os.path.lexists(path)]
 
 
-def _values(folder: Path, split: str, seals: list[str]) -> dict[str, Any]:
+def _values(folder: Path, split: str, experiment: str | None, seals: list[str]) -> dict[str, Any]:
     path = _npz(folder, split)
     try:
-        if seals and _sha256(read_regular(path, MOST_BYTES)) not in seals:
-            raise Unreadable(f"{path.name} is not what aecli wrote")
+        if seals and _hash_file(experiment, path) not in seals:
+            raise Unreadable(f"{path.name} is not what aecli wrote of this run")
         return {name: value for name, value in read_arrays(path).items() if value.dtype.kind in "biuf"}
     except FileNotFoundError:
         return {}
@@ -85,8 +87,17 @@ def _seals(folder: Path, split: str) -> list[str]:
     return [str(each) for each in kept]
 
 
-def _sha256(data: bytes) -> str:
-    return hashlib.sha256(data).hexdigest()
+def _hash(experiment: str | None, data: bytes) -> str:
+    return hashlib.sha256(f"{experiment}\n".encode() + data).hexdigest()
+
+
+def _hash_file(experiment: str | None, path: Path) -> str:
+    """The same of what a file holds, however large it is."""
+    digest = hashlib.sha256(f"{experiment}\n".encode())
+    with os.fdopen(open_regular(path), "rb") as file:
+        while piece := file.read(2**20):
+            digest.update(piece)
+    return digest.hexdigest()
 
 
 def _json(folder: Path, split: str) -> Path:

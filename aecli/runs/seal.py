@@ -55,15 +55,31 @@ def check_config(run_id: str, text: str, info: RunFile) -> None:
 def check_commit(run_id: str, text: str, info: RunFile, commit: Commit) -> bool:
     """Whether a checkpoint is sealed, as those of older versions are not. Raises RunError if it is of another config or of other
     data than the run now says."""
-    kept = commit.extra.get("seal")
-    if not isinstance(kept, dict):
+    kept = _kept(commit)
+    if kept is None:
         return False
-    kept = cast("dict[str, Any]", kept)
     now = facts(text, info.data)
     for key, file in (("experiment", _FILE), ("data", "run.json"), ("fingerprint", "run.json")):
         if kept.get(key) != now[key]:
             raise RunError(f"{file} of run {run_id} has been changed since checkpoint {commit.step} was written ({key})", _MEND)
     return True
+
+
+def disagreement(info: RunFile, commit: Commit) -> str | None:
+    """What is wrong with a run whose checkpoint is of another config or other data than `run.json` says, without a look at the
+    config; None if they agree, or there is no seal."""
+    kept = _kept(commit)
+    if kept is None or info.experiment is None:
+        return None
+    now = {"experiment": info.experiment, "data": of_data(info.data), "fingerprint": info.data.fingerprint}
+    if all(kept.get(key) == value for key, value in now.items()):
+        return None
+    return f"run.json is of another experiment or other data than checkpoint {commit.step}"
+
+
+def _kept(commit: Commit) -> Mapping[str, Any] | None:
+    kept = commit.extra.get("seal")
+    return cast("Mapping[str, Any]", kept) if isinstance(kept, dict) else None
 
 
 def _sha256(value: Any) -> str:

@@ -56,6 +56,11 @@ def stored_experiment(run: Run, sets: Sequence[str] = ()) -> Experiment:
         experiment = parse(text, name).experiment
     except ConfigError as error:
         raise RunError(f"run {run.id} has a config that this aecli does not read:\n{error.render()}") from None
+    if info.variant != experiment.model.variant:
+        raise RunError(
+            f"run.json of run {run.id} says variant '{info.variant}', its config '{experiment.model.variant}'",
+            "restore run.json from a backup, or train anew",
+        )
     if sets:
         experiment = parse(text, name, sets).experiment
     data = experiment.data.model_copy(update={"tier": info.data.tier})

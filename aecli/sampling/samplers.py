@@ -123,18 +123,18 @@ def fits(model: Model | type[Model]) -> tuple[str, ...]:
 def fitted(
     folder: Path,
     trained: Trained,
-    fingerprint: str,
+    of: str,
     name: str,
     components: int | None,
     train: Callable[[], Rows],
     say: Callable[[str], None],
 ) -> Draw:
-    """The draws of a sampler, from `folder` where it was fitted before to codes of this checkpoint and this data, and fitted and
-    kept there otherwise."""
+    """The draws of a sampler, from `folder` where it was fitted before to codes of this checkpoint, and fitted and kept there
+    otherwise. `of` names the experiment and its data."""
     sampler = check(trained.model, name)
     k = components or sampler.components
     path = folder / f"{name}{k}-step{trained.step}.npz"
-    key = f"{name} {k} step {trained.step} of {fingerprint}"
+    key = f"{name} {k} step {trained.step} of {of}"
     arrays = kept(path, key)
     if arrays is None:
         say(f"fitting {name} with {k} component{'s' if k > 1 else ''} to codes of the train split (once)")

@@ -50,9 +50,10 @@ def sample_run(
     if request.sampler is None:
         drawn = mode.show(given)
     else:
-        folder, fingerprint = run.path / "samplers", run.info().data.fingerprint
+        folder, info = run.path / "samplers", run.info()
+        of = f"{info.data.fingerprint} by {info.experiment}" if info.experiment else info.data.fingerprint
         sampler, components = request.sampler, request.components
-        draw = samplers.fitted(folder, trained, fingerprint, sampler, components, lambda: given.dataset.train, say)
+        draw = samplers.fitted(folder, trained, of, sampler, components, lambda: given.dataset.train, say)
         drawn = from_sampler(given, draw)
     return _write(
         run.path / "samples", "-".join([*_words(request), f"step{trained.step}", f"seed{request.seed}", f"n{n}"]), drawn
