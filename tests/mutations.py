@@ -144,13 +144,15 @@ def json_of(data: bytes, chance: Random) -> Any:
     for _ in range(chance.choice((1, 1, 1, 2, 3))):
         paths = list(_paths(content))
         path, other = chance.choice(paths), chance.choice(paths)
-        inside, key, kind = _at(content, path[:-1]), path[-1], chance.randrange(8)
+        inside, key, kind = _at(content, path[:-1]), path[-1], chance.randrange(9)
         if kind == 0 and len(path) > 1:
             del inside[key]
         elif kind == 1:
             inside[key] = json.loads(json.dumps(_at(content, other)))
         elif kind == 2 and isinstance(inside, dict):
             inside[chance.choice(("", "a", "steps", "x" * 300, HOSTILE, str(other[-1])))] = inside.pop(key)
+        elif kind == 8 and isinstance(inside, dict):
+            inside["new"] = chance.choice(_JSON)
         elif kind == 3:
             inside[key] = [inside[key]] if chance.random() < 0.5 else {str(other[-1]): inside[key]}
         elif kind == 4 and isinstance(inside[key], int | float):
