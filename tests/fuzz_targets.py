@@ -358,7 +358,7 @@ class _Run:
             how = self._listed()
             stored = numbers.read(path.parent, "test", values=True)
             if stored.wrong is not None:
-                return f"{how} {stored.wrong}"
+                return f"not to be believed: {stored.wrong}"
             kept = _kept(stored, self._protocol, ())
             written = parse_json(to_json({name: one.as_json() for name, one in kept.items()}))
             assert all(written[name] == json.loads(data)[name] for name in written), "numbers stay as they are"
@@ -478,4 +478,5 @@ def _saved(image: Image.Image, form: str, **options: Any) -> bytes:
 
 def kind_of(how: str) -> str:
     """How an input ended, without what differs from one to the next: names, numbers and places."""
-    return re.sub(r"'[^']*'|\"[^\"]*\"|\S*\d\S*|/\S+", "_", how.split("\n")[0])[:300]
+    how = re.sub(r": .*?: error\[", ": error[", how.split("\n")[0])
+    return re.sub(r"'[^']*'|\"[^\"]*\"|\S*\d\S*|/\S+", "_", how)[:300]

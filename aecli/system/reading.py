@@ -72,8 +72,8 @@ def read_regular(path: Path, most: int = MOST_BYTES) -> bytes:
 
 
 def parse_json(data: bytes) -> Any:
-    """What JSON says. Raises Unreadable for what is no JSON, NaN and infinity among it, for a number beyond every float, which could
-    not be written again, and for what is nested too deep."""
+    """What JSON says. Raises Unreadable for what is no JSON, NaN and infinity among it, for a number beyond every float, which
+    could not be written again, and for what is nested too deep."""
     try:
         value = json.loads(data.decode("utf-8"), parse_constant=_no_constant, parse_float=_finite)
     except RecursionError:
