@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 LOCK := requirements.lock
 TOGETHER := -n 2 --dist loadscope --no-loadscope-reorder
 
-.PHONY: setup demo test quick faults lint bench lock clean
+.PHONY: setup demo test quick faults fuzz lint bench lock clean
 
 setup: $(VENV)/.installed
 
@@ -39,6 +39,10 @@ quick: setup
 # Puts known faults into copies of the program and tells which test catches each.
 faults: setup
 	$(BIN)/python tests/find_faults.py $(ARGS)
+
+# Feeds what reads files with changed ones, for three minutes: make fuzz ARGS="--minutes 30 --only npz"
+fuzz: setup
+	$(BIN)/python tests/fuzz.py $(ARGS)
 
 lint: setup
 	$(BIN)/ruff check .

@@ -87,6 +87,7 @@ NOT_QUICK = {
         "test_decoded",
         "test_degenerate",
         "test_fingerprint",
+        "test_fuzz",
         "test_leaks",
         "test_npy",
         "test_shapes",

@@ -15,6 +15,7 @@ from own_files import opened, rows_of
 from aecli.config.schema import Data
 from aecli.core.model import Spec
 from aecli.data.dataset import open_dataset
+from aecli.data.sources import rules_1
 from aecli.data.sources.npz import NpzSource
 from aecli.errors import DataError
 
@@ -300,6 +301,24 @@ def test_an_npy_file_is_read_whatever_it_is_called(fresh: Path, tmp_path: Path) 
         assert sorted(x.tobytes() for x in held) == sorted(x.tobytes() for x in IMAGES) and "12 images without labels" in told
     np.savez(tmp_path / "own.npz", IMAGES)
     assert len(opened("npz", tmp_path / "own.npz")[0].train) == 11
+
+
+def test_older_rules_refuse_what_is_damaged_too(tmp_path: Path) -> None:
+    """Bytes that no decompressor takes, under a checksum that was not looked at yet."""
+    path = tmp_path / "own.npz"
+    np.savez_compressed(path, image=IMAGES)
+    with zipfile.ZipFile(path) as archive:
+        member = archive.infolist()[0]
+    raw = bytearray(path.read_bytes())
+    raw[member.header_offset + 70 : member.header_offset + 90] = b"\xff" * 20
+    path.write_bytes(raw)
+    for opener in (rules_1.NpzSource, NpzSource):
+        with pytest.raises(DataError, match=r"own\.npz.* (no readable|cannot be read)"):
+            opener(Data(name="npz", path=str(path)))
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("image", "no array")
+    with pytest.raises(DataError, match="'image' is no array"):
+        rules_1.NpzSource(Data(name="npz", path=str(path)))
 
 
 def test_what_is_no_array_is_refused_with_what_mends_it(fresh: Path, tmp_path: Path) -> None:

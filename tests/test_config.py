@@ -118,6 +118,17 @@ def test_a_duplicate_key_stands_beside_the_other_mistakes() -> None:
     assert len(told) == 2 and "is given twice" in told[0] and "latent" in told[1]
 
 
+def test_a_flag_is_no_longer_than_a_config_may_be() -> None:
+    """Of a hundred kilobytes, which one argument may have, the parser takes seconds."""
+    assert "error[too-large]" in errors(GOOD, ("model.hidden=[" + "1, " * 40_000 + "]",))[0]
+
+
+def test_of_a_long_flag_the_beginning_is_told() -> None:
+    """It stands before each of its mistakes."""
+    told = errors(GOOD, ("model={" + ", ".join(f"unknown{i}: 1" for i in range(200)) + "}",))
+    assert told[0].startswith("--set model={unknown0: 1, ") and len("".join(told)) < 50_000
+
+
 def test_set_changes_a_value_and_its_errors_name_the_flag() -> None:
     assert parse(GOOD, "x", ["train.steps=7", "model.beta=0.5"]).experiment.model.beta == 0.5
     assert parse(GOOD, "x", ["optimizer.schedule=cosine"]).experiment.optimizer.schedule == "cosine"

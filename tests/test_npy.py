@@ -17,6 +17,8 @@ import pytest
 from aecli.data.sources import npy
 from aecli.data.sources.npy import StoredArray
 from aecli.errors import DataError
+from aecli.system.arrays import read_arrays
+from aecli.system.reading import Unreadable
 
 RNG = np.random.default_rng(0)
 TABLE = RNG.integers(0, 256, (500, 6, 5)).astype(np.uint8)
@@ -84,6 +86,49 @@ def lying(path: Path, shape: tuple[int, ...], data: bytes = bytes(1000), dtype: 
 def test_a_header_that_lies_is_refused(tmp_path: Path, shape: tuple[int, ...]) -> None:
     with pytest.raises(DataError, match=r"takes .* bytes, and there are|no values|cannot be read"):
         StoredArray(lying(tmp_path / "a.npz", shape), "image")
+
+
+@pytest.mark.parametrize(
+    ("header", "words"),
+    [
+        ("{'descr': '|u1',", "its header is damaged"),
+        ("{'descr': '|u1', 'fortran_order': False, 'shape': (2, '", "its header is damaged"),
+        ("{'descr': 'nothing', 'fortran_order': False, 'shape': (2,)}", "its header is damaged"),
+        ("{'descr': '|u1', 'fortran_order': False, 'shape': (True, 2)}", "no values"),
+        ("{'descr': '1u2', 'fortran_order': False, 'shape': (1,)}", "its header is damaged|no values"),
+        ("{'descr': '2u1', 'fortran_order': False, 'shape': (1,)}", "no values"),
+    ],
+)
+def test_a_header_that_is_none_is_refused(tmp_path: Path, header: str, words: str) -> None:
+    """NumPy reads it as Python's source, of which the tokens come first."""
+    (tmp_path / "a.npy").write_bytes(b"\x93NUMPY\1\0" + len(header).to_bytes(2, "little") + header.encode() + bytes(2))
+    with pytest.raises(DataError, match=words):
+        StoredArray(tmp_path / "a.npy")
+
+
+def test_a_version_that_is_none_is_refused(tmp_path: Path) -> None:
+    np.save(tmp_path / "a.npy", TABLE)
+    raw = (tmp_path / "a.npy").read_bytes()
+    for version in (b"\0\0", b"\4\0", b"\1\1"):
+        (tmp_path / "a.npy").write_bytes(raw[:6] + version + raw[8:])
+        with pytest.raises(DataError, match="is none that NumPy writes"):
+            StoredArray(tmp_path / "a.npy")
+
+
+@pytest.mark.parametrize("by_column", [False, True])
+def test_text_of_no_characters_is_refused(tmp_path: Path, by_column: bool) -> None:
+    """NumPy would make a text of it that fails wherever it is used."""
+    sound = np.array([["cat", "dög"], ["cow", "\U0010ffff"]], order="F" if by_column else "C")
+    assert np.array_equal(stored(tmp_path, "npy", sound).whole(), sound)
+    np.save(tmp_path / "a.npy", sound)
+    raw = (tmp_path / "a.npy").read_bytes()
+    (tmp_path / "a.npy").write_bytes(raw.replace("c".encode("utf-32-le"), b"\0\0\x11\0"))
+    with pytest.raises(DataError, match="no character"):
+        StoredArray(tmp_path / "a.npy").whole()
+    with zipfile.ZipFile(tmp_path / "a.npz", "w") as archive:
+        archive.write(tmp_path / "a.npy", "key.npy")
+    with pytest.raises(Unreadable, match="no character"):
+        read_arrays(tmp_path / "a.npz")
 
 
 def test_what_fits_nowhere_is_refused_with_what_is_free(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

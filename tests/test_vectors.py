@@ -101,6 +101,8 @@ def test_labels_come_from_an_array_or_a_column(fresh: Path) -> None:
         (lambda p, x: np.save(p / "a.npy", x[:0]), {}, "is empty"),
         (lambda p, x: np.save(p / "a.npy", x[:1]), {}, "none is left to train on"),
         (lambda p, x: np.save(p / "a.npy", x.astype(complex)), {}, "no real numbers"),
+        (lambda p, x: np.save(p / "a.npy", x.astype(str)), {}, "no real numbers"),
+        (lambda p, x: np.save(p / "a.npy", x.view("f4,i4")), {}, "no real numbers"),
         (lambda p, x: np.save(p / "a.npy", np.where(np.arange(N)[:, None] == 7, np.nan, x)), {}, "holds nan at [7, 0]"),
         (lambda p, x: np.save(p / "a.npy", x.astype(np.float64) * 1e40), {}, "beyond float32"),
         (lambda p, x: np.savez(p / "a.npz", one=x, two=x), {}, "which of it are vectors is not plain"),

@@ -102,8 +102,15 @@ def test_bombs_are_refused_at_once() -> None:
             parse(bomb, "x.yaml")
 
 
-def test_a_very_long_integer_is_refused() -> None:
-    assert parse("a: " + "9" * 5000, "x.yaml").problems[0].rule == "bad-value"
+@pytest.mark.parametrize("text", ["9" * 5000, str(2**63), "-" + str(2**63), "0x" + "f" * 17, "0o1" + "0" * 21])
+def test_a_very_long_integer_is_refused(text: str) -> None:
+    assert parse(f"a: {text}", "x.yaml").problems[0].rule == "bad-value"
+
+
+@pytest.mark.parametrize("text", [str(2**63 - 1), str(1 - 2**63), "0x7" + "f" * 15, "0o7" + "7" * 20])
+def test_what_is_read_of_an_integer_can_be_read_again_in_decimals(text: str) -> None:
+    document = parse(f"a: {text}", "x.yaml")
+    assert not document.problems and document.data == parse(f"a: {document.data['a']}", "x.yaml").data
 
 
 @pytest.mark.parametrize("kind", ["missing", "folder", "fifo", "huge", "latin1", "unreadable-utf16"])

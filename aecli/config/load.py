@@ -17,7 +17,7 @@ from aecli.config import yamlfile
 from aecli.config.explain import Override, diagnostic_at, explain
 from aecli.config.schema import Experiment, dump, to_yaml
 from aecli.config.yamlfile import Document, Mark
-from aecli.errors import ConfigError, DataError, Diagnostic, SettingError
+from aecli.errors import MAX_SOURCE, ConfigError, DataError, Diagnostic, SettingError
 from aecli.system.progress import say
 
 
@@ -158,12 +158,16 @@ def dump_steps(text: str, experiment: Experiment) -> str:
 
 
 def _override(flag: str) -> Override:
-    name = f"--set {flag}"
+    name = f"--set {flag if len(flag) <= MAX_SOURCE else flag[: MAX_SOURCE - 1] + '…'}"  # it stands in every message
     key, separator, text = flag.partition("=")
     path = tuple(key.strip().split("."))
     if not separator or not all(path):
         raise ConfigError(
             [Diagnostic(name, 0, 0, "bad-flag", "a flag reads --set block.key=value", help="such as --set train.steps=100")]
+        )
+    if len(text) > yamlfile.MAX_BYTES:
+        raise ConfigError(
+            [Diagnostic(name, 0, 0, "too-large", f"longer than {yamlfile.MAX_BYTES:,} letters: this is no setting")]
         )
     try:
         return Override(name, path, yamlfile.parse_value(text, name))

@@ -205,10 +205,11 @@ def _scalar(text: str, tag: str, refuse: Any) -> Any:
     if kind == "bool":
         return text.lower() == "true"
     if kind == "int":
-        if len(text) > 20:
+        value = 0 if len(text) > 25 else int(text, 0) if text[:2] in ("0o", "0x") else int(text)
+        if len(text) > 25 or abs(value) >= 2**63:  # by its value: written again, in decimals, it is to be read again
             refuse("this integer is too long")
             return 0
-        return int(text, 0) if text[:2] in ("0o", "0x") else int(text)
+        return value
     if kind == "float":
         return float(text.lower().replace(".inf", "inf").replace(".nan", "nan"))
     return text

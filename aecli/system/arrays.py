@@ -8,6 +8,7 @@ import hashlib
 import io
 import json
 import os
+import sys
 import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -50,11 +51,23 @@ def read_arrays(path: Path, most: int = MOST_BYTES) -> dict[str, Any]:
                 raise Unreadable(f"it unpacks to {size:,} bytes")
             file.seek(0)
             with np.load(file, allow_pickle=False) as stored:
-                return dict(stored)
+                return {name: with_texts(array) for name, array in stored.items()}
         except (Unreadable, PermissionError):
             raise
         except Exception as error:  # zipfile, zlib and NumPy have a dozen ways to refuse a file of whatever bytes
             raise Unreadable(f"it cannot be read as npz: {(str(error).splitlines() or [type(error).__name__])[0]}") from None
+
+
+def with_texts(array: Any) -> Any:
+    """The same array. Raises ValueError if its texts hold what is no character: NumPy makes texts of Python's of it, at which
+    whatever is done with them fails."""
+    import numpy as np
+
+    if isinstance(array, np.ndarray) and array.dtype.kind == "U" and array.nbytes:
+        codes = np.ascontiguousarray(array).view(np.dtype(np.uint32).newbyteorder(array.dtype.byteorder))
+        if codes.max() > sys.maxunicode:
+            raise ValueError("it holds text of what is no character")
+    return array
 
 
 def keep(path: Path, key: str, arrays: Mapping[str, Any]) -> None:

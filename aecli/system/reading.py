@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import errno
 import json
+import math
 import os
 import stat
 from pathlib import Path
@@ -71,9 +72,10 @@ def read_regular(path: Path, most: int = MOST_BYTES) -> bytes:
 
 
 def parse_json(data: bytes) -> Any:
-    """What JSON says. Raises Unreadable for what is no JSON, NaN and infinity among it, and for what is nested too deep."""
+    """What JSON says. Raises Unreadable for what is no JSON, NaN and infinity among it, for a number beyond every float, which
+    could not be written again, and for what is nested too deep."""
     try:
-        value = json.loads(data.decode("utf-8"), parse_constant=_no_constant)
+        value = json.loads(data.decode("utf-8"), parse_constant=_no_constant, parse_float=_finite)
     except RecursionError:
         raise Unreadable(f"it is nested more than {MOST_DEPTH} levels deep") from None
     except ValueError as error:
@@ -90,6 +92,13 @@ def read_json(path: Path) -> Any:
 
 def _no_constant(name: str) -> Any:
     raise ValueError(f"{name} is no number of JSON")
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError(f"{text[:40]} is beyond every float")
+    return value
 
 
 def _is_deeper(value: Any, most: int) -> bool:

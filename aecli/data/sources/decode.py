@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import io
-import struct
 import threading
 import warnings
-import zlib
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
@@ -26,11 +24,6 @@ FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "DIB", "GIF", "TIFF")
 """What a file may be, whatever it is called; Pillow reads others, some of them by starting programs."""
 MAX_PIXELS = 50_000_000
 """More in one file is taken for a decompression bomb."""
-UNREADABLE = (
-    *(OSError, SyntaxError, ValueError, EOFError, TypeError, KeyError, IndexError, AttributeError, OverflowError, MemoryError),
-    *(struct.error, zlib.error, UnidentifiedImageError, Image.DecompressionBombError),
-)
-"""What Pillow raises at a damaged file."""
 _DEEP = ("I;16", "I;16L", "I;16B", "I;16N", "I", "F")
 _GRAY = ("1", "L", "LA", "La")
 _KNOW_NO_GRAY = ("WEBP", "GIF")
@@ -154,8 +147,10 @@ def decode(source: Path | bytes, name: str, look: Look) -> Decoded:
             if image.width * image.height > MAX_PIXELS:
                 raise DataError(f"{name}: {image.width}x{image.height} pixels are more than any sane data set holds")
             decoded = _arrange(image, name, look)
-    except UNREADABLE as error:
-        text = _not_identified(source) if isinstance(error, UnidentifiedImageError) else error
+    except DataError:
+        raise
+    except Exception as error:  # of damaged bytes Pillow raises nearly everything, failed assertions of its own among it
+        text = _not_identified(source) if isinstance(error, UnidentifiedImageError) else str(error) or repr(error)
         raise DataError(f"{name}: no readable image: {text}", "remove or replace the file") from None
     finally:
         _thread.said = None
@@ -169,7 +164,7 @@ def says_gray(path: Path) -> bool:
         try:
             with path.open("rb") as file, Image.open(file, formats=FORMATS) as image:
                 return image.mode in (*_GRAY, *_DEEP)
-        except UNREADABLE:
+        except Exception:  # see `decode`
             return False
 
 
@@ -221,7 +216,7 @@ def _upright(image: Image.Image, notes: list[str]) -> Image.Image:
     try:
         turned = image.getexif().get(ExifTags.Base.Orientation, 1) in range(2, 9)
         upright = ImageOps.exif_transpose(image) if turned else image
-    except UNREADABLE:
+    except Exception:  # see `decode`
         notes.append(BAD_EXIF)
         return image
     if turned:
@@ -250,7 +245,7 @@ def _in_srgb(image: Image.Image, notes: list[str]) -> Image.Image:
             made.putalpha(alpha)
         notes.append(PROFILE)
         return made
-    except (ImageCms.PyCMSError, ImportError, *UNREADABLE):
+    except Exception:  # see `decode`
         notes.append(BAD_PROFILE)
         return image
 

@@ -24,6 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aecli.errors import DataError
+from aecli.system.arrays import with_texts
 from aecli.system.folders import cache_folder, cache_root
 from aecli.system.room import free_disk, free_memory, gigabytes
 
@@ -86,7 +87,7 @@ class StoredArray:
         index = np.arange(*rows.indices(len(self))) if isinstance(rows, slice) else rows
         self._check_memory(len(index) * self._row_bytes)
         with self._reading():
-            return self._arrange(self._take(index))
+            return self._arrange(with_texts(self._take(index)))
 
     def whole(self) -> NDArray[Any]:
         """All of it, in memory: for what is small."""
@@ -95,7 +96,7 @@ class StoredArray:
         self._check_memory(self.nbytes)
         with self._reading(), _opened(self._path, self._member) as file:
             file.read(self._offset)
-            return np.frombuffer(file.read(self.nbytes), self.dtype).reshape(())
+            return with_texts(np.frombuffer(file.read(self.nbytes), self.dtype).reshape(()))
 
     def parts(self, at_once: int) -> Iterator[tuple[int, NDArray[Any]]]:
         """All rows in turn, some `at_once` bytes of them at a time, each part with the number of its first row."""
@@ -123,10 +124,16 @@ class StoredArray:
     def _header(self, head: io.BytesIO) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
         if not head.getvalue().startswith(MAGIC):
             raise DataError(f"{self._what} is no array", "write the file with np.savez")
-        version = np.lib.format.read_magic(head)
-        read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-        shape, by_column, dtype = read(head)
-        if any(length < 0 for length in shape) or (dtype.itemsize == 0 and 0 not in shape):
+        try:
+            version = np.lib.format.read_magic(head)
+            if version not in ((1, 0), (2, 0), (3, 0)):
+                raise ValueError(f"version {version[0]}.{version[1]} is none that NumPy writes")
+            read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+            shape, by_column, dtype = read(head)
+        except Exception as error:  # a header is Python's source, and NumPy lets through whatever reading that raises
+            raise ValueError(f"its header is damaged: {(str(error).splitlines() or [type(error).__name__])[0]}") from None
+        lengths = all(type(length) is int and length >= 0 for length in shape)
+        if not lengths or dtype.subdtype is not None or (dtype.itemsize == 0 and 0 not in shape):
             raise DataError(f"{self._what} is {dtype} {list(shape)}, which are no values", "save or copy the file again")
         if dtype.hasobject:
             raise DataError(

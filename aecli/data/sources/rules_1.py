@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from aecli.config.schema import Data
 from aecli.data.sources.base import Images, Labels, Layout, Origin, fixed_shuffle, stack
@@ -80,7 +80,9 @@ class FolderSource:
                 if image.width * image.height > MAX_PIXELS:
                     raise DataError(f"{path}: {image.width}x{image.height} pixels are more than any sane data set holds")
                 return self._layout.arrange(image, str(path))
-        except (UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        except DataError:
+            raise
+        except Exception as error:  # of damaged bytes Pillow raises nearly everything
             raise DataError(f"{path}: no readable image: {error}", "remove or replace the file") from None
 
 
@@ -156,13 +158,20 @@ class NpzSource:
                 return {name: file[name] for name in file.files}
         except FileNotFoundError:
             raise DataError(f"{self._path}: no such file", "set data.path to an .npz file with an array 'image'") from None
-        except (zipfile.BadZipFile, ValueError, EOFError, OSError, KeyError) as error:
+        except DataError:
+            raise
+        except Exception as error:  # of damaged bytes zipfile, its decompressors and NumPy raise nearly everything
             raise DataError(f"{self._path}: no readable .npz file: {error}") from None
+
+    def _array(self, arrays: Mapping[str, Any], name: str) -> Any:
+        if not isinstance(arrays[name], np.ndarray):  # NumPy gives the bytes of a member that is none
+            raise DataError(f"{self._path}: '{name}' is no array", "write the file with np.savez")
+        return arrays[name]
 
     def _images(self, arrays: Mapping[str, Any], name: str) -> Images:
         if name not in arrays:
             raise DataError(f"{self._path} holds no array '{name}', only {', '.join(sorted(arrays)) or 'nothing'}")
-        array = arrays[name]
+        array = self._array(arrays, name)
         if array.ndim == 3:
             array = array[..., None]
         if array.ndim != 4 or array.shape[-1] not in (1, 3) or not array.size:
@@ -178,7 +187,7 @@ class NpzSource:
     def _label_array(self, arrays: Mapping[str, Any], name: str, n: int) -> Labels:
         if name not in arrays:
             return np.full(n, -1, np.int32)
-        labels = arrays[name]
+        labels = self._array(arrays, name)
         if labels.shape != (n,) or not np.issubdtype(labels.dtype, np.integer) or (n and labels.min() < 0):
             raise DataError(f"{self._path}: '{name}' must be {n} whole numbers from 0, it is {labels.dtype} {list(labels.shape)}")
         return labels.astype(np.int32)

@@ -30,6 +30,8 @@ _KINDS = {
     "vector": ("x", "data", "vector", "vectors", "act", "acts", "activation", "activations", "feature", "features", "embeddings"),
     "label": LABELS,
 }
+_REAL = ("bool", "int", "uint", "float", "bfloat")
+"""The names of types of real numbers without their bits. NumPy does not know every name that it gives a type: `str96` is none."""
 _WINDOW = 8192
 """Rows that are read at once of a file that gives only neighbours."""
 _CSV_ROWS = 10_000
@@ -325,7 +327,7 @@ def _check_form(path: Path, name: str, rows: Matrix) -> None:
         raise DataError(f"{what} must be [n, d]", f"{fix}; images are name: npz" if len(shape) > 2 else fix)
     if 0 in shape:
         raise DataError(f"{what} is empty", "save [n, d]")
-    if rows.dtype != "bfloat16" and np.dtype(rows.dtype).kind not in "buif":
+    if rows.dtype.rstrip("0123456789") not in _REAL:
         raise DataError(f"{what} holds no real numbers", "save floats")
 
 
