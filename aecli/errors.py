@@ -165,7 +165,14 @@ class VariantError(AecliError):
         return f"error: {self.message} (rule: {self.rule})"
 
 
-_STORAGE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO}
+_STORAGE = {
+    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT), "free some space"),
+    errno.EFBIG: "free some space, or raise the limit of a file's size: ulimit -f",
+    **dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), "check the permissions"),
+    **dict.fromkeys((errno.EMFILE, errno.ENFILE), "raise the limit of open files: ulimit -n 1024"),
+    **dict.fromkeys((errno.EIO, errno.ESTALE), "look after the disk or its connection: it fails"),
+}
+"""What helps against what the system refuses."""
 _PATHS = {errno.ENOTDIR, errno.ENOENT, errno.EISDIR, errno.EEXIST, errno.ELOOP, errno.ENAMETOOLONG}
 _MODELS = "aecli.models."
 _TRACEBACK = "mend the file, or report it if it came with aecli; the same with --debug shows the traceback"
@@ -177,12 +184,17 @@ def translate(error: BaseException) -> AecliError | None:
         return error
     if isinstance(error, OSError) and error.errno in _STORAGE:
         where = f": {error.filename}" if error.filename else ""
-        return StorageError(f"{(error.strerror or str(error)).lower()}{where}", "free some space, or check the permissions")
+        return StorageError(f"{(error.strerror or str(error)).lower()}{where}", _STORAGE[error.errno])
     if isinstance(error, OSError) and error.errno in _PATHS and error.filename:
         what = f"{(error.strerror or str(error)).lower()}: {os.fsdecode(error.filename)}"
         return StorageError(what, "check the path, and AECLI_DATA_DIR and --runs-dir if it is below one of them")
     text = str(error)
-    if isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in text or "Out of memory" in text:
+    if (
+        isinstance(error, MemoryError)
+        or (isinstance(error, OSError) and error.errno == errno.ENOMEM)
+        or "RESOURCE_EXHAUSTED" in text
+        or "Out of memory" in text
+    ):
         return DeviceError(
             f"out of memory: {text.splitlines()[0] if text else 'the host'}",
             "lower data.batch_size or the size of the network, or set data.tier: memmap",

@@ -13,9 +13,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from aecli.errors import CheckpointError, StorageError
+from aecli.errors import CheckpointError, StorageError, translate
 from aecli.runs import checkpoint, commits
-from aecli.system import files
+from aecli.system import files, reading
 
 pytestmark = pytest.mark.portable
 
@@ -98,11 +98,66 @@ def test_any_damage_to_any_file_is_found_and_an_older_one_is_used(folder: Path, 
         restored = checkpoint.restore(copy, state(), warnings.append, writing=True)
         assert restored is not None
         if damage == "delete" and name.name == "3.commit.json":
-            assert restored.step == 2 and not warnings, "without its commit file it never was a checkpoint"
+            assert restored.step == 2 and "no commit file: set aside as 3.damaged" in warnings[0]
         else:
             assert restored.step == 2 and "checkpoint 3 is damaged" in warnings[0]
             assert commits.steps(copy) == [1, 2], "set aside"
         assert equal(restored.state, state(2))
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*"))
+
+
+@pytest.mark.parametrize("where", ["3.commit.json", "3/_METADATA"])
+@pytest.mark.parametrize(
+    ("number", "code", "help"),
+    [
+        (errno.EMFILE, 7, "ulimit -n"),
+        (errno.ENFILE, 7, "ulimit -n"),
+        (errno.EACCES, 7, "check the permissions"),
+        (errno.EPERM, 7, "check the permissions"),
+        (errno.EIO, 7, "look after the disk"),
+        (errno.ENOMEM, 8, "lower data.batch_size"),
+    ],
+)
+def test_what_the_system_refuses_is_no_damage(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, where: str, number: int, code: int, help: str
+) -> None:
+    opened = os.open
+
+    def refuse(path, *arguments, **options):
+        if str(path) == str(folder / where):
+            raise OSError(number, os.strerror(number), str(path))
+        return opened(path, *arguments, **options)
+
+    monkeypatch.setattr(reading.os, "open", refuse)
+    before = names(folder)
+    with pytest.raises(OSError) as caught:
+        checkpoint.restore(folder, state(), no_warning, writing=True)
+    told = translate(caught.value)
+    assert told is not None and told.code == code and help in str(told.help)
+    assert names(folder) == before
+
+
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [
+        (MemoryError(), MemoryError),
+        (ValueError("RESOURCE_EXHAUSTED: Failed to open: x [OS error 24: EMFILE Too many open files]"), OSError),
+    ],
+)
+def test_nor_is_what_it_refuses_the_library(folder: Path, monkeypatch: pytest.MonkeyPatch, error: Exception, kind: type) -> None:
+    def refuse(*arguments):
+        raise error
+
+    monkeypatch.setattr(checkpoint, "_checkpointer", refuse)
+    before = names(folder)
+    with pytest.raises(kind) as caught:
+        checkpoint.restore(folder, state(), no_warning, writing=True)
+    told = translate(caught.value)
+    assert told is not None and told.code in (7, 8)
+    assert names(folder) == before
 
 
 def test_a_flipped_bit_anywhere_in_the_commit_file_is_found(folder: Path) -> None:
@@ -166,14 +221,40 @@ def test_retention_keeps_the_newest_and_the_best(folder: Path) -> None:
 def test_what_a_killed_save_left_is_no_checkpoint_and_is_swept(folder: Path) -> None:
     (folder / "4").mkdir()
     (folder / "4" / "half").write_bytes(b"x")
+    (folder / commits.SAVING).write_text("4")
+    os.rename(folder / "1.commit.json", folder / "1.removed")
     (folder / "4.orbax-checkpoint-tmp").mkdir()
     (folder / ".4.commit.json.abc.tmp").write_bytes(b"{")
-    assert commits.steps(folder) == [1, 2, 3]
+    assert commits.steps(folder) == [2, 3] and commits.without_commit(folder) == []
     checkpoint.save(folder, 4, state(4), {})
-    assert commits.steps(folder) == [1, 2, 3, 4]
-    assert not (folder / "4.orbax-checkpoint-tmp").exists() and not (folder / ".4.commit.json.abc.tmp").exists()
+    assert sorted(p.name for p in folder.iterdir()) == ["2", "2.commit.json", "3", "3.commit.json", "4", "4.commit.json"]
     restored = checkpoint.restore(folder, state(), no_warning)
     assert restored is not None and equal(restored.state, state(4))
+
+
+def test_what_no_save_left_stays(folder: Path) -> None:
+    shutil.copytree(folder / "3", folder / "backup")
+    (folder / "notes.tmp").write_text("mine")
+    (folder / "4").mkdir()
+    (folder / "4" / "array").write_text("of somebody")
+    (folder / commits.SAVING).write_text("../../x")
+    checkpoint.save(folder, 4, state(4), {})
+    checkpoint.retain(folder, 1, None)
+    assert {"backup", "notes.tmp", "4.damaged"} <= {path.name for path in folder.iterdir()}
+    assert (folder / "4.damaged" / "array").read_text() == "of somebody" and commits.steps(folder) == [4]
+
+
+def test_arrays_whose_commit_file_is_lost_are_set_aside_beside_those_that_were_before(folder: Path) -> None:
+    for number in ("", ".2"):
+        (folder / "3.commit.json").unlink()
+        kept = (folder / "3" / "manifest.ocdbt").read_bytes()
+        warnings: list[str] = []
+        restored = checkpoint.restore(folder, state(), warnings.append, writing=True)
+        assert restored is not None and restored.step == 2
+        assert warnings == [f"the arrays of step 3 have no commit file: set aside as 3.damaged{number}"]
+        assert (folder / f"3.damaged{number}" / "manifest.ocdbt").read_bytes() == kept
+        checkpoint.save(folder, 3, state(3), {"progressed": {"best_step": 2}, "n": 3})
+    assert commits.steps(folder) == [1, 2, 3]
 
 
 def test_the_commit_is_written_after_everything_else_is_on_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

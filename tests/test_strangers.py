@@ -9,6 +9,7 @@ import shutil
 import socket
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -236,6 +237,31 @@ def test_a_state_above_0_is_enough_not_to_begin_again(run: Run) -> None:
     run.checkpoints.mkdir()
     with pytest.raises(CheckpointError, match=r"state\.json tells of step 6"):
         resume(run, ["train.steps=12"])
+
+
+@pytest.mark.parametrize("gone", ["commit", "arrays too"])
+def test_a_lost_newest_checkpoint_is_told(run: Run, gone: str) -> None:
+    first, last = commits.steps(run.checkpoints)
+    commits.path_of(run.checkpoints, last).unlink()
+    if gone == "arrays too":
+        shutil.rmtree(run.checkpoints / str(last))
+    said: list[str] = []
+    assert load(run, "last", said.append).step == first
+    assert f"checkpoint {last} of run {run.id} is lost" in said[0] and f"is of step {first}" in said[0]
+
+
+def test_a_lost_best_checkpoint_is_told(run: Run) -> None:
+    first, last = commits.steps(run.checkpoints)
+    commit = commits.read(run.checkpoints, last)
+    commits.write(run.checkpoints, last, {**commit.as_json(), "extra": _with_best(commit.extra, first)})
+    commits.path_of(run.checkpoints, first).unlink()
+    said: list[str] = []
+    assert load(run, "best", said.append).step == last
+    assert any(f"checkpoint {first} of run {run.id}, its best, is lost" in line for line in said)
+
+
+def _with_best(extra: dict[str, Any], step: int) -> dict[str, Any]:
+    return {**extra, "progressed": {**extra["progressed"], "best_step": step}}
 
 
 def test_a_first_save_that_was_killed_is_begun_again(run: Run) -> None:

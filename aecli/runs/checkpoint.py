@@ -1,8 +1,9 @@
 """Checkpoints that survive kills, power cuts, bit flips and full disks.
 
 Orbax writes the arrays; `<step>.commit.json`, written after everything else is on the disk, makes them a checkpoint. A restore
-verifies all that it says of them (`commits.py`). While a first checkpoint is being written, `.saving` says so: arrays without a
-commit file are then a save that was killed, and otherwise a checkpoint whose commit file has been lost.
+verifies all that it says of them (`commits.py`). While a checkpoint is being written, `.saving` says so, and while one is being
+removed, its commit file is named `<step>.removed`: such arrays without a commit file are what a kill left, and are swept. Others
+are a checkpoint whose commit file has been lost, and stay.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import errno
 import fcntl
 import hashlib
 import os
+import re
 import shutil
 from collections.abc import Callable, Generator, Mapping
 from pathlib import Path
@@ -24,9 +26,14 @@ from aecli.errors import CheckpointError, StorageError
 from aecli.runs import commits
 from aecli.runs.records import SCHEMA, Commit
 from aecli.system.files import fsync_directory, fsync_tree, sha256_file, write_atomic
-from aecli.system.reading import Unreadable, open_regular
+from aecli.system.reading import GONE, Unreadable, open_regular, set_aside
 
 Warn = Callable[[str], None]
+
+_HALF_FILE = re.compile(r"\A\.(room|\d+\.commit\.json\.\w+|\.saving\.\w+)\.tmp\Z")
+_HALF_FOLDER = re.compile(r"\A\d+\.orbax-checkpoint-tmp(-\d+)?\Z")
+"""Names that nothing has but what a killed save left."""
+_OS_ERROR = re.compile(r"\bOS error (\d+)\b")
 
 
 class Loaded(NamedTuple):
@@ -51,9 +58,9 @@ def save(folder: Path, step: int, state: Any, extra: Mapping[str, Any]) -> None:
     _sweep(folder)
     _reserve(folder, 2 * size + 2**18, step)
     target = folder / str(step)
-    first = not commits.steps(folder)
-    if first:
-        write_atomic(folder / commits.SAVING, str(step).encode())
+    if os.path.lexists(target):  # swept, had a kill left it
+        set_aside(target)
+    write_atomic(folder / commits.SAVING, str(step).encode())
     _write_arrays(target, arrays)
     fsync_tree(target)
     files = {
@@ -105,8 +112,9 @@ def _lock(folder: Path, mode: int) -> Generator[bool]:
 def restore(folder: Path, template: Any, warn: Warn, step: int | None = None, *, writing: bool = False) -> Loaded | None:
     """The newest good checkpoint, or the one of `step` if it is given and good, in the structure and placement of `template`.
 
-    A damaged one is passed over with a warning, and set aside if `writing`; None if there never was one. Raises
-    CheckpointError if all are damaged, or if one is sound and belongs to another model, listing the differences.
+    A damaged one is passed over with a warning, and set aside if `writing`, as is one without a commit file; None if there never
+    was one. Raises CheckpointError if all are damaged, or if one is sound and belongs to another model, listing the differences;
+    OSError and MemoryError as the system does: what it refuses to read is not damaged.
     """
     if not folder.is_dir():
         return None
@@ -118,6 +126,8 @@ def _restore(folder: Path, template: Any, warn: Warn, step: int | None, writing:
     known = commits.steps(folder)
     if not known:
         return None
+    for lost in commits.without_commit(folder) if writing else ():
+        warn(f"the arrays of step {lost} have no commit file: set aside as {set_aside(folder / str(lost)).name}")
     order = sorted(known, key=lambda s: (s == step, s), reverse=True)
     for candidate in order:
         try:
@@ -132,7 +142,10 @@ def _restore(folder: Path, template: Any, warn: Warn, step: int | None, writing:
         except Unreadable as damage:
             warn(f"checkpoint {candidate} is damaged ({damage})" + ("; set aside" if writing else ""))
             if writing:
-                _set_aside(folder, candidate)
+                for path in (commits.path_of(folder, candidate), folder / str(candidate)):
+                    if os.path.lexists(path):
+                        set_aside(path)
+                fsync_directory(folder)
             continue
         flat, structure = jax.tree_util.tree_flatten_with_path(template)
         paths = [jax.tree_util.keystr(path, simple=True, separator="/") for path, _ in flat]
@@ -171,42 +184,70 @@ def _reserve(folder: Path, size: int, step: int) -> None:
 def _write_arrays(target: Path, arrays: Mapping[str, Any]) -> None:
     import orbax.checkpoint as ocp
 
-    if target.exists():  # left by a save that was killed before its commit
-        shutil.rmtree(target)
     try:
         with contextlib.closing(_checkpointer()) as checkpointer:
             checkpointer.save(target.absolute(), args=ocp.args.PyTreeSave(dict(arrays)))
     except ValueError as error:  # tensorstore reports what the system refused as a ValueError
+        if refused := _refused(error, target):
+            raise refused from None
         raise StorageError(f"the checkpoint cannot be written: {str(error).splitlines()[0]}", "free some space") from None
 
 
 def _read_arrays(folder: Path, step: int, commit: Commit) -> dict[str, Any]:
     target = folder / str(step)
-    try:
-        there = {str(path.relative_to(target)) for path in target.rglob("*") if not path.is_dir() or path.is_symlink()}
-        if unknown := sorted(there - set(commit.files)):
-            raise Unreadable(f"{unknown[0]} was not saved with it")
-        for name, facts in commit.files.items():
-            size, digest = _size_and_sha256(target / name)
-            if size != facts.size:
-                raise Unreadable(f"{name} has {size} bytes instead of {facts.size}")
-            if digest != facts.sha256:
-                raise Unreadable(f"the checksum of {name} is wrong")
-    except OSError as error:
-        raise Unreadable(str(error)) from None
+    there = _files_below(target)
+    if unknown := sorted(there - set(commit.files)):
+        raise Unreadable(f"{unknown[0]} was not saved with it")
+    if gone := sorted(set(commit.files) - there):
+        raise Unreadable(f"{gone[0]} is gone")
+    for name, facts in commit.files.items():
+        size, digest = _size_and_sha256(target / name)
+        if size != facts.size:
+            raise Unreadable(f"{name} has {size} bytes instead of {facts.size}")
+        if digest != facts.sha256:
+            raise Unreadable(f"the checksum of {name} is wrong")
     import orbax.checkpoint as ocp
 
     arguments = {leaf.path: ocp.RestoreArgs(restore_type=np.ndarray) for leaf in commit.leaves}
     try:
         with contextlib.closing(_checkpointer()) as checkpointer:
             arrays = checkpointer.restore(target.absolute(), args=ocp.args.PyTreeRestore(restore_args=arguments))
+    except (OSError, MemoryError):
+        raise
     except Exception as error:  # files that are as they were written, and yet cannot be read
+        if refused := _refused(error, target):
+            raise refused from None
         raise Unreadable(f"orbax: {type(error).__name__}: {error}") from None
     for leaf in commit.leaves:
         array = arrays.get(leaf.path)
         if array is None or list(array.shape) != leaf.shape or str(array.dtype) != leaf.dtype or _digest(array) != leaf.sha256:
             raise Unreadable(f"array {leaf.path} is not what was saved")
     return arrays
+
+
+def _files_below(target: Path) -> set[str]:
+    """The names of all that is below a folder and is no folder. Raises Unreadable if it is gone, OSError as the system does."""
+    found: set[str] = set()
+    folders = [""]
+    while folders:
+        inside = folders.pop()
+        try:
+            with os.scandir(target / inside) as entries:
+                for entry in entries:
+                    name = f"{inside}{entry.name}"
+                    if entry.is_dir(follow_symlinks=False):
+                        folders.append(f"{name}/")
+                    else:
+                        found.add(name)
+        except GONE:
+            raise Unreadable(f"its folder {inside}".rstrip() + " is gone") from None
+    return found
+
+
+def _refused(error: Exception, path: Path) -> OSError | None:
+    """What the system refused, of an error that tensorstore made a text of; None if that is not what it tells."""
+    match = _OS_ERROR.search(str(error))
+    return OSError(int(match[1]), os.strerror(int(match[1])), str(path)) if match else None
 
 
 def _size_and_sha256(path: Path) -> tuple[int, str]:
@@ -233,27 +274,26 @@ def _digest(array: Any) -> str:
 
 
 def _sweep(folder: Path) -> None:
-    """Removes what killed saves left: folders without a commit file."""
-    committed = {str(step) for step in commits.steps(folder)}
-    for entry in os.scandir(folder):
-        if entry.is_dir(follow_symlinks=False) and entry.name not in committed and not entry.name.endswith(".damaged"):
-            shutil.rmtree(entry.path, ignore_errors=True)
-        elif entry.name.endswith(".tmp"):
+    """Removes what killed saves and removals left, and is known to be that; whatever else lies there stays."""
+    known = set(map(str, commits.steps(folder)))
+    saving = commits.being_saved(folder)
+    for entry in list(os.scandir(folder)):
+        if _HALF_FILE.match(entry.name):
             os.unlink(entry.path)
+        elif (removed := commits.REMOVED.match(entry.name)) and removed[1] not in known:
+            _finish_removal(folder, int(removed[1]))
+        elif _HALF_FOLDER.match(entry.name) or (entry.name == saving and saving not in known):
+            shutil.rmtree(entry.path, ignore_errors=True)
 
 
 def _remove(folder: Path, step: int) -> None:
     with contextlib.suppress(FileNotFoundError):
-        commits.path_of(folder, step).unlink()
+        os.rename(commits.path_of(folder, step), folder / f"{step}.removed")
     fsync_directory(folder)
+    _finish_removal(folder, step)
+
+
+def _finish_removal(folder: Path, step: int) -> None:
     shutil.rmtree(folder / str(step), ignore_errors=True)
-
-
-def _set_aside(folder: Path, step: int) -> None:
-    for name in (f"{step}.commit.json", str(step)):
-        source, target = folder / name, folder / f"{name}.damaged"
-        if source.exists():
-            if target.is_dir():
-                shutil.rmtree(target)
-            os.replace(source, target)
-    fsync_directory(folder)
+    if not os.path.lexists(folder / str(step)):
+        (folder / f"{step}.removed").unlink(missing_ok=True)

@@ -12,19 +12,21 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from aecli.errors import CheckpointError
 from aecli.runs.records import SCHEMA, Commit, Progressed, validated
 from aecli.system.files import write_json
-from aecli.system.reading import Unreadable, read_json, read_regular
+from aecli.system.reading import GONE, Unreadable, read_json, read_regular
 
 SAVING = ".saving"
-"""Holds the step of a first checkpoint while it is written."""
-_STEP = re.compile(r"\A(\d{1,15})\.commit\.json\Z")
-_FOLDER = re.compile(r"\A\d{1,15}\Z")
+"""Holds the step of a checkpoint while it is written."""
+REMOVED = re.compile(r"\A(0|[1-9]\d{0,14})\.removed\Z")
+"""The name of a commit file while its checkpoint is being removed."""
+_STEP = re.compile(r"\A(0|[1-9]\d{0,14})\.commit\.json\Z")
+_FOLDER = re.compile(r"\A(0|[1-9]\d{0,14})\Z")
 
 
 def path_of(folder: Path, step: int) -> Path:
@@ -33,37 +35,59 @@ def path_of(folder: Path, step: int) -> Path:
 
 def steps(folder: Path) -> list[int]:
     """The committed steps, oldest first."""
-    names = os.listdir(folder) if os.path.isdir(folder) else []
+    return _committed(os.listdir(folder) if os.path.isdir(folder) else [])
+
+
+def _committed(names: Iterable[str]) -> list[int]:
     return sorted(int(match[1]) for name in names if (match := _STEP.match(name)))
 
 
-def check_not_lost(folder: Path, run_id: str, recorded: int) -> None:
-    """Raises CheckpointError if there is no commit file, and something says that there was one: arrays, damaged checkpoints, or a
-    state above step 0, which is `recorded`. Whoever went on would train from step 0 again and remove what is left."""
-    saving = _being_saved(folder)  # looked at first: whoever saves removes it when the commit file is there
+def without_commit(folder: Path) -> list[int]:
+    """The steps whose arrays are there and whose commit file is not, oldest first: it has been lost. What is being saved or
+    removed is none of them, nor what a killed save or removal left."""
+    return _look(folder)[1]
+
+
+def _look(folder: Path) -> tuple[list[int], list[int], list[str]]:
+    """The committed steps, those that lost their commit file, and all names."""
+    saving = {being_saved(folder)}
     names = os.listdir(folder) if os.path.isdir(folder) else []
-    if any(map(_STEP.match, names)):
-        return
-    arrays = [name for name in names if _FOLDER.match(name) and name != saving]
-    damaged = [name for name in names if name.endswith(".damaged")]
+    saving.add(being_saved(folder))  # a save may begin or end meanwhile
+    known = _committed(names)
+    flux = {int(name) for name in saving if name} | {int(match[1]) for name in names if (match := REMOVED.match(name))}
+    return known, sorted({int(name) for name in names if _FOLDER.match(name)} - {*known} - flux), names
+
+
+def check_not_lost(folder: Path, run_id: str, recorded: int) -> str | None:
+    """A line about the newest step that there was, if its commit file is gone and there are older ones; None if nothing is lost.
+    What says that there was one: arrays, damaged checkpoints, or a state above step 0, which is `recorded` and was read before.
+    Raises CheckpointError if there is no commit file: whoever went on would train from step 0 again."""
+    known, arrays, names = _look(folder)
+    damaged = sorted(name for name in names if ".damaged" in name)
+    if known:
+        if (lost := max([recorded, *arrays])) <= known[-1]:
+            return None
+        trace = "state.json tells of it" if lost not in arrays else "its arrays are there, and its commit file is gone"
+        return f"checkpoint {lost} of run {run_id} is lost ({trace}): the newest that is left is of step {known[-1]}"
     if arrays:
-        trace = f"checkpoints/ holds the arrays of step {max(map(int, arrays))}"
+        trace = f"checkpoints/ holds the arrays of step {arrays[-1]}"
     elif damaged:
-        trace = f"checkpoints/ holds {sorted(damaged)[0]}"
+        trace = f"checkpoints/ holds {damaged[0]}"
     elif recorded:
         trace = f"state.json tells of step {recorded}"
     else:
-        return
+        return None
     raise CheckpointError(
         f"the commit files of run {run_id}'s checkpoints are gone, and {trace}",
         "restore checkpoints/ from a backup, or train anew: a run that has been trained is not started at step 0 again",
     )
 
 
-def _being_saved(folder: Path) -> str:
-    """The step whose arrays were being written when the process was killed; empty if there is none."""
-    with contextlib.suppress(OSError, Unreadable, UnicodeDecodeError):
-        return read_regular(folder / SAVING, 100).decode()
+def being_saved(folder: Path) -> str:
+    """The step whose arrays are being written, or were when the process was killed; empty if there is none."""
+    with contextlib.suppress(*GONE, Unreadable, UnicodeDecodeError):
+        step = read_regular(folder / SAVING, 100).decode()
+        return step if _FOLDER.match(step) else ""
     return ""
 
 
@@ -73,11 +97,12 @@ def write(folder: Path, step: int, manifest: Mapping[str, Any]) -> None:
 
 
 def read(folder: Path, step: int) -> Commit:
-    """Raises Unreadable if it is not there, or not as it was written; CheckpointError if it has another schema."""
+    """Raises Unreadable if it is not there, or not as it was written; CheckpointError if it has another schema; OSError as the
+    system does."""
     try:
         manifest = read_json(path_of(folder, step))
-    except OSError as error:
-        raise Unreadable(f"its commit file cannot be read: {(error.strerror or str(error)).lower()}") from None
+    except GONE:
+        raise Unreadable("its commit file is gone") from None
     except Unreadable as error:
         raise Unreadable(f"its commit file: {error}") from None
     if not isinstance(manifest, dict) or manifest != sealed(manifest):
@@ -95,9 +120,9 @@ def read(folder: Path, step: int) -> Commit:
     return commit
 
 
-def newest(folder: Path) -> Commit | None:
-    """The commit file of the newest step whose file can be read; None if none can."""
-    for step in reversed(steps(folder)):
+def newest(folder: Path, known: Sequence[int] | None = None) -> Commit | None:
+    """The commit file of the newest step whose file can be read, of those that are known or of all; None if none can."""
+    for step in reversed(steps(folder) if known is None else known):
         with contextlib.suppress(Unreadable, CheckpointError):
             return read(folder, step)
     return None

@@ -21,7 +21,7 @@ from aecli.runs import commits, seal
 from aecli.runs.parts import check_parts
 from aecli.runs.records import SCHEMA, Row, RunFile, StateFile, validated
 from aecli.system.files import fsync_directory, make_folder, write_atomic, write_json
-from aecli.system.reading import Unreadable, open_regular, parse_json, read_json, read_regular, set_aside
+from aecli.system.reading import GONE, Unreadable, open_regular, parse_json, read_json, read_regular, set_aside
 
 _ID = re.compile(r"\A[A-Za-z0-9][A-Za-z0-9._-]{0,99}\Z")
 _LOCK_SECONDS = 0.5
@@ -64,15 +64,11 @@ class Run(NamedTuple):
 
     def look(self) -> tuple[StateFile, str | None]:
         """`state.json`, and None; or, where it is gone or damaged, what the newest readable checkpoint tells, and what is wrong
-        with the file."""
+        with the file. Raises OSError as the system does."""
         try:
             return validated(StateFile, read_json(self.path / "state.json")), None
         except FileNotFoundError:
             wrong = "state.json is gone"
-        except OSError as error:
-            if isinstance(error, PermissionError):
-                raise
-            wrong = f"state.json cannot be read: {(error.strerror or str(error)).lower()}"
         except Unreadable as error:
             wrong = f"state.json cannot be read: {error}"
         facts: dict[str, Any] = {"schema": SCHEMA, "state": "crashed", "step": 0}
@@ -215,9 +211,9 @@ class Run(NamedTuple):
 
 
 def _unreadable(run: Run, name: str, error: Exception) -> RunError:
-    if isinstance(error, PermissionError):
+    if isinstance(error, OSError) and not isinstance(error, GONE):
         raise error
-    why = "it is gone" if isinstance(error, FileNotFoundError) else (getattr(error, "strerror", None) or str(error))
+    why = "it is gone" if isinstance(error, GONE) else str(error)
     return RunError(f"{name} of run {run.id} cannot be read: {why}", "restore it from a backup, or train anew")
 
 

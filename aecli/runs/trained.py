@@ -81,11 +81,15 @@ def load(run: Run, which: str, warn: Callable[[str], None]) -> Trained:
     place = placement(EVAL_BATCH)
     spec = spec_of(run)
     template = state_template(experiment, spec, info.sizes.train, place)
+    recorded = run.recorded().step  # before the commit files: a run that is being trained writes theirs first
+    if lost := commits.check_not_lost(run.checkpoints, run.id, recorded):
+        warn(lost)
     known = commits.steps(run.checkpoints)
     if not known:
-        commits.check_not_lost(run.checkpoints, run.id, run.recorded().step)
         raise RunError(f"run {run.id} has no checkpoint yet, it is {run.state()}", "train it for longer")
     best = best_step(run, known) if which == "best" else None
+    if best is not None and best not in known:
+        warn(f"checkpoint {best} of run {run.id}, its best, is lost")
     wanted = known[-1] if best is None else best
     check_seals(run, warn)
     restored = checkpoint.restore(run.checkpoints, template, warn, wanted)
@@ -131,10 +135,9 @@ def read_scaling(run: Run) -> Scaling:
 
 
 def best_step(run: Run, known: Sequence[int]) -> int | None:
-    """The best of the known steps, as the newest checkpoint tells it; None if no evaluation chose one."""
-    newest = commits.newest(run.checkpoints)
+    """The best step, as the newest readable one of the known tells it; None if no evaluation chose one."""
+    newest = commits.newest(run.checkpoints, known)
     try:
-        best = None if newest is None else commits.progressed(newest).best_step
+        return None if newest is None else commits.progressed(newest).best_step
     except Unreadable:
         return None
-    return best if best in known else None

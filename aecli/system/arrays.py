@@ -4,6 +4,7 @@ where the file is not what was written. Nothing here knows what the arrays are."
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import io
 import json
@@ -39,7 +40,7 @@ def pack_arrays(arrays: Mapping[str, Any]) -> bytes:
 
 def read_arrays(path: Path, most: int = MOST_BYTES) -> dict[str, Any]:
     """The arrays of an npz by name. Raises Unreadable for whatever else stands there, a damaged file among it, and if they take
-    more than `most` bytes; OSError as the system does."""
+    more than `most` bytes; OSError and MemoryError as the system does."""
     import numpy as np
 
     # NumPy leaves a file open that it cannot read.
@@ -52,8 +53,12 @@ def read_arrays(path: Path, most: int = MOST_BYTES) -> dict[str, Any]:
             file.seek(0)
             with np.load(file, allow_pickle=False) as stored:
                 return {name: with_texts(array) for name, array in stored.items()}
-        except (Unreadable, PermissionError):
+        except (Unreadable, MemoryError):
             raise
+        except OSError as error:
+            if error.errno != errno.EINVAL:  # which is what a seek to before the beginning gives
+                raise
+            raise Unreadable("it cannot be read as npz: it leads to before its beginning") from None
         except Exception as error:  # zipfile, zlib and NumPy have a dozen ways to refuse a file of whatever bytes
             raise Unreadable(f"it cannot be read as npz: {(str(error).splitlines() or [type(error).__name__])[0]}") from None
 

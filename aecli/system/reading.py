@@ -26,6 +26,11 @@ _KINDS = {
 }
 
 
+GONE = (FileNotFoundError, NotADirectoryError)
+"""What the system says where there is no file. Its other errors (no descriptor, permission or memory left, a disk that fails)
+tell nothing about the bytes: nobody takes them for damage, and what a failing disk holds is not given up while it fails."""
+
+
 class Unreadable(Exception):
     """A file that is there and is not what it is to be; the message says what is wrong, without the file's name."""
 
@@ -118,13 +123,14 @@ def _is_deeper(value: Any, most: int) -> bool:
 
 
 def set_aside(path: Path) -> Path:
-    """Renames what cannot be read, whatever it is, so that its place is free and nothing is lost. Returns where it is now."""
+    """Renames what cannot be read, whatever it is, so that its place is free and nothing is lost. Returns where it is now. Raises
+    OSError as the system does, and if there are a thousand such already."""
     for number in range(1, 1000):
         target = path.with_name(f"{path.name}.damaged" + (f".{number}" if number > 1 else ""))
         if not os.path.lexists(target):
             break
     else:
         target = path.with_name(f"{path.name}.damaged")
-        raise Unreadable(f"{target} is there a thousand times")
+        raise FileExistsError(errno.EEXIST, "file exists a thousand times", str(target))
     os.rename(path, target)
     return target

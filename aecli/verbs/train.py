@@ -67,7 +67,8 @@ def resume(run: Run, sets: Sequence[str], data_path: str | None = None) -> None:
         experiment = stored_experiment(run, sets)
         run.mend(say)
         recorded, known = run.recorded(), commits.steps(run.checkpoints)
-        commits.check_not_lost(run.checkpoints, run.id, recorded.step)
+        if lost := commits.check_not_lost(run.checkpoints, run.id, recorded.step):
+            warn(lost)
         check_seals(run, warn)
         if recorded.state == "diverged":
             raise RunError(f"run {run.id} diverged and would do so again: {recorded.reason}", "train anew with other settings")
