@@ -224,5 +224,7 @@ def _used(path: Path, use: Callable[[sqlite3.Connection], T]) -> T:
 
 @contextlib.contextmanager
 def _connected(path: Path, mode: str = "") -> Generator[sqlite3.Connection]:
+    if path.exists() and not path.is_file():
+        raise sqlite3.OperationalError(f"{path} is no file")  # SQLite would wait for a FIFO
     with contextlib.closing(sqlite3.connect(path.absolute().as_uri() + mode, timeout=_BUSY_SECONDS, uri=True)) as index:
         yield index
