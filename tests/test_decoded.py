@@ -283,3 +283,38 @@ def test_the_command_ends_with_7_where_there_can_be_no_cache(tmp_path: Path) -> 
     (tmp_path / "c.yaml").write_text("data: {name: digits}\nmodel: {variant: bottleneck}\ntrain: {steps: 1}\n")
     done = aecli("train", "c.yaml", cwd=tmp_path, AECLI_DATA_DIR=str(tmp_path / "file" / "below"))
     assert done.returncode == 7 and "AECLI_DATA_DIR" in done.stderr and "internal" not in done.stderr
+
+
+def test_one_entry_in_the_place_of_another_is_not_believed(fresh: Path, tmp_path: Path) -> None:
+    data = write(tmp_path / "own.npz")
+    first = everything(data, [])
+    here = entry(fresh)
+    larger = data.model_copy(update={"size": (8, 8)})
+    second = everything(larger, [])
+    [there] = [path for path in here.parent.iterdir() if path.is_dir() and path != here]
+    here.rename(tmp_path / "aside")
+    there.rename(here)
+    (tmp_path / "aside").rename(there)
+    assert decoded.outline(data) is None and decoded.outline(larger) is None
+    for request, expected in ((data, first), (larger, second)):
+        said: list[str] = []
+        assert everything(request, said) == expected
+        assert "not known to be of this data" in said[0] and decodings(said)
+        said.clear()
+        assert everything(request, said) == expected and not decodings(said)
+
+
+@pytest.mark.timeout(60)
+def test_an_entry_of_what_is_no_file_is_not_waited_for(fresh: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = write(tmp_path / "own.npz")
+    os.utime(data.path or "", (0, 0))
+    monkeypatch.setattr(contents, "RACY_NS", 0)
+    first = everything(data, [])
+    assert decoded.outline(data) is not None
+    for name in ("meta.json", "train.npy", "train_labels.npy"):
+        for make in (os.mkfifo, lambda path: os.symlink("/dev/zero", path)):
+            (entry(fresh) / name).unlink()
+            make(entry(fresh) / name)
+            assert decoded.outline(data) is None or name == "train.npy"
+            said: list[str] = []
+            assert everything(data, said) == first and decodings(said)

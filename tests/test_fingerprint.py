@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
 from collections.abc import Generator
 from pathlib import Path
@@ -244,7 +245,6 @@ def test_a_stream_is_still_known_by_its_origin(streams: list[Data]) -> None:
 
 
 def test_a_replaced_file_of_equal_size_and_time_is_read_anew(fresh: Path, tmp_path: Path) -> None:
-    import os
 
     path = tmp_path / "own.npz"
     data = Data(name="npz", path=str(path), batch_size=4)
@@ -294,7 +294,6 @@ def test_names_and_empty_folders_are_part_of_a_folder(fresh: Path, tmp_path: Pat
 
 
 def test_a_loop_of_links_a_pipe_and_a_link_to_nothing_do_not_stop_it(fresh: Path, tmp_path: Path) -> None:
-    import os
 
     write_images(tmp_path / "imgs", 0, 2)
     data = Data(name="folder", path=str(tmp_path / "imgs"), batch_size=4)
@@ -304,7 +303,8 @@ def test_a_loop_of_links_a_pipe_and_a_link_to_nothing_do_not_stop_it(fresh: Path
     assert contents.identity(data, print)
 
 
-@pytest.mark.parametrize("damage", ["empty", "text", "half", "bits", "folder"])
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("damage", ["empty", "text", "half", "bits", "folder", "fifo"])
 def test_a_damaged_index_is_made_anew(fresh: Path, tmp_path: Path, damage: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(contents, "RACY_NS", -(10**9))
     write_images(tmp_path / "imgs", 0)
@@ -315,6 +315,9 @@ def test_a_damaged_index_is_made_anew(fresh: Path, tmp_path: Path, damage: str, 
     if damage == "folder":
         index.unlink()
         index.mkdir()
+    elif damage == "fifo":
+        index.unlink()
+        os.mkfifo(index)
     elif damage == "bits":
         for place in range(0, len(raw), 97):
             turned = bytearray(raw)
@@ -325,4 +328,4 @@ def test_a_damaged_index_is_made_anew(fresh: Path, tmp_path: Path, damage: str, 
         index.write_bytes({"empty": b"", "text": b"no index\n" * 900, "half": bytes(raw[: len(raw) // 2])}[damage])
     assert open_dataset(data).fingerprint == before
     contents.note("key", "value")
-    assert contents.noted("key") == (None if damage == "folder" else "value")
+    assert contents.noted("key") == (None if damage in ("folder", "fifo") else "value")

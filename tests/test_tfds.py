@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from aecli.data.dataset import open_dataset
 from aecli.data.sources import tfds
 from aecli.data.sources.registry import peek
 from aecli.data.sources.tfds_without_tf import png
-from aecli.errors import SettingError
+from aecli.errors import DataError, SettingError
 
 N = 12
 
@@ -213,3 +214,24 @@ def test_check_tells_a_wrong_label_with_its_place(tmp_path: Path) -> None:
     assert done.returncode == 2 and "packages" in done.stderr, done.stderr
     done = called("check", "c.yaml", "--set", "data={name: npz, path: c.yaml, label: x}", cwd=tmp_path)
     assert done.returncode == 2 and "label" in done.stderr
+
+
+@pytest.mark.timeout(120)
+def test_prepared_data_in_the_place_of_other_data_or_of_no_files_is_told(tmp_path: Path) -> None:
+    data = Data(name="digits")
+    tfds.TfdsSource(data, tmp_path, print)
+    prepared = tmp_path / "digits" / "1.0.0"
+    for file in sorted(prepared.iterdir()):
+        file.rename(tmp_path / "aside")
+        os.mkfifo(file)
+        with pytest.raises(DataError, match=f"{file} is a FIFO, not a file") as caught:
+            tfds.TfdsSource(data, tmp_path, print)
+        assert caught.value.help == f"remove {tmp_path / 'digits'} and run again to prepare it anew"
+        (tmp_path / "aside").rename(file)
+    (prepared / "dataset_info.json").write_text("{")
+    with pytest.raises(DataError, match="cannot be opened"):
+        tfds.TfdsSource(data, tmp_path, print)
+    prepared.parent.rename(tmp_path / "shapes")
+    (tmp_path / "shapes" / "1.0.0").rename(tmp_path / "shapes" / "2.0.0")
+    with pytest.raises(DataError, match="cannot be opened"):
+        tfds.TfdsSource(Data(name="shapes"), tmp_path, print)

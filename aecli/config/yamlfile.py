@@ -8,13 +8,14 @@ one written in C can be made to overflow the stack.
 from __future__ import annotations
 
 import re
-import stat
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
 import yaml
 
 from aecli.errors import ConfigError, Diagnostic
+from aecli.system.own import open_own
+from aecli.system.reading import kind_of
 
 MAX_BYTES = 20_000
 """Of a config; the longest have a few thousand. What is written to keep the parser busy takes it most of a second for as much."""
@@ -80,10 +81,9 @@ def read_text(path: Path) -> str:
 
     try:
         mode = path.stat().st_mode
-        if not stat.S_ISREG(mode):
-            kind = "a folder" if stat.S_ISDIR(mode) else "not a regular file"
+        if kind := kind_of(mode):
             raise refuse("not-a-file", f"this is {kind}", "name a YAML file, such as configs/quickstart.yaml")
-        with path.open("rb") as file:
+        with open_own(path) as file:
             raw = file.read(MAX_BYTES + 1)
     except FileNotFoundError:
         raise refuse("no-such-file", "no such file", "name a YAML file, such as configs/quickstart.yaml") from None

@@ -24,6 +24,7 @@ from aecli.data.sources.registry import RULES
 from aecli.errors import DataError
 from aecli.system.files import exclusive
 from aecli.system.folders import cache_root
+from aecli.system.own import open_own
 from aecli.system.progress import say
 
 RACY_NS = 2_000_000_000
@@ -43,7 +44,7 @@ Digests: TypeAlias = Callable[[Sequence[Path]], list[str]]
 def identity(data: Data, say: Say, rules: int = RULES) -> str:
     """A text that says what the files of a data set hold: of own files the SHA-256 of the file, or of a folder that of the names
     of its folders and the content of its images; of a TFDS name that of everything that is prepared. Where they lie is no part
-    of it; where there is nothing, it is empty. Raises OSError if a file cannot be read."""
+    of it; where there is nothing, it is empty. Raises OSError if a file cannot be read, DataError if it is none."""
     return _identity(data, rules, lambda paths: sha256(paths, say))
 
 
@@ -68,10 +69,10 @@ def _identity(data: Data, rules: int, digests: Digests) -> str:
     else:
         assert data.path is not None
         path = Path(data.path)
-    if path.is_file():
-        return digests([path])[0]
-    if not path.is_dir():
+    if not path.exists():
         return ""
+    if not path.is_dir():
+        return digests([path])[0]
     # The first rules read hidden files, too.
     return _of_everything(path, digests) if data.name not in OWN_FILES or rules == 1 else _of_images(path, digests)
 
@@ -135,7 +136,7 @@ class _Read(NamedTuple):
 
 
 def _read(path: Path) -> _Read:
-    with path.open("rb") as file:
+    with open_own(path) as file:
         now, before = time.time_ns(), os.fstat(file.fileno())
         digest = hashlib.file_digest(file, "sha256").hexdigest()
         settled = _facts(before) == _facts(os.fstat(file.fileno())) and now - before.st_ctime_ns > RACY_NS
@@ -223,5 +224,7 @@ def _used(path: Path, use: Callable[[sqlite3.Connection], T]) -> T:
 
 @contextlib.contextmanager
 def _connected(path: Path, mode: str = "") -> Generator[sqlite3.Connection]:
+    if path.exists() and not path.is_file():
+        raise sqlite3.OperationalError(f"{path} is no file")  # SQLite would wait for a FIFO
     with contextlib.closing(sqlite3.connect(path.absolute().as_uri() + mode, timeout=_BUSY_SECONDS, uri=True)) as index:
         yield index

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from aecli.config.schema import OWN_FILES, Data
 from aecli.core.model import Spec
@@ -24,13 +25,14 @@ from aecli.data.sources.registry import RULES, open_source, version_of
 from aecli.errors import DataError
 from aecli.system.files import exclusive, fsync_tree, sha256_file, to_json, write_json
 from aecli.system.folders import cache_folder, cache_root, open_to_readers
+from aecli.system.reading import Unreadable, open_regular, read_json
 
 DEVICE_BYTES = 2 * 2**30
 """Decoded images up to this size live on the device."""
 _FORMAT = 3
 _NOT_DECIDING = {"path", "batch_size", "validation", "binarize", "manual_dir", "tier", "standardize"}
 """Settings of the `data` block that change nothing of what is decoded."""
-_DAMAGES = (OSError, ValueError, KeyError, TypeError, EOFError, AttributeError, RecursionError)
+_DAMAGES = (OSError, ValueError, KeyError, TypeError, EOFError, AttributeError, Unreadable)
 """What reading a file that is not as it was written may raise."""
 
 
@@ -59,10 +61,10 @@ def outline(data: Data, rules: int = RULES) -> Outline | None:
     content = contents.known_identity(data, rules)
     if content is None:
         return None
-    folder = _folder(data, content, rules)
+    place = _place(data, content, rules)
     try:
-        meta = _meta(folder)
-        sizes = {split: len(np.load(folder / f"{split}_labels.npy", mmap_mode="r")) for split in _splits(meta)}
+        meta = _meta(place)
+        sizes = {split: len(_array(place.folder / f"{split}_labels.npy")) for split in _splits(meta)}
         return Outline(Spec(**meta["spec"]), sizes, str(meta["told"]))
     except (DataError, *_DAMAGES):
         return None  # told when it is opened
@@ -84,26 +86,33 @@ def open_decoded(data: Data, say: Say, rules: int = RULES) -> Decoded | None:
     which takes longer than reading the cache.
     """
     content = contents.identity(data, say, rules) if data.name in OWN_FILES else None
-    folder = _folder(data, content, rules)
-    found = _look(folder, say)
+    place = _place(data, content, rules)
+    found = _look(place, say)
     if found is not None:
         return found
-    lock = cache_folder("decoded") / f".{folder.name}.lock"
+    lock = cache_folder("decoded") / f".{place.folder.name}.lock"
     with exclusive(lock, f"decodes {data.called}", say):
-        found = _look(folder, lambda line: None)
+        found = _look(place, lambda line: None)
         if found is not None:
             return found
         with unchanged(data, content, say, rules):
             source = open_source(data, say, rules)
-            if not _fits(source, folder.parent):
+            if not _fits(source, place.folder.parent):
                 return None
-            _decode(source, folder, data.called, say)
-        return _load(folder, say)
+            _decode(source, place, data.called, say)
+        return _load(place, say)
 
 
-def _folder(data: Data, content: str | None, rules: int) -> Path:
-    stem = re.sub(r"[^A-Za-z0-9._-]", "_", data.name)
-    return cache_root() / "decoded" / f"{stem}-{request_key(data, content, rules)[:16]}"
+class _Place(NamedTuple):
+    """Where a data set is kept decoded, and the key of the request that what is there must bear: folders can be renamed."""
+
+    folder: Path
+    request: str
+
+
+def _place(data: Data, content: str | None, rules: int) -> _Place:
+    stem, request = re.sub(r"[^A-Za-z0-9._-]", "_", data.name), request_key(data, content, rules)
+    return _Place(cache_root() / "decoded" / f"{stem}-{request[:16]}", request)
 
 
 @contextlib.contextmanager
@@ -121,12 +130,12 @@ def unchanged(data: Data, content: str | None, say: Say, rules: int) -> Generato
         raise wrong
 
 
-def _look(folder: Path, say: Say) -> Decoded | None:
+def _look(place: _Place, say: Say) -> Decoded | None:
     """What is in a cache; None if there is nothing, or it is damaged, which is told."""
-    if not folder.is_dir():
+    if not place.folder.is_dir():
         return None
     try:
-        return _load(folder, say)
+        return _load(place, say)
     except DataError as error:
         say(f"{error.message}: decoding anew")
         return None
@@ -137,7 +146,8 @@ def _fits(source: Source, folder: Path) -> bool:
     return 2 * needed < shutil.disk_usage(folder).free
 
 
-def _decode(source: Source, folder: Path, name: str, say: Say) -> None:
+def _decode(source: Source, place: _Place, name: str, say: Say) -> None:
+    folder = place.folder
     """Writes the arrays of both splits into a temporary folder that is moved into place when it is whole."""
     say(f"decoding {sum(source.origin.sizes.values()):,} {source.origin.kind}s of {name} (once)")
     for stale in folder.parent.glob(f".{folder.name}.tmp-*"):  # of a process that was killed; this one holds the lock
@@ -160,7 +170,7 @@ def _decode(source: Source, folder: Path, name: str, say: Say) -> None:
         origin = source.origin
         meta: dict[str, Any] = {"spec": origin.spec._asdict(), "names": origin.names, "files": files}
         meta["told"] = "; ".join(filter(None, [origin.about, *source.converted()]))
-        meta["fingerprint"] = fingerprints.of_files(files)
+        meta |= {"fingerprint": fingerprints.of_files(files), "request": place.request}
         write_json(temporary / "meta.json", {**meta, "seal": _seal(meta)})
         open_to_readers(temporary)
         fsync_tree(temporary)
@@ -181,19 +191,19 @@ def _seal(meta: dict[str, Any]) -> str:
     return hashlib.sha256(to_json(json.loads(to_json(meta)))).hexdigest()
 
 
-def _load(folder: Path, say: Say) -> Decoded:
+def _load(place: _Place, say: Say) -> Decoded:
     """Opens a decoded cache. Small files, whose bytes are about to be used anyway, are checked against their checksums at each
     opening, larger ones whenever they look changed. Raises DataError if anything is not as it was written."""
-
+    folder = place.folder
     try:
-        meta = _meta(folder)
+        meta = _meta(place)
         arrays: dict[str, Any] = {}
         for name in meta["files"]:
             path = folder / name
             small = path.stat().st_size <= DEVICE_BYTES
             if (sha256_file(path) if small else contents.sha256([path], say)[0]) != meta["files"][name]:
                 raise _damaged(folder, f"the checksum of {name} is wrong")
-            arrays[name] = np.load(path, mmap_mode="r")
+            arrays[name] = _array(path)
         spec = Spec(**meta["spec"])
         splits = {split: ArrayRows(arrays[f"{split}.npy"], np.array(arrays[f"{split}_labels.npy"])) for split in _splits(meta)}
         return Decoded(spec, splits, tuple(meta["names"]), str(meta["fingerprint"]), str(meta["told"]))
@@ -203,11 +213,20 @@ def _load(folder: Path, say: Say) -> Decoded:
         raise _damaged(folder, str(error)) from None
 
 
-def _meta(folder: Path) -> dict[str, Any]:
-    """What is kept of a data set beside its arrays. Raises DataError if it is not as it was written."""
-    meta: dict[str, Any] = json.loads((folder / "meta.json").read_bytes())
+def _array(path: Path) -> NDArray[Any]:
+    """A file of rows that are read when they are used. Raises Unreadable if it is no regular file, which NumPy would wait for."""
+    os.close(open_regular(path))
+    return np.load(path, mmap_mode="r")
+
+
+def _meta(place: _Place) -> dict[str, Any]:
+    """What is kept of a data set beside its arrays. Raises DataError if it is not as it was written, or there in place of
+    another."""
+    meta: dict[str, Any] = read_json(place.folder / "meta.json")
     if meta.pop("seal") != _seal(meta):
-        raise _damaged(folder, "the checksum of meta.json is wrong")
+        raise _damaged(place.folder, "the checksum of meta.json is wrong")
+    if meta.get("request") != place.request:  # versions before did not write it
+        raise _damaged(place.folder, "it is not known to be of this data and these settings")
     return meta
 
 

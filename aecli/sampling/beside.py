@@ -82,7 +82,7 @@ def known_region(region: str, height: int, width: int) -> Any:
 
 def _mask(path: Path, height: int, width: int) -> Any:
     allowed = f"{', '.join(REGIONS)}, or a mask file: white is given, black is drawn"
-    if not path.is_file():
+    if not path.exists():
         raise UsageError(f"--region {path}: there is no such region and no such file", allowed)
     try:
         with heard():

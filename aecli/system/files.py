@@ -89,7 +89,8 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def sha256_file(path: Path) -> str:
-    with path.open("rb") as file:
+    """Raises Unreadable if it is no regular file, OSError as the system does."""
+    with os.fdopen(open_regular(path), "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 

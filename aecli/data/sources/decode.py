@@ -19,6 +19,7 @@ from aecli.config.schema import Data
 from aecli.data.sources.base import Images
 from aecli.data.sources.scale import Scale, checked, number
 from aecli.errors import DataError
+from aecli.system.own import open_own
 
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "DIB", "GIF", "TIFF")
 """What a file may be, whatever it is called; Pillow reads others, some of them by starting programs."""
@@ -141,7 +142,7 @@ def decode(source: Path | bytes, name: str, look: Look) -> Decoded:
     try:
         # Opened here: by a path, Pillow may map the file, which turns a TIFF wrongly and ends the process if the file shrinks.
         with (
-            io.BytesIO(source) if isinstance(source, bytes) else source.open("rb") as file,
+            io.BytesIO(source) if isinstance(source, bytes) else open_own(source) as file,
             Image.open(file, formats=FORMATS) as image,
         ):
             if image.width * image.height > MAX_PIXELS:
@@ -162,7 +163,7 @@ def says_gray(path: Path) -> bool:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
-            with path.open("rb") as file, Image.open(file, formats=FORMATS) as image:
+            with open_own(path) as file, Image.open(file, formats=FORMATS) as image:
                 return image.mode in (*_GRAY, *_DEEP)
         except Exception:  # see `decode`
             return False

@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 from aecli.errors import DataError
 from aecli.system.arrays import with_texts
 from aecli.system.folders import cache_folder, cache_root
+from aecli.system.own import open_own
 from aecli.system.room import free_disk, free_memory, gigabytes
 
 MAGIC = b"\x93NUMPY"
@@ -65,7 +66,7 @@ class StoredArray:
             self._row_bytes = prod(self.shape[1:]) * self.dtype.itemsize
             self._check_size()
             if self._member is None:
-                self._hold(path.open("rb"))
+                self._hold(open_own(path))
 
     @property
     def ndim(self) -> int:
@@ -230,7 +231,7 @@ class StoredArray:
         plain = _is_plain(self._member)
         if not plain:
             self._check_disk()
-        file: Any = self._path.open("rb") if plain else tempfile.TemporaryFile(dir=cache_folder("decoded"))  # noqa: SIM115
+        file: Any = open_own(self._path) if plain else tempfile.TemporaryFile(dir=cache_folder("decoded"))  # noqa: SIM115
         self._hold(file)
         with _opened(self._path, self._member) as packed:
             while piece := packed.read(_PIECE_BYTES):  # to the end, where the checksum is compared
@@ -241,8 +242,8 @@ class StoredArray:
 
 
 def names_of(path: Path) -> list[str]:
-    """The arrays of an archive, as NumPy calls them. Raises what zipfile does."""
-    with zipfile.ZipFile(path) as archive:
+    """The arrays of an archive, as NumPy calls them. Raises what zipfile and `open_own` do."""
+    with _archive(path) as archive:
         return [name.removesuffix(".npy") for name in archive.namelist()]
 
 
@@ -250,15 +251,21 @@ def names_of(path: Path) -> list[str]:
 def _opened(path: Path, member: zipfile.ZipInfo | None) -> Generator[Any]:
     """The bytes of an array from its header on. Of no array: what is left open is closed when the array goes."""
     if member is None:
-        with path.open("rb") as file:
+        with open_own(path) as file:
             yield file
     else:
-        with zipfile.ZipFile(path) as archive, archive.open(member) as file:
+        with _archive(path) as archive, archive.open(member) as file:
             yield file
+
+
+@contextlib.contextmanager
+def _archive(path: Path) -> Generator[zipfile.ZipFile]:
+    with open_own(path) as file, zipfile.ZipFile(file) as archive:
+        yield archive
 
 
 def _member(path: Path, name: str) -> zipfile.ZipInfo:
-    with zipfile.ZipFile(path) as archive:
+    with _archive(path) as archive:
         found = {entry.filename.removesuffix(".npy"): entry for entry in archive.infolist()}
         return found[name]
 
@@ -270,7 +277,7 @@ def _is_plain(member: zipfile.ZipInfo) -> bool:
 
 def _start(path: Path, member: zipfile.ZipInfo) -> int:
     """Where the bytes of a member begin in its archive, which nothing but the header right before them tells."""
-    with path.open("rb") as file:
+    with open_own(path) as file:
         file.seek(member.header_offset)
         local = file.read(30)
     if local[:4] != b"PK\x03\x04":

@@ -19,6 +19,7 @@ from aecli.data.sources.npy import DAMAGED, MAGIC, StoredArray, names_of
 from aecli.data.sources.scale import LEVELS, Scale, checked, number
 from aecli.data.sources.told import about, lacking, some
 from aecli.errors import DataError
+from aecli.system.own import open_own
 
 _KINDS = {"image": ("image", "images", "img", "imgs", "x", "data"), "label": LABELS}
 _HELP = "np.savez(path, image=images, label=labels) and, if there are such, test_image and test_label, val_image and val_label"
@@ -157,7 +158,7 @@ def _load(path: Path, data: Data) -> tuple[dict[tuple[str, str], tuple[str, Stor
     """The arrays that are images or labels of a split, as (kind, split) -> (name, array), the names of the others, and what is to
     be told of it."""
     try:
-        with path.open("rb") as file:
+        with open_own(path) as file:
             start = file.read(len(MAGIC))
         if start == MAGIC:
             return {("image", "train"): (path.name, StoredArray(path))}, [], []

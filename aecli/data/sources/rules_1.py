@@ -21,6 +21,7 @@ from PIL import Image
 from aecli.config.schema import Data
 from aecli.data.sources.base import Images, Labels, Layout, Origin, fixed_shuffle, stack
 from aecli.errors import DataError
+from aecli.system.own import check_own
 
 _SUFFIXES = (".png", ".jpg", ".jpeg")
 MAX_PIXELS = 50_000_000
@@ -76,6 +77,7 @@ class FolderSource:
 
     def _decode(self, path: Path) -> Images:
         try:
+            check_own(path)
             with Image.open(path) as image:
                 if image.width * image.height > MAX_PIXELS:
                     raise DataError(f"{path}: {image.width}x{image.height} pixels are more than any sane data set holds")
@@ -150,6 +152,7 @@ class NpzSource:
 
     def _load(self) -> dict[str, Any]:
         try:
+            check_own(self._path)
             with zipfile.ZipFile(self._path) as archive:
                 unpacked = sum(entry.file_size for entry in archive.infolist())
             if unpacked > MAX_BYTES:

@@ -33,6 +33,7 @@ from aecli.data.sources.told import some
 from aecli.errors import DataError, SettingError, did_you_mean
 from aecli.system.files import exclusive
 from aecli.system.folders import open_to_readers
+from aecli.system.own import check_own
 
 BUILT_IN: Mapping[str, Any] = {"digits": Digits, "shapes": Shapes}
 FILE_ORDER = ("mnist", "fashion_mnist", "kmnist")
@@ -210,9 +211,12 @@ def declared(data: Data, root: Path) -> tuple[tuple[Any, Any, Any], int | None, 
 
 def _builder(name: str, root: Path, version: str | None = None) -> Any:
     check_name(name)
-    if name in BUILT_IN:
-        return BUILT_IN[name](version=version, data_dir=str(root), file_format="array_record")
+    prepared = root / name.split("/")[0].split(":")[0]
+    anew = f"remove {prepared} and run again to prepare it anew"
+    _only_files(prepared, anew)
     try:
+        if name in BUILT_IN:
+            return BUILT_IN[name](version=version, data_dir=str(root), file_format="array_record")
         with _quiet():
             return tfds.builder(name, data_dir=str(root), file_format="array_record")
     except DatasetNotFoundError as error:
@@ -227,7 +231,19 @@ def _builder(name: str, root: Path, version: str | None = None) -> Any:
             package = missing[1] if missing else "what it asks for"
             help = f"pip install {_EXTRA if package == 'tensorflow' else package}, beside aecli"
             raise SettingError(("data", "name"), "needs-package", f"'{name}' cannot be had: {wanted}", help=help) from None
+        if prepared.exists():
+            raise DataError(f"{name}, prepared in {prepared}, cannot be opened: {_reason(error)}", anew) from None
         raise SettingError(("data", "name"), "unsuitable", f"TFDS cannot build '{name}': {_reason(error)}") from None
+
+
+def _only_files(prepared: Path, anew: str) -> None:
+    """Raises DataError if something below a folder is neither a file nor a folder: TFDS would wait for it."""
+    for path in prepared.rglob("*"):
+        if path.exists() and not path.is_dir():
+            try:
+                check_own(path)
+            except DataError as error:
+                raise DataError(error.message, anew) from None
 
 
 def _reason(error: Exception) -> str:

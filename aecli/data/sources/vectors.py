@@ -6,6 +6,7 @@ Of an .npy and a .safetensors file only the rows that are asked for are read; th
 from __future__ import annotations
 
 import csv
+import io
 from collections.abc import Callable, Mapping
 from itertools import chain, islice
 from pathlib import Path
@@ -21,6 +22,7 @@ from aecli.data.sources.names import LABELS, roles, some_labels
 from aecli.data.sources.npy import DAMAGED, StoredArray, names_of
 from aecli.data.sources.told import about, lacking, some
 from aecli.errors import DataError
+from aecli.system.own import check_own, open_own
 
 MAX_BYTES = 16 * 2**30
 """A .csv file that is larger is refused before it is loaded: it would be whole."""
@@ -156,6 +158,7 @@ def _safetensors(path: Path, data: Data) -> Stored:
     from safetensors import SafetensorError, safe_open
 
     names = {"BOOL": "bool", "BF16": "bfloat16"}
+    check_own(path)
     try:
         with safe_open(path, framework="np") as file:
             found: dict[str, Matrix] = {}
@@ -175,7 +178,7 @@ def _csv(path: Path, data: Data) -> Stored:
         raise DataError(f"{path} is one table", "leave data.array out")
     if path.stat().st_size > MAX_BYTES:
         raise DataError(f"{path}: more than {MAX_BYTES:,} bytes of text", "save the vectors as an .npy file")
-    with path.open(encoding="utf-8-sig") as file:
+    with io.TextIOWrapper(open_own(path), "utf-8-sig") as file:
         lines = ((number, line) for number, line in enumerate(file, 1) if line.strip())
         number, first = next(lines, (0, ""))
         if not first:
