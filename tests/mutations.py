@@ -72,6 +72,7 @@ def of_bytes(data: bytes, chance: Random) -> bytes:
 
 
 _WORD = re.compile(r"\n *|[A-Za-z0-9_.+-]+|\s+|.", re.DOTALL)
+_VALUE = re.compile(r"(?<=[:=] )[^\s,{}\[\]]+|(?<==)\S+")
 _YAML = (
     *("&a ", "*a", "!!int ", "!x ", "? ", "- ", ": ", ", ", "{", "}", "[", "]", "|\n ", ">-\n ", "---\n", "...\n", "%YAML 1.2\n"),
     *("# ", "'", '"', "<<", "~", "null", "true", "no", ".nan", "-.inf", "1e400", "1e-400", "-0", "0x", "0o7", "0x" + "f" * 17),
@@ -90,7 +91,7 @@ def of_yaml(data: bytes, chance: Random) -> bytes:
         whole_lines = chance.random() < 0.25
         parts = text.splitlines(keepends=True) if whole_lines else _WORD.findall(text)
         parts = parts or [""]
-        at, other, kind = chance.randrange(len(parts)), chance.randrange(len(parts)), chance.randrange(6)
+        at, other, kind = chance.randrange(len(parts)), chance.randrange(len(parts)), chance.randrange(7)
         if kind == 0:
             del parts[at]
         elif kind == 1:
@@ -101,6 +102,9 @@ def of_yaml(data: bytes, chance: Random) -> bytes:
             parts[at] = " " * chance.randrange(5) + parts[at].strip(" ")
         elif kind == 4:
             parts[at] = chance.choice(_YAML)
+        elif kind == 6 and (values := list(_VALUE.finditer(text))):
+            value = chance.choice(values)
+            parts = [text[: value.start()], chance.choice(_YAML), text[value.end() :]]
         else:
             parts.insert(at, chance.choice(_YAML))
         text = "".join(parts)

@@ -118,6 +118,18 @@ def test_a_duplicate_key_stands_beside_the_other_mistakes() -> None:
     assert len(told) == 2 and "is given twice" in told[0] and "latent" in told[1]
 
 
+@pytest.mark.parametrize("path", ['"~\\0"', '"~a\\0b/x"', '"~\\ud800"', '"/tmp/\\ud800"'])
+@pytest.mark.parametrize("key", ["path", "manual_dir"])
+def test_what_can_be_no_path_is_refused_before_it_is_looked_for(key: str, path: str) -> None:
+    name = "npz" if key == "path" else "digits"
+    [told] = errors(GOOD, (f"data={{name: {name}, {key}: {path}}}",))
+    assert "error[bad-value]" in told and f"data.{key}" in told
+
+
+def test_a_path_of_bytes_that_are_no_utf8_is_one() -> None:
+    assert Data(name="npz", path="a\udcff.npz").path == "a\udcff.npz"
+
+
 def test_a_flag_is_no_longer_than_a_config_may_be() -> None:
     """Of a hundred kilobytes, which one argument may have, the parser takes seconds."""
     assert "error[too-large]" in errors(GOOD, ("model.hidden=[" + "1, " * 40_000 + "]",))[0]

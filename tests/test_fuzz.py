@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import argparse
 import re
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from random import Random
+from typing import IO
 
 import fuzz
 import pytest
@@ -105,3 +108,21 @@ def test_an_end_that_is_new_becomes_a_seed(tmp_path: Path) -> None:
 
     tally = hunt("small", Target(run, mutate, [b"abc"], 1), tmp_path, 0, lambda n, seconds: n < 1000)
     assert len(tally.faults) == 1
+
+
+def test_an_input_that_ends_the_process_is_kept_and_another_process_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    seeds: list[str] = []
+
+    def run(command: list[str], stderr: IO[bytes]) -> subprocess.CompletedProcess[bytes]:
+        seeds.append(command[command.index("--seed") + 1])
+        (tmp_path / "npy.running").write_bytes(b"deadly")
+        stderr.write(b"Fatal Python error")
+        return subprocess.CompletedProcess(command, -11 if len(seeds) == 1 else 0)
+
+    monkeypatch.setattr(fuzz.subprocess, "run", run)
+    assert fuzz._in_processes("npy", tmp_path, argparse.Namespace(keep=tmp_path), 5, 60) == 1
+    assert seeds == ["5", "6"] and "the process ended with -11" in capsys.readouterr().out
+    [path] = [path for path in tmp_path.glob("npy-*") if path.suffix != ".txt"]
+    assert path.read_bytes() == b"deadly" and "Fatal" in path.with_name(f"{path.name}.txt").read_text()

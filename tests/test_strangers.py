@@ -19,6 +19,7 @@ from aecli.errors import CheckpointError, RunError
 from aecli.evaluation.request import EvalRequest
 from aecli.runs import commits, directory, numbers, seal
 from aecli.runs.directory import Run
+from aecli.runs.records import Place, validated
 from aecli.runs.trained import load
 from aecli.sampling.request import SampleRequest
 from aecli.system.reading import Unreadable, open_regular, parse_json, read_regular, set_aside
@@ -286,6 +287,15 @@ def test_what_is_no_json_or_too_deep_is_told(text: str) -> None:
     with pytest.raises(Unreadable):
         parse_json(text.encode("latin1"))
     assert parse_json(b"[" * 30 + b"]" * 30) is not None
+
+
+@pytest.mark.parametrize("text", ["~\0", "/a\0b", "~\ud800"])
+def test_a_place_of_data_that_no_path_leads_to_is_told(text: str) -> None:
+    sound = {"given": "~/x", "absolute": "/x\udcff", "from_run": "../../x"}
+    assert validated(Place, sound).as_json() == sound
+    for key in sound:
+        with pytest.raises(Unreadable, match=f"'{key}' is no path"):
+            validated(Place, {**sound, key: text})
 
 
 def test_only_regular_files_of_a_bounded_size_are_read(tmp_path: Path) -> None:

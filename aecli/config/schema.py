@@ -23,6 +23,7 @@ from aecli.core.learner import Precision, Recipe
 from aecli.core.model import Model
 from aecli.core.optimizer import Optimizer
 from aecli.errors import printable
+from aecli.system.reading import is_path
 
 Binarize = Literal["none", "dynamic", "fixed"]
 OWN_FILES = {
@@ -128,6 +129,13 @@ class Data(Frozen):
         if self.dtype == "float32" and self.changed("size", "channels", "binarize"):
             raise ValueError("dtype: float32 keeps images as they are: leave out size, channels and binarize")
         return self
+
+    @field_validator("path", "manual_dir")
+    @classmethod
+    def _can_be_a_path(cls, value: str | None) -> str | None:
+        if value is not None and not is_path(value):
+            raise ValueError("no path holds such letters (a null byte, or half a letter)")
+        return value
 
     @field_validator("range")
     @classmethod

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
-from aecli.system.reading import Unreadable
+from aecli.system.reading import Unreadable, is_path
 
 SCHEMA = 1
 STATES = ("created", "running", "completed", "interrupted", "failed", "diverged", "crashed")
@@ -71,12 +71,21 @@ class Sizes(Record):
     test: Count
 
 
+def _path(value: str) -> str:
+    if not is_path(value):
+        raise ValueError("is no path")
+    return value
+
+
+RawPath = Annotated[Raw, AfterValidator(_path)]
+
+
 class Place(Record):
     """Where own files were: the path as it was written, where that was, and how it is reached from the run's folder."""
 
-    given: Raw
-    absolute: Raw
-    from_run: Raw
+    given: RawPath
+    absolute: RawPath
+    from_run: RawPath
 
 
 class DataFacts(Record):

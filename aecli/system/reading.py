@@ -60,6 +60,15 @@ def open_regular(path: Path, flags: int = os.O_RDONLY, mode: int = 0o666) -> int
     return handle
 
 
+def is_path(text: str) -> bool:
+    """Whether a file could be called so: of null bytes and lone surrogates, unless they stand for bytes that are no UTF-8, the
+    system makes no name, and Python raises what nobody expects of a path."""
+    try:
+        return b"\0" not in os.fsencode(text)
+    except UnicodeEncodeError:
+        return False
+
+
 def _kind_at(path: Path) -> str:
     try:
         return kind_of(os.lstat(path).st_mode)
