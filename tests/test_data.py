@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import gzip
 import hashlib
 import re
@@ -22,8 +23,8 @@ from aecli.data.dataset import Dataset, open_dataset, subset
 from aecli.data.rows import ArrayRows
 from aecli.data.sources import fashion
 from aecli.data.sources.factors import FACTORS, render
-from aecli.data.sources.registry import peek
-from aecli.errors import ConfigError, DataError, SettingError
+from aecli.data.sources.registry import open_source, peek
+from aecli.errors import ConfigError, DataError, SettingError, translate
 from aecli.system.folders import cache_root
 from aecli.verbs import check
 
@@ -245,3 +246,20 @@ def test_a_pass_over_a_file_does_not_make_the_process_as_large_as_the_file(tmp_p
     before = mapped()
     total = sum(int(rows.take(np.arange(start, min(start + 100, 1999)))[0].sum()) for start in range(0, 1999, 100))
     assert total == 1999 * 16 * 1024 and mapped() - before < 8000, "of 32 MB"
+
+
+@pytest.mark.parametrize("name", ["folder", "npz", "vectors"])
+def test_what_the_system_lacks_is_not_laid_to_a_file(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_images(tmp_path / "images", {"a": 4, "b": 4})
+    np.savez(tmp_path / "a.npz", x=np.random.default_rng(0).random((40, 4) if name == "vectors" else (40, 4, 4)))
+    data = Data(name=name, path=str(tmp_path / ("images" if name == "folder" else "a.npz")))
+
+    def refuse(path: Path) -> None:
+        raise OSError(errno.EMFILE, "Too many open files", str(path))
+
+    for module in ("decode", "npy", "npz", "vectors"):
+        monkeypatch.setattr(f"aecli.data.sources.{module}.open_own", refuse, raising=False)
+    with pytest.raises(OSError, match="Too many open files") as caught:
+        open_source(data, print)
+    found = translate(caught.value)
+    assert found is not None and found.exit_code == 7 and "ulimit -n" in str(found.help)

@@ -31,6 +31,15 @@ GONE = (FileNotFoundError, NotADirectoryError)
 tell nothing about the bytes: nobody takes them for damage, and what a failing disk holds is not given up while it fails."""
 
 
+_OF_THE_SYSTEM = {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EIO, errno.ESTALE}
+
+
+def of_the_system(error: BaseException) -> bool:
+    """Whether an error tells of the machine (too many open files, no memory, a disk that fails), and not of the file that was
+    read: to remove or replace that would be bad advice."""
+    return isinstance(error, OSError) and error.errno in _OF_THE_SYSTEM
+
+
 class Unreadable(Exception):
     """A file that is there and is not what it is to be; the message says what is wrong, without the file's name."""
 

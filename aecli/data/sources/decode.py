@@ -20,6 +20,7 @@ from aecli.data.sources.base import Images
 from aecli.data.sources.scale import Scale, checked, number
 from aecli.errors import DataError
 from aecli.system.own import open_own
+from aecli.system.reading import of_the_system
 
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "DIB", "GIF", "TIFF")
 """What a file may be, whatever it is called; Pillow reads others, some of them by starting programs."""
@@ -151,6 +152,8 @@ def decode(source: Path | bytes, name: str, look: Look) -> Decoded:
     except DataError:
         raise
     except Exception as error:  # of damaged bytes Pillow raises nearly everything, failed assertions of its own among it
+        if of_the_system(error):
+            raise
         text = _not_identified(source) if isinstance(error, UnidentifiedImageError) else str(error) or repr(error)
         raise DataError(f"{name}: no readable image: {text}", "remove or replace the file") from None
     finally:

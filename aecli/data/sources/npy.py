@@ -27,6 +27,7 @@ from aecli.errors import DataError
 from aecli.system.arrays import with_texts
 from aecli.system.folders import cache_folder, cache_root
 from aecli.system.own import open_own
+from aecli.system.reading import of_the_system
 from aecli.system.room import free_disk, free_memory, gigabytes
 
 MAGIC = b"\x93NUMPY"
@@ -116,6 +117,8 @@ class StoredArray:
         except (PermissionError, FileNotFoundError, IsADirectoryError):
             raise
         except DAMAGED as error:
+            if of_the_system(error):
+                raise
             raise DataError(f"{self._what} cannot be read: {error}", "save or copy the file again") from None
 
     def _hold(self, file: Any) -> None:

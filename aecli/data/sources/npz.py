@@ -20,6 +20,7 @@ from aecli.data.sources.scale import LEVELS, Scale, checked, number
 from aecli.data.sources.told import about, lacking, some
 from aecli.errors import DataError
 from aecli.system.own import open_own
+from aecli.system.reading import of_the_system
 
 _KINDS = {"image": ("image", "images", "img", "imgs", "x", "data"), "label": LABELS}
 _HELP = "np.savez(path, image=images, label=labels) and, if there are such, test_image and test_label, val_image and val_label"
@@ -172,6 +173,8 @@ def _load(path: Path, data: Data) -> tuple[dict[tuple[str, str], tuple[str, Stor
     except IsADirectoryError:
         raise DataError(f"{path} is a folder, not a file", "set data.name: folder to read a folder of image files") from None
     except DAMAGED as error:
+        if of_the_system(error):
+            raise
         raise DataError(f"{path}: no readable .npz or .npy file: {error}", "save or copy it again") from None
 
 

@@ -22,6 +22,7 @@ from aecli.config.schema import Data
 from aecli.data.sources.base import Images, Labels, Layout, Origin, fixed_shuffle, stack
 from aecli.errors import DataError
 from aecli.system.own import check_own
+from aecli.system.reading import of_the_system
 
 _SUFFIXES = (".png", ".jpg", ".jpeg")
 MAX_PIXELS = 50_000_000
@@ -85,6 +86,8 @@ class FolderSource:
         except DataError:
             raise
         except Exception as error:  # of damaged bytes Pillow raises nearly everything
+            if of_the_system(error):
+                raise
             raise DataError(f"{path}: no readable image: {error}", "remove or replace the file") from None
 
 
@@ -164,6 +167,8 @@ class NpzSource:
         except DataError:
             raise
         except Exception as error:  # of damaged bytes zipfile, its decompressors and NumPy raise nearly everything
+            if of_the_system(error):
+                raise
             raise DataError(f"{self._path}: no readable .npz file: {error}") from None
 
     def _array(self, arrays: Mapping[str, Any], name: str) -> Any:

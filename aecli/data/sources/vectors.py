@@ -23,6 +23,7 @@ from aecli.data.sources.npy import DAMAGED, StoredArray, names_of
 from aecli.data.sources.told import about, lacking, some
 from aecli.errors import DataError
 from aecli.system.own import check_own, open_own
+from aecli.system.reading import of_the_system
 
 MAX_BYTES = 16 * 2**30
 """A .csv file that is larger is refused before it is loaded: it would be whole."""
@@ -139,6 +140,8 @@ def _open(path: Path, data: Data) -> Stored:
     except FileNotFoundError:
         raise DataError(f"{path}: no such file", "set data.path to a file of vectors") from None
     except DAMAGED as error:
+        if of_the_system(error):
+            raise
         raise DataError(f"{path}: no readable {suffix} file: {error}", "write the file anew") from None
 
 
