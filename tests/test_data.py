@@ -262,4 +262,4 @@ def test_what_the_system_lacks_is_not_laid_to_a_file(name: str, tmp_path: Path, 
     with pytest.raises(OSError, match="Too many open files") as caught:
         open_source(data, print)
     found = translate(caught.value)
-    assert found is not None and found.exit_code == 7 and "ulimit -n" in str(found.help)
+    assert found is not None and found.code == 7 and "ulimit -n" in str(found.help)
