@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import json
 import os
 import shutil
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from aecli.errors import CheckpointError, StorageError, translate
+from aecli.errors import CheckpointError, DeviceError, StorageError, translate
 from aecli.runs import checkpoint, commits
 from aecli.system import files, reading
 
@@ -61,8 +64,6 @@ def test_an_empty_folder_has_no_checkpoint(tmp_path: Path) -> None:
 
 
 def test_the_commit_file_tells_paths_shapes_types_and_checksums(folder: Path) -> None:
-    import hashlib
-
     manifest = json.loads((folder / "3.commit.json").read_text())
     leaves = {leaf["path"]: leaf for leaf in manifest["leaves"]}
     assert set(leaves) == {"params/kernel", "params/bias", "step"}
@@ -151,7 +152,7 @@ def test_nor_is_what_it_refuses_the_library(folder: Path, monkeypatch: pytest.Mo
     def refuse(*arguments):
         raise error
 
-    monkeypatch.setattr(checkpoint, "_checkpointer", refuse)
+    monkeypatch.setattr(checkpoint, "_load", refuse)
     before = names(folder)
     with pytest.raises(kind) as caught:
         checkpoint.restore(folder, state(), no_warning, writing=True)
@@ -183,6 +184,67 @@ def test_an_array_other_than_the_one_saved_is_damage_though_every_file_is_as_it_
     warnings: list[str] = []
     restored = checkpoint.restore(folder, state(), warnings.append)
     assert restored is not None and restored.step == 2 and "is not what was saved" in warnings[0]
+
+
+def _described(described: dict[str, Any], **changes: Any) -> bytes:
+    return json.dumps({**described, **changes}).encode()
+
+
+def _blosc(described: dict[str, Any]) -> bytes:
+    packed = [{"name": "bytes"}, {"name": "blosc", "configuration": {"cname": "zstd", "clevel": 5, "typesize": 4}}]
+    return _described(described, codecs=packed)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda described: b"[" * 30_000 + b"]" * 30_000,
+        lambda described: b" " * 2**20,
+        lambda described: b"",
+        lambda described: _described(described, shape=[200_000, 100_000]),
+        lambda described: _described(described, data_type="float64"),
+        lambda described: _described(described, chunk_grid={"name": "regular", "configuration": {"chunk_shape": [2**40, 30]}}),
+        lambda described: _described(described, chunk_grid={"name": [], "configuration": {"chunk_shape": 7}}),
+        lambda described: _described(described, codecs=[{"name": "bytes", "configuration": {"endian": "none"}}]),
+        _blosc,
+    ],
+    ids=["deep", "long", "gone", "larger", "another type", "larger pieces", "pieces of nothing", "wrong", "blosc"],
+)
+def test_what_a_store_says_of_an_array_is_not_believed(folder: Path, change: Callable[[dict[str, Any]], bytes]) -> None:
+    """As somebody would who means it, with checksums that fit: tensorstore allocates what it is told, and dies of it."""
+    import tensorstore as ts
+
+    for step in (1, 2, 3):
+        target = folder / str(step)
+        store = ts.KvStore.open({"driver": "ocdbt", "base": f"file://{target}/"}).result()
+        key = "params/kernel/zarr.json"
+        store.write(key, change(json.loads(store.read(key).result().value))).result()
+        manifest = json.loads((folder / f"{step}.commit.json").read_bytes())
+        files = {str(path.relative_to(target)): path.read_bytes() for path in target.rglob("*") if path.is_file()}
+        manifest["files"] = {name: {"size": len(d), "sha256": hashlib.sha256(d).hexdigest()} for name, d in files.items()}
+        commits.write(folder, step, manifest)
+    warnings: list[str] = []
+    with pytest.raises(CheckpointError, match="every checkpoint"):
+        checkpoint.restore(folder, state(), warnings.append)
+    assert "checkpoint 3 is damaged" in warnings[0] and len(warnings[0]) < 1000
+
+
+def test_a_checkpoint_that_no_memory_holds_is_refused_before_it_is_read(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(checkpoint, "free_memory", lambda: 2000)
+    with pytest.raises(DeviceError, match=r"checkpoint 3 takes .* of memory"):
+        checkpoint.restore(folder, state(), no_warning, writing=True)
+    assert commits.steps(folder) == [1, 2, 3]
+
+
+def test_a_folder_whose_name_is_no_utf_8_is_refused(folder: Path) -> None:
+    other = folder.with_name("x\udcff")
+    shutil.copytree(folder, other)
+    before = names(other)
+    with pytest.raises(StorageError, match="no UTF-8"):
+        checkpoint.restore(other, state(), no_warning, writing=True)
+    assert names(other) == before
+    with pytest.raises(StorageError, match="no UTF-8"):
+        checkpoint.save(other, 4, state(4), {})
 
 
 def test_a_reader_sets_nothing_aside(folder: Path) -> None:

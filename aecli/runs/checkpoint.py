@@ -1,9 +1,9 @@
 """Checkpoints that survive kills, power cuts, bit flips and full disks.
 
-Orbax writes the arrays; `<step>.commit.json`, written after everything else is on the disk, makes them a checkpoint. A restore
-verifies all that it says of them (`commits.py`). While a checkpoint is being written, `.saving` says so, and while one is being
-removed, its commit file is named `<step>.removed`: such arrays without a commit file are what a kill left, and are swept. Others
-are a checkpoint whose commit file has been lost, and stay.
+Orbax writes the arrays, and tensorstore, which it is built on, reads them. `<step>.commit.json`, written after everything else is
+on the disk, makes them a checkpoint, and a restore verifies all that it says of them (`commits.py`). While a checkpoint is being
+written, `.saving` says so, and while one is being removed, its commit file is named `<step>.removed`: such arrays without a
+commit file are what a kill left, and are swept. Others are a checkpoint whose commit file has been lost, and stay.
 """
 
 from __future__ import annotations
@@ -15,24 +15,30 @@ import hashlib
 import os
 import re
 import shutil
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator, Mapping, Sequence
+from math import prod
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
-from aecli.errors import CheckpointError, StorageError
+from aecli.errors import CheckpointError, DeviceError, StorageError
 from aecli.runs import commits
-from aecli.runs.records import SCHEMA, Commit
+from aecli.runs.records import SCHEMA, Commit, Leaf
 from aecli.system.files import fsync_directory, fsync_tree, sha256_file, write_atomic
-from aecli.system.reading import GONE, Unreadable, open_regular, set_aside
+from aecli.system.reading import GONE, Unreadable, open_regular, parse_json, set_aside
+from aecli.system.room import free_memory, gigabytes
 
 Warn = Callable[[str], None]
 
 _HALF_FILE = re.compile(r"\A\.(room|\d+\.commit\.json\.\w+|\.saving\.\w+)\.tmp\Z")
 _HALF_FOLDER = re.compile(r"\A\d+\.orbax-checkpoint-tmp(-\d+)?\Z")
 """Names that nothing has but what a killed save left."""
+_MOST_DESCRIBED = 2**16
+"""Bytes of the description of an array, which has a few hundred."""
+_CODECS = {"", "regular", "bytes", "transpose", "sharding_indexed", "zstd", "gzip", "crc32c"}
+"""What an array's pieces may be laid out and packed by. Not by blosc, which unpacks all that is there, however much."""
 _OS_ERROR = re.compile(r"\bOS error (\d+)\b")
 
 
@@ -186,7 +192,7 @@ def _write_arrays(target: Path, arrays: Mapping[str, Any]) -> None:
 
     try:
         with contextlib.closing(_checkpointer()) as checkpointer:
-            checkpointer.save(target.absolute(), args=ocp.args.PyTreeSave(dict(arrays)))
+            checkpointer.save(_named(target), args=ocp.args.PyTreeSave(dict(arrays)))
     except ValueError as error:  # tensorstore reports what the system refused as a ValueError
         if refused := _refused(error, target):
             raise refused from None
@@ -206,23 +212,83 @@ def _read_arrays(folder: Path, step: int, commit: Commit) -> dict[str, Any]:
             raise Unreadable(f"{name} has {size} bytes instead of {facts.size}")
         if digest != facts.sha256:
             raise Unreadable(f"the checksum of {name} is wrong")
-    import orbax.checkpoint as ocp
-
-    arguments = {leaf.path: ocp.RestoreArgs(restore_type=np.ndarray) for leaf in commit.leaves}
+    size = sum(prod(leaf.shape) * np.dtype(leaf.dtype).itemsize for leaf in commit.leaves)
+    if size > (free := free_memory()):
+        raise DeviceError(
+            f"checkpoint {step} takes {gigabytes(size)} of memory, and {gigabytes(free)} are free", "free some memory"
+        )
     try:
-        with contextlib.closing(_checkpointer()) as checkpointer:
-            arrays = checkpointer.restore(target.absolute(), args=ocp.args.PyTreeRestore(restore_args=arguments))
-    except (OSError, MemoryError):
+        arrays = _load(_named(target), commit.leaves)
+    except (OSError, MemoryError, Unreadable, StorageError):
         raise
     except Exception as error:  # files that are as they were written, and yet cannot be read
         if refused := _refused(error, target):
             raise refused from None
-        raise Unreadable(f"orbax: {type(error).__name__}: {error}") from None
+        raise Unreadable(f"tensorstore: {type(error).__name__}: {str(error).splitlines()[0]}") from None
     for leaf in commit.leaves:
         array = arrays.get(leaf.path)
         if array is None or list(array.shape) != leaf.shape or str(array.dtype) != leaf.dtype or _digest(array) != leaf.sha256:
             raise Unreadable(f"array {leaf.path} is not what was saved")
     return arrays
+
+
+def _named(target: Path) -> Path:
+    """A path that tensorstore takes. Raises StorageError if there is none."""
+    path = target.absolute()
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        message = f"no checkpoint can be kept in {path}, whose name is no UTF-8"
+        raise StorageError(message, "rename the folder, or name another with --runs-dir") from None
+    return path
+
+
+def _load(target: Path, leaves: Sequence[Leaf]) -> dict[str, Any]:
+    """The arrays that Orbax wrote, without what it wrote beside them: that would have to be believed. Raises Unreadable if one is
+    described as another than the commit file says."""
+    import tensorstore as ts
+
+    store = {"driver": "ocdbt", "base": {"driver": "file", "path": f"{target}/"}}
+    entries = ts.KvStore.open(store).result()
+    for leaf in leaves:  # all of them before any is opened: tensorstore believes what it is told, and dies of it
+        described = bytes(entries.read(f"{leaf.path}/zarr.json").result().value)
+        if wrong := _wrongly_described(described, leaf):
+            raise Unreadable(f"array {leaf.path} is not described as what was saved: {wrong}")
+    opened = [ts.open({"driver": "zarr3", "kvstore": {**store, "path": f"{leaf.path}/"}}, open=True) for leaf in leaves]
+    arrays = [each.result().read() for each in opened]
+    return {leaf.path: array.result() for leaf, array in zip(leaves, arrays, strict=True)}
+
+
+def _wrongly_described(described: bytes, leaf: Leaf) -> str:
+    """What is wrong with the description of an array in zarr's third form; empty if it is that of the leaf, in no larger pieces
+    than it has and packed by nothing that unpacks to more than is asked for."""
+    if len(described) > _MOST_DESCRIBED:
+        return f"it is larger than {_MOST_DESCRIBED:,} bytes"
+    try:
+        told = parse_json(described)
+    except Unreadable as error:
+        return str(error)
+    if not isinstance(told, dict) or told.get("shape") != leaf.shape or told.get("data_type") != leaf.dtype:
+        return "of another shape or type"
+    inside: list[Any] = [told.get("chunk_grid"), told.get("codecs")]
+    while inside:
+        each = inside.pop()
+        if isinstance(each, list):
+            inside += each
+        elif isinstance(each, dict):
+            inside += each.values()
+            piece = each.get("chunk_shape")
+            if "chunk_shape" in each and not _is_part(piece, leaf.shape):
+                return "in pieces that are no parts of it"
+            if (name := str(each.get("name", ""))) not in _CODECS:
+                return f"packed by {name[:40]!r}"
+    return ""
+
+
+def _is_part(piece: Any, shape: Sequence[int]) -> bool:
+    if not isinstance(piece, list) or len(piece) != len(shape):
+        return False
+    return all(type(size) is int and 1 <= size <= max(1, whole) for size, whole in zip(piece, shape, strict=True))
 
 
 def _files_below(target: Path) -> set[str]:
