@@ -35,14 +35,14 @@ ROOT = Path(__file__).parent.parent
 KEEP = ROOT / "build" / "fuzz"
 MOST_BYTES = 2**30
 """What one input may take beyond what the process had before it: the largest image that is read takes some hundred megabytes."""
-HANGING_SECONDS = 60
+HANGING_SECONDS = 120
 """A process that is stuck in code that is not Python's ends itself."""
 _MOST_KEPT = 2**16
 _MOST_SEEDS = 3000
 _FOUND = 10
 """What the process of one target ends with where it found faults; with 1 Python ends where it fails itself."""
-_TRIES = 400
-"""Shorter inputs that are tried of one that fails."""
+_TRIES, _TRYING_SECONDS = 400, 30
+"""How many shorter inputs are tried of one that fails, and for how long."""
 
 
 class TooLong(BaseException):
@@ -167,10 +167,10 @@ def kind_of_fault(error: BaseException) -> str:
 
 def smaller(target: Any, data: bytes, kind: str) -> bytes:
     """A shorter input that fails in the same way, as far as leaving pieces out makes one."""
-    tries, size = 0, len(data) // 2
+    tries, size, give_up = 0, len(data) // 2, time.monotonic() + _TRYING_SECONDS
     while size and tries < _TRIES and not kind.startswith("Too"):
         at = 0
-        while at < len(data) and tries < _TRIES:
+        while at < len(data) and tries < _TRIES and time.monotonic() < give_up:
             less, tries = data[:at] + data[at + size :], tries + 1
             try:
                 held(target, less)

@@ -159,7 +159,7 @@ def json_of(data: bytes, chance: Random) -> Any:
             inside["new"] = chance.choice(_JSON)
         elif kind == 3:
             inside[key] = [inside[key]] if chance.random() < 0.5 else {str(other[-1]): inside[key]}
-        elif kind == 4 and isinstance(inside[key], int | float):
+        elif kind == 4 and isinstance(inside[key], int | float) and abs(inside[key]) < 1e300:
             inside[key] = chance.choice((inside[key] + 1, -inside[key], inside[key] * 1000, float(inside[key]), str(inside[key])))
         else:
             inside[key] = chance.choice(_JSON)
