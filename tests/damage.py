@@ -14,7 +14,7 @@ from aecli.runs import commits
 
 HOSTILE = "\x1b]0;owned\x07\x1b[2J\x9b31m\u202e\ud800\r"
 """Moves the cursor, names the window, turns the order of letters around, and is no UTF-8."""
-_DEEP = "@deep@"
+_DEEP, _OVERFLOWING = "@deep@", "@overflowing@"
 
 
 def _huge(value: Any) -> Any:
@@ -35,6 +35,7 @@ VALUES: dict[str, Callable[[Any], Any]] = {
     "huge": lambda value: _huge(value),
     "negative": lambda value: -value - 1 if isinstance(value, int | float) and not isinstance(value, bool) else -1,
     "NaN": lambda value: float("nan"),
+    "overflowing": lambda value: _OVERFLOWING,
     "200,000 deep": lambda value: _DEEP,
     "hostile text": lambda value: HOSTILE,
 }
@@ -122,7 +123,7 @@ def _rewrite(file: Path, path: tuple[Any, ...], change: Callable[[Any], Any] | N
     if reseal:
         content = commits.sealed(content)
     text = json.dumps(content)
-    file.write_text(text.replace(f'"{_DEEP}"', "[" * 200_000 + "]" * 200_000))
+    file.write_text(text.replace(f'"{_DEEP}"', "[" * 200_000 + "]" * 200_000).replace(f'"{_OVERFLOWING}"', "1e999"))
 
 
 def _folder(file: Path) -> None:

@@ -137,6 +137,32 @@ def test_metrics_past_a_checkpoint_are_moved_aside(tmp_path: Path) -> None:
     assert [each.step for each in run.rows()] == [1]
 
 
+def test_metrics_larger_than_any_are_not_copied(tmp_path: Path) -> None:
+    run = make(tmp_path)
+    run.append_metrics(row(1))
+    offset = run.metrics_size()
+    os.truncate(run.metrics, offset + directory.MOST_METRICS + 1)
+    with pytest.raises(RunError, match="after those that its checkpoint knows") as caught:
+        run.cut_metrics(offset)
+    assert f"truncate -s {offset} " in str(caught.value.help) and not (run.path / "metrics.discarded.jsonl").exists()
+    assert run.last_rows() == ({}, 1)
+
+
+def test_the_last_row_of_each_split_is_found_without_holding_all(tmp_path: Path) -> None:
+    import tracemalloc
+
+    run = make(tmp_path)
+    lines = "".join(json.dumps({**row(step), "split": "validation" if step % 10 else "train"}) + "\n" for step in range(10_000))
+    run.metrics.write_text("{\n" + lines + "x" * (directory.MOST_LINE + 10) + "\n\n{")
+    tracemalloc.start()
+    last, damaged = run.last_rows()
+    most = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert {split: each.step for split, each in last.items()} == {"train": 9990, "validation": 9999} and damaged == 2
+    assert most < 5 * directory.MOST_LINE
+    assert len(run.rows()) == 10_000
+
+
 def test_metrics_are_on_the_disk_up_to_the_offset_that_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A checkpoint counts on them: a resume keeps that many bytes."""
     run, synced, fsync = make(tmp_path), [], os.fsync

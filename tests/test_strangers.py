@@ -281,7 +281,19 @@ def test_a_first_save_that_was_killed_is_begun_again(run: Run) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["", "{", "NaN", "[1e400]", '{"a": -1e999}', "[Infinity]", "[" * 100_000, '{"a":' * 40 + "1" + "}" * 40, "\xff", "1" * 5000],
+    [
+        "",
+        "{",
+        "NaN",
+        "[Infinity]",
+        "1e999",
+        '[{"x": -1e400}]',
+        "[" * 100_000,
+        '{"a":' * 40 + "1" + "}" * 40,
+        "\xff",
+        "1" * 5000,
+        "[" + "{}," * 2_000_000 + "1]",
+    ],
 )
 def test_what_is_no_json_or_too_deep_is_told(text: str) -> None:
     with pytest.raises(Unreadable):

@@ -97,6 +97,11 @@ RUNS = Path("runs")
 SAMPLE, EVAL = DEFAULT, EvalRequest()
 
 
+def _print_json(value: Any) -> None:
+    """NaN and infinity, which are no JSON, raise ValueError."""
+    print(json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False))
+
+
 def _keep_programs(context: typer.Context) -> None:
     """Until the verb ends, what it compiles is kept for the next process."""
     from aecli.system.compile_cache import kept_programs
@@ -233,7 +238,7 @@ def eval(
     for note in measured.notes:
         say(f"note: {note}")
     if as_json:
-        print(json.dumps({name: found.as_json() for name, found in measured.metrics.items()}, indent=2, ensure_ascii=False))
+        _print_json({name: found.as_json() for name, found in measured.metrics.items()})
     elif measured.metrics:
         show_metrics(run.id, measured.metrics)
     say(f"{run.path / 'eval' / f'{split}.json'}: {cost(meter.seconds)}")
@@ -267,7 +272,7 @@ def runs(
 
     facts = list_runs(runs_dir, state, variant)
     if as_json:
-        print(json.dumps(facts, indent=2, ensure_ascii=False))
+        _print_json(facts)
     else:
         show_runs(facts, runs_dir)
 
@@ -283,7 +288,7 @@ def show(run_name: RunName, as_json: Json = False, runs_dir: RunsDir = RUNS) -> 
     if as_json:
         info = run.info().as_json()
         facts = {**info, **run_facts(run), "data": info["data"], "code_changed": provenance.code_now(run.info()).changed}
-        print(json.dumps(facts, indent=2, ensure_ascii=False))
+        _print_json(facts)
     else:
         show_run(run)
 
@@ -340,7 +345,7 @@ def bench(
 
     speed = measure(load(config, sets, check_name), seconds)
     if as_json:
-        print(json.dumps(speed._asdict(), indent=2, allow_nan=False))
+        _print_json(speed._asdict())
     else:
         show_speed(str(config), speed)
 
@@ -355,7 +360,7 @@ def variants(
 
     told = describe(name)
     if as_json:
-        print(json.dumps([variant.as_json() for variant in told.sound], indent=2, ensure_ascii=False))
+        _print_json([variant.as_json() for variant in told.sound])
     else:
         show_variants(told.sound)
     for error in told.broken:

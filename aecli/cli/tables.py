@@ -110,12 +110,11 @@ def show_run(run: Run) -> None:
     console = _console()
     for label, text in lines:
         console.print(f"{label:10s} {printable(text)}", soft_wrap=True)
-    rows, damaged = run.read_rows()
+    rows, damaged = run.last_rows()
     for split in ("train", "validation"):
-        of_split = [row for row in rows if row.split == split]
-        if of_split:
-            text = "  ".join(f"{name} {value:.5g}" for name, value in of_split[-1].values.items())
-            console.print(f"{split:10s} step {of_split[-1].step:,}: {text}", soft_wrap=True)
+        if row := rows.get(split):
+            text = "  ".join(f"{name} {value:.5g}" for name, value in row.values.items())
+            console.print(f"{split:10s} step {row.step:,}: {text}", soft_wrap=True)
     if damaged:
         say(f"metrics.jsonl: {damaged:,} line{'s' * (damaged > 1)} cannot be read, and {'are' if damaged > 1 else 'is'} left out")
     console.print()

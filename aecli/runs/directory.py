@@ -9,9 +9,10 @@ import json
 import os
 import re
 import secrets
+import shutil
 import socket
 import time
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -31,6 +32,10 @@ MOST_RESOLVED = 4 * MAX_BYTES
 """Bytes of `config.resolved.yaml`: letters beyond ASCII and numbers in lists take more as written than as given."""
 MOST_METRICS = 2**30
 """Bytes of `metrics.jsonl`: a row a step of a million steps has a quarter of it."""
+MOST_LINE = 2**20
+"""Bytes of one of its lines."""
+MOST_SPLITS = 10
+"""Names of splits in it: there are two."""
 
 
 class Run(NamedTuple):
@@ -168,15 +173,22 @@ class Run(NamedTuple):
         return size
 
     def cut_metrics(self, offset: int) -> None:
-        """Moves rows past `offset` aside into `metrics.discarded.jsonl`: they tell of steps that will be done again."""
-        if not self.metrics.exists() or self.metrics.stat().st_size <= offset:
+        """Moves rows past `offset` aside into `metrics.discarded.jsonl`: they tell of steps that will be done again. Raises
+        RunError if there are more than any training writes between two checkpoints."""
+        more = self.metrics.stat().st_size - offset if self.metrics.exists() else 0
+        if more > MOST_METRICS:
+            message = f"metrics.jsonl of run {self.id} has {more:,} bytes after those that its checkpoint knows"
+            raise RunError(message, f"cut them off: truncate -s {offset} {self.metrics}")
+        if more <= 0:
             return
-        content = self.metrics.read_bytes()
-        with os.fdopen(self._open("metrics.discarded.jsonl", os.O_APPEND), "r+b") as file:
-            file.write(content[offset:])
-            file.flush()
-            os.fsync(file.fileno())
-        write_atomic(self.metrics, content[:offset])
+        with os.fdopen(self._open("metrics.jsonl"), "r+b") as metrics:
+            metrics.seek(offset)
+            with os.fdopen(self._open("metrics.discarded.jsonl", os.O_APPEND), "r+b") as discarded:
+                shutil.copyfileobj(metrics, discarded, 2**20)
+                discarded.flush()
+                os.fsync(discarded.fileno())
+            metrics.truncate(offset)
+            os.fsync(metrics.fileno())
 
     def rows(self) -> list[Row]:
         """The rows of `metrics.jsonl`, without what is no row: a line that a kill cut short, or that was damaged later."""
@@ -184,22 +196,39 @@ class Run(NamedTuple):
 
     def read_rows(self) -> tuple[list[Row], int]:
         """The rows, and how many lines are none; a last line without an end, which may still be being written, is not counted."""
-        try:
-            *lines, last = read_regular(self.metrics, MOST_METRICS).split(b"\n")
-        except FileNotFoundError:
-            return [], 0
-        except Unreadable:
-            return [], 1
-        rows: list[Row] = []
+        lines = list(self.each_row())
+        return [row for row in lines if row is not None], lines.count(None)
+
+    def last_rows(self) -> tuple[dict[str, Row], int]:
+        """The last row of each split, and how many lines are none."""
+        last: dict[str, Row] = {}
         damaged = 0
-        for line in lines:
-            try:
-                rows.append(validated(Row, parse_json(line)))
-            except Unreadable:
-                damaged += bool(line)
-        with contextlib.suppress(Unreadable):
-            rows.append(validated(Row, parse_json(last)))
-        return rows, damaged
+        for row in self.each_row():
+            if row is None:
+                damaged += 1
+            elif row.split in last or len(last) < MOST_SPLITS:
+                last[row.split] = row
+        return last, damaged
+
+    def each_row(self) -> Iterator[Row | None]:
+        """Row after row, and None for each line that is none."""
+        try:
+            handle = open_regular(self.metrics)
+        except GONE:
+            return
+        except Unreadable:
+            yield None
+            return
+        with os.fdopen(handle, "rb") as file:
+            if os.fstat(handle).st_size > MOST_METRICS:
+                yield None
+                return
+            while line := file.readline(MOST_LINE):
+                try:
+                    yield validated(Row, parse_json(line))
+                except Unreadable:
+                    if line != b"\n" and line.endswith(b"\n"):
+                        yield None
 
     def _open(self, name: str, flags: int = 0) -> int:
         """A descriptor for reading and writing of a file of the run, made where it is not there. Raises RunError if something

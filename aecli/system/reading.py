@@ -5,14 +5,16 @@ from __future__ import annotations
 
 import errno
 import json
-import math
 import os
 import stat
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
 MOST_BYTES = 64 * 2**20
-"""No JSON that is kept is as large."""
+"""No file that is kept is as large, but for arrays and metrics."""
+MOST_PARTS = 2_000_000
+"""Brackets and commas in JSON: each part takes many times the memory of its bytes."""
 MOST_DEPTH = 32
 """Levels of brackets in each other."""
 
@@ -95,8 +97,10 @@ def read_regular(path: Path, most: int = MOST_BYTES) -> bytes:
 
 
 def parse_json(data: bytes) -> Any:
-    """What JSON says. Raises Unreadable for what is no JSON, NaN and infinity among it, for a number beyond every float, which
-    could not be written again, and for what is nested too deep."""
+    """What JSON says. Raises Unreadable for what is no JSON, NaN, infinity and numbers that overflow to it among it, and for what
+    is nested too deep or has too many parts."""
+    if data.count(b"[") + data.count(b"{") + data.count(b",") > MOST_PARTS:
+        raise Unreadable(f"it has more than {MOST_PARTS:,} parts")
     try:
         value = json.loads(data.decode("utf-8"), parse_constant=_no_constant, parse_float=_finite)
     except RecursionError:
@@ -117,10 +121,10 @@ def _no_constant(name: str) -> Any:
     raise ValueError(f"{name} is no number of JSON")
 
 
-def _finite(text: str) -> float:
-    value = float(text)
-    if not math.isfinite(value):
-        raise ValueError(f"{text[:40]} is beyond every float")
+def _finite(digits: str) -> float:
+    value = float(digits)
+    if not isfinite(value):
+        raise ValueError(f"{digits[:40]} is larger than any number")
     return value
 
 
