@@ -1,6 +1,21 @@
-"""`python -m aecli` is `aecli`."""
+"""`aecli`, and `python -m aecli`. Signals are heeded before all else is imported, which takes longer than some verbs. While Python
+itself starts, they end the process in its way."""
 
-from aecli.cli.app import main
+import sys
+
+try:
+    from aecli.system.signals import end_on_signals
+except KeyboardInterrupt:
+    sys.stderr.write("interrupted\n")
+    sys.exit(130)
+
+
+def main() -> None:
+    end_on_signals()
+    from aecli.cli.app import main as run
+
+    run()
+
 
 if __name__ == "__main__":
     main()

@@ -245,7 +245,6 @@ def test_a_stream_is_still_known_by_its_origin(streams: list[Data]) -> None:
 
 
 def test_a_replaced_file_of_equal_size_and_time_is_read_anew(fresh: Path, tmp_path: Path) -> None:
-
     path = tmp_path / "own.npz"
     data = Data(name="npz", path=str(path), batch_size=4)
     seen: list[Any] = []
@@ -294,7 +293,6 @@ def test_names_and_empty_folders_are_part_of_a_folder(fresh: Path, tmp_path: Pat
 
 
 def test_a_loop_of_links_a_pipe_and_a_link_to_nothing_do_not_stop_it(fresh: Path, tmp_path: Path) -> None:
-
     write_images(tmp_path / "imgs", 0, 2)
     data = Data(name="folder", path=str(tmp_path / "imgs"), batch_size=4)
     (tmp_path / "imgs" / "bar" / "up").symlink_to(tmp_path / "imgs")

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -83,3 +85,73 @@ def test_a_second_signal_ends_the_process_in_the_middle_of_a_call_that_runs_no_p
 def test_two_signals_within_a_second_are_one() -> None:
     work = 'time.sleep(0.5); time.sleep(0.5); print("saved", signals.received, flush=True)'
     assert _signalled(work, 0.1) == (0, "saved 2\n")
+
+
+STARTING = """
+import os, runpy, sys
+
+class Signalling:
+    def find_spec(self, name, path=None, target=None):
+        if name == sys.argv[1]:
+            os.kill(os.getpid(), int(sys.argv[2]))
+
+sys.meta_path.insert(0, Signalling())
+runpy.run_module("aecli", run_name="__main__")
+"""
+
+
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize("imported", ["aecli.system.signals", "aecli.cli", "typer", "aecli.sampling.request"])
+def test_a_signal_while_the_program_is_imported_ends_it_quietly(imported: str, signum: int) -> None:
+    command = [sys.executable, "-c", STARTING, imported, str(int(signum))]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    if imported == "aecli.system.signals" and signum != signal.SIGINT:  # nothing of ours has run
+        assert (done.returncode, done.stderr) == (-signum, "")
+    else:
+        assert (done.returncode, done.stderr, done.stdout) == (128 + signum, "interrupted\n", "")
+
+
+ENDING = """
+import atexit, os, signal, sys
+from aecli.__main__ import main
+
+class Late:
+    def __del__(self, kill=os.kill, pid=os.getpid(), signum=signal.SIGINT):
+        kill(pid, signum)
+
+late = Late()  # goes when handlers of Python's do not run any more
+atexit.register(os.kill, os.getpid(), signal.SIGINT)
+sys.argv = ["aecli", *sys.argv[1:]]
+main()
+"""
+
+
+@pytest.mark.parametrize(("arguments", "code"), [(["--version"], 0), (["show", "last"], 4), (["show", "?"], 2)])
+def test_a_signal_at_the_end_changes_no_exit_code(arguments: list[str], code: int, tmp_path: Path) -> None:
+    command = [sys.executable, "-c", ENDING, *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, cwd=tmp_path)
+    assert done.returncode == code, done.stderr
+    assert "Traceback" not in done.stderr and "ignored" not in done.stderr
+
+
+AMID = """
+import os, signal, sys
+from aecli.errors import RunError
+from aecli.__main__ import main
+render = RunError.render
+
+def interrupted(self):
+    os.kill(os.getpid(), int(os.environ["SIGNUM"]))
+    return render(self)
+
+RunError.render = interrupted
+main()
+"""
+
+
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_while_an_error_is_told_is_told_itself(signum: int, tmp_path: Path) -> None:
+    command = [sys.executable, "-c", AMID, "show", "last", "--runs-dir", str(tmp_path)]
+    env = {**os.environ, "SIGNUM": str(int(signum))}
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, env=env)
+    assert (done.returncode, done.stderr) == (128 + signum, "interrupted\n")

@@ -25,6 +25,8 @@ class _Group(TyperGroup):
     """Turns every error into a message and an exit code."""
 
     def main(self, *arguments: Any, **options: Any) -> Any:
+        from aecli.system.signals import leave_to_python
+
         with escaping():
             try:
                 try:
@@ -38,18 +40,26 @@ class _Group(TyperGroup):
                 silence(sys.stdout)  # which Python flushes once more at its end
                 print(printable_lines(known.render()), file=sys.stderr)
                 raise SystemExit(known.code) from None
+            finally:
+                leave_to_python()
 
     def invoke(self, ctx: Any) -> Any:
-        from aecli.system.signals import Terminated, raise_on_signals
+        from aecli.system.signals import Terminated, end_on_signals, raise_on_signals
 
-        debug = bool(ctx.params.get("debug"))
-        raise_on_signals()
         try:
-            return super().invoke(ctx)
+            raise_on_signals()
+            return self._invoke(ctx)
         except (KeyboardInterrupt, Terminated) as error:
             code = 128 + (error.signum if isinstance(error, Terminated) else signal.SIGINT)
             print("interrupted", file=sys.stderr)
             raise typer.Exit(code) from None
+        finally:
+            end_on_signals()
+
+    def _invoke(self, ctx: Any) -> Any:
+        debug = bool(ctx.params.get("debug"))
+        try:
+            return super().invoke(ctx)
         except Exception as error:
             known = translate(error)
             if known is None and _is_usage(error):

@@ -88,6 +88,20 @@ def raise_on_signals() -> None:
     _Watcher.start()
 
 
+def end_on_signals() -> None:
+    """A signal ends the process with `interrupted` and 128 + its number: before work has begun, and while what was printed is
+    written out."""
+    for signum in _heeded():
+        signal.signal(signum, lambda signum, frame: _end(signum))
+
+
+def leave_to_python() -> None:
+    """For the end of the process, when its exit code is decided: SIGINT, which would change it, is ignored while Python takes
+    itself down, and the others end the process as the system does."""
+    for signum in _heeded():
+        signal.signal(signum, signal.SIG_IGN if signum == signal.SIGINT else signal.SIG_DFL)
+
+
 def _end(signum: int) -> None:
     with contextlib.suppress(OSError):
         os.write(2, b"interrupted\n")
