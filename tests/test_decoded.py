@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import subprocess
 import sys
@@ -116,6 +117,21 @@ def test_check_opens_no_file_of_own_data_that_is_decoded(fresh: Path, tmp_path: 
     everything(config.experiment.data, [])
     write(tmp_path / "a.npz", seed=1)
     assert decoded.outline(data) is None, "of other files"
+
+
+def test_what_the_system_lacks_is_no_damage(fresh: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = write(tmp_path / "a.npz")
+    whole = everything(data, [])
+    with monkeypatch.context() as patch:
+
+        def refuse(*_: Any, **__: Any) -> None:
+            raise OSError(errno.EMFILE, "Too many open files")
+
+        patch.setattr(decoded, "sha256_file", refuse)
+        with pytest.raises(OSError, match="Too many open files"):
+            open_dataset(data)
+    said: list[str] = []
+    assert everything(data, said) == whole and not decodings(said)
 
 
 def test_large_files_are_checked_too(fresh: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -25,7 +25,7 @@ from aecli.data.sources.registry import RULES, open_source, version_of
 from aecli.errors import DataError
 from aecli.system.files import exclusive, fsync_tree, sha256_file, to_json, write_json
 from aecli.system.folders import cache_folder, cache_root, open_to_readers
-from aecli.system.reading import Unreadable, open_regular, read_json
+from aecli.system.reading import Unreadable, of_the_system, open_regular, read_json
 
 DEVICE_BYTES = 2 * 2**30
 """Decoded images up to this size live on the device."""
@@ -207,9 +207,9 @@ def _load(place: _Place, say: Say) -> Decoded:
         spec = Spec(**meta["spec"])
         splits = {split: ArrayRows(arrays[f"{split}.npy"], np.array(arrays[f"{split}_labels.npy"])) for split in _splits(meta)}
         return Decoded(spec, splits, tuple(meta["names"]), str(meta["fingerprint"]), str(meta["told"]))
-    except PermissionError:
-        raise
     except _DAMAGES as error:
+        if isinstance(error, PermissionError) or of_the_system(error):
+            raise
         raise _damaged(folder, str(error)) from None
 
 
