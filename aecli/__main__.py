@@ -1,5 +1,5 @@
-"""`aecli`, and `python -m aecli`. Signals are heeded before all else is imported, which takes longer than some verbs. While Python
-itself starts, they end the process in its way."""
+"""`aecli`, and `python -m aecli`. Signals are heeded before all else is imported, which takes longer than some verbs; while
+Python itself starts, it ends the process in its own way."""
 
 import sys
 

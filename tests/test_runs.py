@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from process import called
 
 from aecli.errors import RunError, UsageError
 from aecli.runs import directory, parts
@@ -263,3 +264,47 @@ def test_a_row_that_does_not_fit_on_the_disk_is_an_error(tmp_path: Path) -> None
             run.append_metrics(row(2))
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_a_circle_of_links_and_a_link_to_nothing_are_told(tmp_path: Path) -> None:
+    (tmp_path / "circle").symlink_to("circle")
+    (tmp_path / "gone").symlink_to("nothing")
+    for name in ("circle", "gone"):
+        with pytest.raises(RunError, match=f"{name} is a link that leads nowhere"):
+            directory.find(tmp_path, name)
+
+
+@pytest.mark.parametrize("arguments", [["runs"], ["show", "last"], ["show", "x"], ["train", "--resume", "last"]])
+@pytest.mark.parametrize("kind", ["file", "circle", "closed"])
+def test_a_place_of_runs_that_is_no_folder_is_exit_7_with_its_path(tmp_path: Path, kind: str, arguments: list[str]) -> None:
+    place = tmp_path / "place"
+    if kind == "file":
+        place.write_text("x")
+    elif kind == "circle":
+        place.symlink_to("place")
+    else:
+        if os.getuid() == 0:
+            pytest.skip("root may read anywhere")
+        place.mkdir(0o000)
+    ended = called(*arguments, "--runs-dir", place, cwd=tmp_path)
+    assert ended.returncode == 7 and str(place) in ended.stderr, ended.stderr
+
+
+def test_the_last_is_the_newest_whatever_is_called_so(tmp_path: Path) -> None:
+    first, second = make(tmp_path), make(tmp_path)
+    (tmp_path / "last").mkdir()
+    assert directory.find(tmp_path, "last") == second
+    (tmp_path / "last").rmdir()
+    (tmp_path / "last").symlink_to(first.id)
+    assert directory.find(tmp_path, "last") == second
+
+
+@pytest.mark.parametrize("name", ["tiny (copy)", "обучение", "-x", "x" * 101, "a\nb", os.fsdecode(b"\xff")])
+def test_a_run_under_a_name_that_is_no_id_is_listed_with_the_reason(tmp_path: Path, name: str) -> None:
+    run = make(tmp_path)
+    os.rename(run.path, tmp_path / name)
+    [facts] = [directory.run_facts(run) for run in directory.every(tmp_path)]
+    assert facts["id"] == name and facts["state"] == "unreadable" and "rename the folder" in facts["note"]
+    with pytest.raises(UsageError) as caught:
+        directory.find(tmp_path, name)
+    assert caught.value.help is not None and caught.value.help.endswith("rename the folder")

@@ -14,8 +14,9 @@ import numpy as np
 import pytest
 from damage import HOSTILE
 from PIL import Image
-from process import SOAK, TINY, called, environment
+from process import SOAK, TINY, aecli, called, environment
 
+from aecli.cli.tables import NARROWEST
 from aecli.errors import printable, printable_lines
 from aecli.system.terminal import Escaped
 
@@ -135,3 +136,11 @@ def test_stdout_may_be_closed_or_full(tmp_path: Path, verb: str, end: str) -> No
         assert done.returncode == 7 and done.stderr == "error: no space left on device\n  help: free some space\n"
     else:
         assert done.returncode == 0 and done.stderr == ""
+
+
+@pytest.mark.parametrize("columns", ["0", "1"])
+def test_a_terminal_without_columns_is_told_all_the_same(tmp_path: Path, columns: str) -> None:
+    shutil.copytree(Path(__file__).parent / "old_runs" / "runs", tmp_path / "runs")
+    for arguments in (["runs"], ["show", "last"]):
+        shown, expected = (aecli(*arguments, cwd=tmp_path, COLUMNS=n, FORCE_COLOR="1") for n in (columns, str(NARROWEST)))
+        assert shown.returncode == 0 and shown.stdout == expected.stdout and len(shown.stdout.split()) > 10

@@ -20,7 +20,7 @@ from aecli.data.dataset import open_dataset
 from aecli.data.sources import tfds
 from aecli.data.sources.registry import peek
 from aecli.data.sources.tfds_without_tf import png
-from aecli.errors import DataError, SettingError
+from aecli.errors import DataError, SettingError, StorageError
 
 N = 12
 
@@ -235,3 +235,8 @@ def test_prepared_data_in_the_place_of_other_data_or_of_no_files_is_told(tmp_pat
     (tmp_path / "shapes" / "1.0.0").rename(tmp_path / "shapes" / "2.0.0")
     with pytest.raises(DataError, match="cannot be opened"):
         tfds.TfdsSource(Data(name="shapes"), tmp_path, print)
+
+
+def test_a_place_that_is_not_utf8_is_told() -> None:
+    with pytest.raises(StorageError, match="is not UTF-8"):
+        tfds.TfdsSource(Data(name="digits"), Path(os.fsdecode(b"/tmp/\xff")), print)

@@ -93,7 +93,9 @@ app = typer.Typer(
 data_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="List and prepare data sets.")
 app.add_typer(data_app, name="data")
 
-RunsDir = Annotated[Path, typer.Option("--runs-dir", envvar="AECLI_RUNS_DIR", help="Where run directories live.")]
+RunsDir = Annotated[  # typer would refuse one that cannot be read as a mistake in the command
+    Path, typer.Option("--runs-dir", envvar="AECLI_RUNS_DIR", readable=False, help="Where run directories live.")
+]
 Sets = Annotated[list[str], typer.Option("--set", metavar="BLOCK.KEY=VALUE", help="Change a setting; may be repeated.")]
 RunName = Annotated[str, typer.Argument(metavar="RUN", help="A run's id, the start of one, or 'last'.")]
 Which = Annotated[str, typer.Option("--checkpoint", metavar="best|last", help="The best by validation, or the newest.")]

@@ -27,6 +27,10 @@ if TYPE_CHECKING:  # which needs jax, and a table does not
     from aecli.verbs.variants import Variant
 
 
+NARROWEST = 40
+"""Columns of a terminal that is said to have fewer, or none: in them nothing could be told."""
+
+
 class _Console(Console):
     """Below the stream that escapes, since it draws; so what it is given is escaped here."""
 
@@ -44,7 +48,7 @@ class _Console(Console):
 def _console() -> Console:
     console = _Console()
     # Into a file or a pipe nothing is cut to the width of a terminal that is not there.
-    return console if console.is_terminal else _Console(width=400)
+    return _Console(width=max(console.width, NARROWEST)) if console.is_terminal else _Console(width=400)
 
 
 class _Table(Table):

@@ -25,6 +25,7 @@ from aecli.system.files import fsync_directory, make_folder, write_atomic, write
 from aecli.system.reading import GONE, Unreadable, open_regular, parse_json, read_json, read_regular, set_aside
 
 _ID = re.compile(r"\A[A-Za-z0-9][A-Za-z0-9._-]{0,99}\Z")
+_IDS = "ids are 1 to 100 letters of a to z, digits, '.', '_' and '-', the first a letter or a digit"
 _LOCK_SECONDS = 0.5
 UNREADABLE = "unreadable"
 """What stands in place of a state of a run that cannot be read."""
@@ -279,12 +280,14 @@ def create(
 
 def every(root: Path) -> list[Run]:
     """All runs below a folder, oldest first, those whose `run.json` cannot be read before all others. Folders that are no runs
-    are left out: those without a `run.json`, unless they hold checkpoints."""
+    are left out: those without a `run.json`, unless they hold checkpoints. Raises OSError if it is no folder that can be read."""
     found: list[tuple[str, Run]] = []
-    if not root.is_dir():
+    try:
+        entries = list(os.scandir(root))
+    except FileNotFoundError:
         return []
-    for entry in os.scandir(root):
-        if not _ID.match(entry.name) or not entry.is_dir(follow_symlinks=False):
+    for entry in entries:
+        if entry.name.startswith(".") or not entry.is_dir(follow_symlinks=False):
             continue
         run = Run(Path(entry.path))
         try:
@@ -301,7 +304,10 @@ def find(root: Path, name: str) -> Run:
     """The run with this id, or the only one whose id starts so, or the newest for `last`. Raises RunError, also for a run that
     holds what no run holds (`parts.py`) or whose `run.json` cannot be read, and UsageError for what can be no id."""
     if not _ID.match(name):
-        raise UsageError(f"{name!r} is no run id", "ids are letters, digits, '.', '_' and '-'; `aecli runs` lists them")
+        help = "`aecli runs` lists them"
+        if "/" not in name and (root / name / "run.json").is_file():
+            help = "rename the folder"
+        raise UsageError(f"{name!r} is no run id", f"{_IDS}; {help}")
     run = Run(_path_of(root, name))
     check_parts(run.path)
     run.info()
@@ -310,9 +316,14 @@ def find(root: Path, name: str) -> Run:
 
 def _path_of(root: Path, name: str) -> Path:
     path = root / name
-    if path.is_symlink():
-        target = path.resolve()
-        if target.parent != root.resolve():
+    if name == "last":  # whatever is called so
+        runs = every(root)
+        path = runs[-1].path if runs else path
+    elif path.is_symlink():
+        if not path.exists():
+            raise RunError(f"{path} is a link that leads nowhere", "remove it; `aecli runs` lists the runs")
+        target = Path(os.path.realpath(path))
+        if str(target.parent) != os.path.realpath(root):
             message = f"{path} is a link to {target}, and links to runs elsewhere are not followed"
             raise RunError(message, f"--runs-dir {target.parent} {target.name}")
         path = root / target.name
@@ -321,8 +332,6 @@ def _path_of(root: Path, name: str) -> Path:
     runs = every(root)
     if not runs:
         raise RunError(f"there are no runs in {root}", "train one: aecli train configs/quickstart.yaml")
-    if name == "last":
-        return runs[-1].path
     matches = [run for run in runs if run.id.startswith(name)]
     if len(matches) == 1:
         return matches[0].path
@@ -355,6 +364,8 @@ def run_facts(run: Run) -> dict[str, Any]:
     facts: dict[str, Any] = dict.fromkeys(("variant", "data", "step", "best", "best_step", "created", "note"))
     facts = {"id": run.id, "state": UNREADABLE, **facts}
     try:
+        if not _ID.match(run.id):
+            raise RunError(f"its name can be no id: {_IDS}; rename the folder")
         check_parts(run.path)
         info = run.info()
         facts |= {"variant": info.variant, "data": info.data.name, "created": info.created}

@@ -138,7 +138,7 @@ class NpzSource:
         everything = np.concatenate([labels, test_labels])
         classes = 0 if (everything < 0).any() else int(everything.max()) + 1
         status = self._path.stat()
-        identity = f"{self._path.resolve()}:{status.st_size}:{status.st_mtime_ns}"
+        identity = f"{os.path.realpath(self._path)}:{status.st_size}:{status.st_mtime_ns}"
         sizes = {split: len(array) for split, array in self._images_of.items()}
         self.origin = Origin((height, width, channels), classes, sizes, identity)
 

@@ -30,7 +30,7 @@ from aecli.data.sources.digits import Digits
 from aecli.data.sources.shapes import Shapes
 from aecli.data.sources.tfds_without_tf import without_tensorflow
 from aecli.data.sources.told import some
-from aecli.errors import DataError, SettingError, did_you_mean
+from aecli.errors import DataError, SettingError, StorageError, did_you_mean
 from aecli.system.files import exclusive
 from aecli.system.folders import open_to_readers
 from aecli.system.own import check_own
@@ -48,7 +48,12 @@ _SHOWN = 12
 class TfdsSource:
     def __init__(self, data: Data, root: Path, say: Say, version: str | None = None) -> None:
         """Prepares the data set below `root` where it is not yet; `version` is that of a built-in set. Raises SettingError for an
-        unknown name, DataError if the data cannot be had or read."""
+        unknown name, DataError if the data cannot be had or read, StorageError if its files can have no such path."""
+        try:
+            str(root).encode()
+        except UnicodeEncodeError:  # ArrayRecord opens none
+            message = f"prepared data cannot be kept in {root}, which is not UTF-8"
+            raise StorageError(message, "set AECLI_DATA_DIR to a folder with another name") from None
         _hush()
         self._name, self._look = data.name, Look.of(data)
         self._notes: dict[str, set[tuple[str, int]]] = {}

@@ -10,6 +10,7 @@ of the usual PyTorch port (`pt_inception-2015-12-05-6726825d.pth`), made once by
 from __future__ import annotations
 
 import hashlib
+import os
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -48,7 +49,7 @@ class Inception(NamedTuple):
 def load(path: Path) -> Inception:
     """Raises UsageError for a file that has not all the weights."""
     try:
-        arrays = read_arrays(path.resolve())
+        arrays = read_arrays(Path(os.path.realpath(path)))
     except (OSError, Unreadable) as error:
         raise UsageError(
             f"--inception {path}: cannot be read as an npz file ({error})", "see the head of aecli/evaluation/judges/inception.py"
