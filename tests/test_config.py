@@ -126,6 +126,23 @@ def test_what_can_be_no_path_is_refused_before_it_is_looked_for(key: str, path: 
     assert "error[bad-value]" in told and f"data.{key}" in told
 
 
+HALF = '"\\udcff"'
+HALVES = [
+    f"model.variant={HALF}",
+    f"data.background={HALF}",
+    f"data.tier={HALF}",
+    f"model.corruption={{name: {HALF}}}",
+    f"model={{{HALF}: 1, variant: vae}}",
+    f"model.latent={HALF}",
+]
+
+
+@pytest.mark.parametrize("flag", HALVES)
+def test_half_a_letter_is_told_like_any_other_mistake(flag: str) -> None:
+    """pydantic, which writes UTF-8, has no place for it in a message."""
+    assert any("error[bad-value]" in told or "error[unknown-variant]" in told for told in errors(GOOD, (flag,)))
+
+
 def test_a_path_of_bytes_that_are_no_utf8_is_one() -> None:
     assert Data(name="npz", path="a\udcff.npz").path == "a\udcff.npz"
 

@@ -153,7 +153,8 @@ class Data(Frozen):
             try:
                 ImageColor.getrgb(value)
             except ValueError:
-                raise ValueError(f"there is no colour '{value}': a name such as white, '#204080', or levels 0 to 255") from None
+                shown = printable(value)  # pydantic takes no half letters in messages
+                raise ValueError(f"there is no colour '{shown}': a name such as white, '#204080', or levels 0 to 255") from None
         return value
 
 

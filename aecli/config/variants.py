@@ -14,7 +14,7 @@ from pydantic_core import PydanticCustomError
 from aecli import models
 from aecli.core.abilities import ABILITIES, lacking
 from aecli.core.model import Model, SingleLoss
-from aecli.errors import VariantError, blame_variant, did_you_mean, translate
+from aecli.errors import VariantError, blame_variant, did_you_mean, printable, translate
 
 
 def variants() -> tuple[str, ...]:
@@ -79,7 +79,7 @@ def parse_model(value: Any) -> Any:
             "unknown_variant",
             "there is no variant '{variant}'",
             {
-                "variant": str(variant),
+                "variant": printable(str(variant)),  # pydantic takes no half letters in messages
                 "label": did_you_mean(str(variant), variants()),
                 "help": "variants: " + ", ".join(variants()),
             },
