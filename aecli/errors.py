@@ -169,7 +169,7 @@ _STORAGE = {
     **dict.fromkeys((errno.ENOSPC, errno.EDQUOT), "free some space"),
     errno.EFBIG: "free some space, or raise the limit of a file's size: ulimit -f",
     **dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), "check the permissions"),
-    **dict.fromkeys((errno.EMFILE, errno.ENFILE), "raise the limit of open files: ulimit -n 1024"),
+    **dict.fromkeys((errno.EMFILE, errno.ENFILE), "raise the limit of open files: ulimit -n 4096"),
     **dict.fromkeys((errno.EIO, errno.ESTALE), "look after the disk or its connection: it fails"),
 }
 """What helps against what the system refuses."""

@@ -47,13 +47,24 @@ def aecli(*arguments: Any, cwd: Path, **env: str) -> subprocess.CompletedProcess
     return subprocess.run(command, cwd=cwd, env=environment(**env), capture_output=True, text=True, timeout=240)
 
 
+@contextlib.contextmanager
+def handlers_kept() -> Generator[None]:
+    """What a verb makes of signals in this process ends with it."""
+    handlers = {signum: signal.getsignal(signum) for signum in SIGNALS}
+    try:
+        yield
+    finally:
+        for signum, handler in handlers.items():
+            signal.signal(signum, handler)
+
+
 def called(*arguments: Any, cwd: Path) -> subprocess.CompletedProcess[str]:
     """The same from within this process, which saves the seconds that jax takes to be imported: for what a verb prints, writes
     and ends with. What only a process shows (signals, pipes, an environment, imports) wants `aecli`."""
     out, err = io.StringIO(), io.StringIO()
-    handlers = {signum: signal.getsignal(signum) for signum in SIGNALS}
     ours = environment()
     with (
+        handlers_kept(),
         mock.patch.dict(os.environ, {name: ours[name] for name in ("COLUMNS", "NO_COLOR")}),
         mock.patch.object(sys, "argv", ["aecli", *map(str, arguments)]),
         mock.patch.object(sys, "unraisablehook", sys.unraisablehook),
@@ -69,9 +80,6 @@ def called(*arguments: Any, cwd: Path) -> subprocess.CompletedProcess[str]:
         except Exception:  # as Python does where nobody catches it
             traceback.print_exc()
             code = 1
-        finally:
-            for signum, handler in handlers.items():
-                signal.signal(signum, handler)
     assert isinstance(code, int)
     return subprocess.CompletedProcess(sys.argv, code, out.getvalue(), err.getvalue())
 

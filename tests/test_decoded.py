@@ -112,6 +112,13 @@ def test_check_opens_no_file_of_own_data_that_is_decoded(fresh: Path, tmp_path: 
         patch.setattr("aecli.verbs.check.peek", None)
         assert check.hold_against_data(config) == told
         assert len(said) == 1 and "16 train" not in said[0] and "18" in said[0]
+    labels = entry(fresh) / "train_labels.npy"
+    whole = labels.read_bytes()
+    for bit in range(0, 8 * 128, 7):
+        flipped = bytearray(whole)
+        flipped[bit // 8] ^= 1 << bit % 8
+        labels.write_bytes(flipped)
+        decoded.outline(data)  # raises nothing, whatever NumPy makes of a header
     (entry(fresh) / "meta.json").write_text("{}")
     assert check.hold_against_data(config) == told, "a damaged cache is no cache"
     everything(config.experiment.data, [])

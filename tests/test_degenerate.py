@@ -314,11 +314,11 @@ def test_numbers_that_somebody_edited_go(trained: tuple[Any, Any, Dataset], caps
     run, model, data = trained
     file = run.path / "eval" / "validation.json"
     whole = evaluate_run(run, model, data, EvalRequest("validation", only=("objective", "reconstruction"))).metrics
-    assert numbers.read(file.parent, "validation", run.info().experiment, values=True).values.keys() >= {"reconstruction/mse"}
+    assert numbers.read(file.parent, "validation", run.info().identity, values=True).values.keys() >= {"reconstruction/mse"}
     edited = json.loads(file.read_text())
     edited["ssim"]["value"] = 0.999
     file.write_text(json.dumps(edited))
-    assert numbers.read(file.parent, "validation", run.info().experiment).wrong is not None
+    assert numbers.read(file.parent, "validation", run.info().identity).wrong is not None
     again = evaluate_run(run, model, data, EvalRequest("validation", only=("objective",))).metrics
     assert "ssim" in whole and "ssim" not in again
     assert "they are not what aecli wrote of this run; set aside as validation.json.damaged" in capsys.readouterr().err

@@ -127,7 +127,7 @@ def test_only_what_is_measured_is_drawn_by_the_runs_seed() -> None:
     """What is fitted to train images is kept and shared by runs: it must not depend on which run asks for it first."""
     e = experiment("variant: vae, hidden: [12], latent: 3")
     ours = [subject(e.model, None, dataset(), binarize="dynamic", seed=seed) for seed in (0, 1)]
-    train, test = ([one.pixels(split) for one in ours] for split in ("train", "test"))
+    train, test = ([np.concatenate(list(one.images(split))) for one in ours] for split in ("train", "test"))
     assert np.array_equal(*train) and not np.array_equal(*test)
-    frozen = subject(e.model, None, dataset(), binarize="fixed", seed=1).pixels("train")
+    frozen = np.concatenate(list(subject(e.model, None, dataset(), binarize="fixed", seed=1).images("train")))
     assert np.array_equal(frozen, train[0]) and set(np.unique(frozen)) == {0.0, 1.0}

@@ -176,3 +176,11 @@ def test_what_is_left_open_is_closed_with_the_array(tmp_path: Path) -> None:
         assert StoredArray(tmp_path / "a.npz", "label").whole()[-1] == 39
     gc.collect()
     assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_kept_arrays_that_claim_more_than_they_hold_take_no_memory(tmp_path: Path) -> None:
+    header = b"{'descr': '<i8', 'fortran_order': False, 'shape': (137438953472,), }"
+    with zipfile.ZipFile(tmp_path / "a.npz", "w") as archive:
+        archive.writestr("x.npy", b"\x93NUMPY\x01\0" + len(header).to_bytes(2, "little") + header + bytes(8))
+    with pytest.raises(Unreadable, match="claims more than it holds"):
+        read_arrays(tmp_path / "a.npz")

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from process import handlers_kept
 from typer.testing import CliRunner, Result
 
 from aecli.cli.app import app
@@ -26,7 +27,8 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, data_dir: Path) -> Pa
 
 
 def aecli(*arguments: Any) -> Result:
-    result = CliRunner().invoke(app, list(map(str, arguments)), catch_exceptions=False)
+    with handlers_kept():
+        result = CliRunner().invoke(app, list(map(str, arguments)), catch_exceptions=False)
     assert result.exit_code == 0, result.output
     return result
 

@@ -74,9 +74,9 @@ def record(home: Path, *calls: list[str]) -> Story:
         recorder.tell("created", run.id)
         return run
 
-    def told_write(folder: Path, split: str, experiment: str | None, found: Mapping[str, Any], values: Mapping[str, Any]) -> None:
+    def told_write(folder: Path, split: str, identity: str | None, found: Mapping[str, Any], values: Mapping[str, Any]) -> None:
         recorder.tell("writing", sorted(found))
-        write(folder, split, experiment, found, values)
+        write(folder, split, identity, found, values)
         recorder.tell("numbers", sorted(found))
 
     def told_keep(path: Path, key: str, made: Mapping[str, Any]) -> None:
@@ -175,7 +175,7 @@ def check(story: Story, runs: Path, told: Told) -> int | None:
     run.cut_metrics(beside["metrics_offset"])
     rows, damaged = run.read_rows()
     assert [row.step for row in rows if row.split == "train"] == [*range(2, found.step + 1, 2)] and not damaged
-    stored = numbers.read(run.path / "eval", "test", run.info().experiment, values=True)
+    stored = numbers.read(run.path / "eval", "test", run.info().identity, values=True)
     assert stored.wrong is None
     assert sorted(stored.numbers) in (said.get("numbers", []), said.get("writing", []))
     if "sampler" in said:

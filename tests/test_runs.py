@@ -6,6 +6,7 @@ import json
 import multiprocessing
 import os
 import resource
+import shutil
 import signal
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -308,3 +309,12 @@ def test_a_run_under_a_name_that_is_no_id_is_listed_with_the_reason(tmp_path: Pa
     with pytest.raises(UsageError) as caught:
         directory.find(tmp_path, name)
     assert caught.value.help is not None and caught.value.help.endswith("rename the folder")
+
+
+def test_a_copy_under_a_name_that_can_be_no_id_is_listed_and_not_meant(tmp_path: Path) -> None:
+    run = tmp_path
+    shutil.copytree(run.path, tmp_path / f"{run.id} (copy)")
+    assert directory.find(tmp_path, "last") == run and directory.find(tmp_path, run.id[:5]) == run
+    assert len(directory.every(tmp_path)) == 2
+    with pytest.raises(UsageError, match="is no run id"):
+        directory.find(tmp_path, "x" * 300)

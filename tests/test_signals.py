@@ -88,7 +88,9 @@ def test_two_signals_within_a_second_are_one() -> None:
 
 
 STARTING = """
-import os, runpy, sys
+import os, runpy, signal, sys
+
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # which nohup has ignored
 
 class Signalling:
     def find_spec(self, name, path=None, target=None):

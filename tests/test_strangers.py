@@ -107,12 +107,12 @@ def test_numbers_of_another_run_are_not_taken_for_its_own(pair: tuple[Run, Run],
     _measured(other, "objective", "reconstruction")
     shutil.rmtree(mine.path / "eval")
     shutil.copytree(other.path / "eval", mine.path / "eval")
-    assert numbers.read(mine.path / "eval", "test", mine.info().experiment).wrong == "they are not what aecli wrote of this run"
+    assert numbers.read(mine.path / "eval", "test", mine.info().identity).wrong == "they are not what aecli wrote of this run"
     assert _measured(mine, "objective") == {name: own[name] for name in _measured(mine, "objective")}
     assert "mse" not in _measured(mine, "objective") and "set aside as test.json.damaged" in capsys.readouterr().err
     shutil.copy(other.path / "eval" / "test.json", mine.path / "eval")
     (mine.path / "eval" / ".test.seal.json").unlink()
-    assert numbers.read(mine.path / "eval", "test", mine.info().experiment).wrong == "their seal is gone"
+    assert numbers.read(mine.path / "eval", "test", mine.info().identity).wrong == "their seal is gone"
     assert _measured(mine, "objective", "reconstruction") == own
 
 
@@ -129,6 +129,16 @@ def test_unfinished_work_on_another_run_is_not_gone_on_with(pair: tuple[Run, Run
         evaluate_run(other, load(other, "last", str), dataset(), only, Watch(stop))
     shutil.copytree(other.path / "eval" / ".test.unfinished", mine.path / "eval" / ".test.unfinished")
     assert _measured(mine, "objective") == own
+
+
+def test_numbers_of_a_run_on_other_data_are_not_taken_for_its_own(tmp_path: Path) -> None:
+    mine, other = (fit(tmp_path / "runs", experiment(E), data)[0] for data in (dataset(), dataset(train=47)))
+    for file in ("config.resolved.yaml", "config.yaml"):
+        assert (mine.path / file).read_bytes() == (other.path / file).read_bytes()
+    evaluate_run(other, load(other, "last", str), dataset(train=47), EvalRequest(only=("objective",)))
+    shutil.rmtree(mine.path / "eval")
+    shutil.copytree(other.path / "eval", mine.path / "eval")
+    assert numbers.read(mine.path / "eval", "test", mine.info().identity).wrong is not None
 
 
 def test_samplers_of_another_run_are_fitted_anew(pair: tuple[Run, Run]) -> None:
@@ -154,6 +164,15 @@ def test_what_contradicts_the_checkpoints_is_told_where_runs_are_listed(pair: tu
     for file in files:
         shutil.copy(other.path / file, mine.path / file)
     assert "checkpoint" in directory.run_facts(mine)["note"]
+
+
+def test_a_resume_after_a_kill_between_checkpoint_and_state_tells_both_alike(run: Run) -> None:
+    state = json.loads((run.path / "state.json").read_text())
+    old = {"state": "running", "step": 3, "best_step": 3, "best_value": 1e9}
+    (run.path / "state.json").write_text(json.dumps(state | old))
+    go_on(run, experiment(E), dataset())
+    assert directory.run_facts(run)["note"] is None
+    assert json.loads((run.path / "state.json").read_text())["best_value"] == state["best_value"]
 
 
 def test_the_variant_is_that_of_the_config(run: Run) -> None:

@@ -231,6 +231,9 @@ def test_prepared_data_in_the_place_of_other_data_or_of_no_files_is_told(tmp_pat
     (prepared / "dataset_info.json").write_text("{")
     with pytest.raises(DataError, match="cannot be opened"):
         tfds.TfdsSource(data, tmp_path, print)
+    with pytest.raises(SettingError) as refused:  # what is there is not what was asked for
+        tfds.TfdsSource(Data(name="digits:9.9.9"), tmp_path, print)
+    assert refused.value.path == ("data", "name")
     prepared.parent.rename(tmp_path / "shapes")
     (tmp_path / "shapes" / "1.0.0").rename(tmp_path / "shapes" / "2.0.0")
     with pytest.raises(DataError, match="cannot be opened"):

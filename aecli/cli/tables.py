@@ -127,7 +127,7 @@ def show_run(run: Run) -> None:
 
 def _about_numbers(path: Path, info: RunFile) -> str:
     """What is to be known of the numbers in an `eval/<split>.json` that are not as this version would write them."""
-    stored = numbers.read(path.parent, path.stem, info.experiment)
+    stored = numbers.read(path.parent, path.stem, info.identity)
     if stored.wrong is not None:
         return f" (not to be believed: {stored.wrong})"
     version = version_of([number.protocol for number in stored.numbers.values()])

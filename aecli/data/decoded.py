@@ -208,7 +208,7 @@ def _load(place: _Place, say: Say) -> Decoded:
         splits = {split: ArrayRows(arrays[f"{split}.npy"], np.array(arrays[f"{split}_labels.npy"])) for split in _splits(meta)}
         return Decoded(spec, splits, tuple(meta["names"]), str(meta["fingerprint"]), str(meta["told"]))
     except _DAMAGES as error:
-        if isinstance(error, PermissionError) or of_the_system(error):
+        if of_the_system(error):
             raise
         raise _damaged(folder, str(error)) from None
 
@@ -216,7 +216,12 @@ def _load(place: _Place, say: Say) -> Decoded:
 def _array(path: Path) -> NDArray[Any]:
     """A file of rows that are read when they are used. Raises Unreadable if it is no regular file, which NumPy would wait for."""
     os.close(open_regular(path))
-    return np.load(path, mmap_mode="r")
+    try:
+        return np.load(path, mmap_mode="r")
+    except OSError:
+        raise
+    except Exception as error:  # a header is Python's source, and NumPy lets through whatever reading that raises
+        raise ValueError(f"{path.name}: {error}") from None
 
 
 def _meta(place: _Place) -> dict[str, Any]:
@@ -225,8 +230,9 @@ def _meta(place: _Place) -> dict[str, Any]:
     meta: dict[str, Any] = read_json(place.folder / "meta.json")
     if meta.pop("seal") != _seal(meta):
         raise _damaged(place.folder, "the checksum of meta.json is wrong")
-    if meta.get("request") != place.request:  # versions before did not write it
-        raise _damaged(place.folder, "it is not known to be of this data and these settings")
+    if (request := meta.get("request")) != place.request:
+        of = "of an older version" if request is None else "of other data or other settings"
+        raise DataError(f"the decoded data in {place.folder} is {of}", f"remove {place.folder} and run again")
     return meta
 
 

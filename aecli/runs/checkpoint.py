@@ -181,6 +181,8 @@ def _reserve(folder: Path, size: int, step: int) -> None:
         with path.open("wb") as file:
             os.posix_fallocate(file.fileno(), 0, size)
     except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            raise
         reason = (error.strerror or str(error)).lower()
         raise StorageError(f"no room for the checkpoint of step {step} in {folder}: {reason}", "free some space") from None
     finally:
@@ -362,4 +364,5 @@ def _remove(folder: Path, step: int) -> None:
 def _finish_removal(folder: Path, step: int) -> None:
     shutil.rmtree(folder / str(step), ignore_errors=True)
     if not os.path.lexists(folder / str(step)):
+        fsync_directory(folder)  # or the arrays might come back without their mark
         (folder / f"{step}.removed").unlink(missing_ok=True)

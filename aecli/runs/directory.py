@@ -188,6 +188,7 @@ class Run(NamedTuple):
                 shutil.copyfileobj(metrics, discarded, 2**20)
                 discarded.flush()
                 os.fsync(discarded.fileno())
+            fsync_directory(self.path)  # the discarded rows' name may be new, and nothing else has them from here
             metrics.truncate(offset)
             os.fsync(metrics.fileno())
 
@@ -305,8 +306,9 @@ def find(root: Path, name: str) -> Run:
     holds what no run holds (`parts.py`) or whose `run.json` cannot be read, and UsageError for what can be no id."""
     if not _ID.match(name):
         help = "`aecli runs` lists them"
-        if "/" not in name and (root / name / "run.json").is_file():
-            help = "rename the folder"
+        with contextlib.suppress(OSError):  # of a name that is too long
+            if "/" not in name and (root / name / "run.json").is_file():
+                help = "rename the folder"
         raise UsageError(f"{name!r} is no run id", f"{_IDS}; {help}")
     run = Run(_path_of(root, name))
     check_parts(run.path)
@@ -316,8 +318,8 @@ def find(root: Path, name: str) -> Run:
 
 def _path_of(root: Path, name: str) -> Path:
     path = root / name
+    runs = [run for run in every(root) if _ID.match(run.id)]
     if name == "last":  # whatever is called so
-        runs = every(root)
         path = runs[-1].path if runs else path
     elif path.is_symlink():
         if not path.exists():
@@ -329,7 +331,6 @@ def _path_of(root: Path, name: str) -> Path:
         path = root / target.name
     if path.is_dir():
         return path
-    runs = every(root)
     if not runs:
         raise RunError(f"there are no runs in {root}", "train one: aecli train configs/quickstart.yaml")
     matches = [run for run in runs if run.id.startswith(name)]

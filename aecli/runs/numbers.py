@@ -1,6 +1,6 @@
 """The numbers of a run: `eval/<split>.json`, and the values of each image in `eval/<split>-values.npz`. Without jax.
 
-Beside them `.<split>.seal.json` holds the SHA-256 of what was written and of the experiment that it is of: numbers that somebody
+Beside them `.<split>.seal.json` holds the SHA-256 of what was written and of config and data that it is of: numbers that somebody
 has edited, that a disk has, or that are another run's, are not kept among new ones."""
 
 from __future__ import annotations
@@ -27,35 +27,35 @@ class Stored(NamedTuple):
     wrong: str | None = None
 
 
-def read(folder: Path, split: str, experiment: str | None, values: bool = False) -> Stored:
-    """What is kept of a split, its `values` only if they are asked for. `experiment` is the seal of the run's config. Numbers
+def read(folder: Path, split: str, identity: str | None, values: bool = False) -> Stored:
+    """What is kept of a split, its `values` only if they are asked for. `identity` is that of `RunFile`. Numbers
     without a seal are believed, if they have the form of numbers, of runs that have none either: older versions wrote both."""
     try:
         content = read_regular(_json(folder, split))
         seals = _seals(folder, split)
-        if not seals and experiment is not None:
+        if not seals and identity is not None:
             return Stored(wrong="their seal is gone")
-        if seals and _hash(experiment, content) not in seals:
+        if seals and _hash(identity, content) not in seals:
             return Stored(wrong="they are not what aecli wrote of this run")
         stored = parse_json(content)
         if not isinstance(stored, dict):
             raise Unreadable("it is no JSON object")
         numbers = {str(name): validated(Number, number) for name, number in stored.items()}
-        return Stored(numbers, _values(folder, split, experiment, seals) if values else {})
+        return Stored(numbers, _values(folder, split, identity, seals) if values else {})
     except FileNotFoundError:
         return Stored()
     except Unreadable as error:
         return Stored(wrong=str(error))
 
 
-def write(folder: Path, split: str, experiment: str | None, numbers: Mapping[str, Any], values: Mapping[str, Any]) -> None:
+def write(folder: Path, split: str, identity: str | None, numbers: Mapping[str, Any], values: Mapping[str, Any]) -> None:
     """Replaces what is kept of a split. The seal is written first and knows the old files too: whenever the process is killed,
     what is there is believed."""
     content, packed = to_json(numbers), pack_arrays(values)
-    seals = [_hash(experiment, content), _hash(experiment, packed)]
+    seals = [_hash(identity, content), _hash(identity, packed)]
     for path in (_json(folder, split), _npz(folder, split)):
         with contextlib.suppress(OSError, Unreadable):
-            seals.append(_hash_file(experiment, path))
+            seals.append(_hash_file(identity, path))
     write_atomic(_seal(folder, split), to_json(list(dict.fromkeys(seals))))
     write_atomic(_npz(folder, split), packed)
     write_atomic(_json(folder, split), content)
@@ -67,10 +67,10 @@ def put_aside(folder: Path, split: str) -> list[str]:
     return [set_aside(path).name for path in every if os.path.lexists(path)]
 
 
-def _values(folder: Path, split: str, experiment: str | None, seals: list[str]) -> dict[str, Any]:
+def _values(folder: Path, split: str, identity: str | None, seals: list[str]) -> dict[str, Any]:
     path = _npz(folder, split)
     try:
-        if seals and _hash_file(experiment, path) not in seals:
+        if seals and _hash_file(identity, path) not in seals:
             raise Unreadable(f"{path.name} is not what aecli wrote of this run")
         return {name: value for name, value in read_arrays(path).items() if value.dtype.kind in "biuf"}
     except FileNotFoundError:
@@ -87,13 +87,13 @@ def _seals(folder: Path, split: str) -> list[str]:
     return [str(each) for each in kept]
 
 
-def _hash(experiment: str | None, data: bytes) -> str:
-    return hashlib.sha256(f"{experiment}\n".encode() + data).hexdigest()
+def _hash(identity: str | None, data: bytes) -> str:
+    return hashlib.sha256(f"{identity}\n".encode() + data).hexdigest()
 
 
-def _hash_file(experiment: str | None, path: Path) -> str:
+def _hash_file(identity: str | None, path: Path) -> str:
     """The same of what a file holds, however large it is."""
-    digest = hashlib.sha256(f"{experiment}\n".encode())
+    digest = hashlib.sha256(f"{identity}\n".encode())
     with os.fdopen(open_regular(path), "rb") as file:
         while piece := file.read(2**20):
             digest.update(piece)

@@ -134,6 +134,12 @@ class RunFile(Record):
     experiment: Sha256 | None = None
     """The seal of the config, see `runs/seal.py`."""
 
+    @property
+    def identity(self) -> str | None:
+        """Config and data, by their hashes: what numbers, samplers and unfinished work bear that are of this run. None of runs of
+        older versions, which keep no seal."""
+        return None if self.experiment is None else f"{self.experiment} on {self.data.fingerprint}"
+
 
 class StateFile(Record):
     """`state.json`: how far a run is. Written again and again."""

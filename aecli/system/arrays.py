@@ -8,6 +8,7 @@ import errno
 import hashlib
 import io
 import json
+import math
 import os
 import sys
 import zipfile
@@ -48,8 +49,10 @@ def read_arrays(path: Path, most: int = MOST_BYTES) -> dict[str, Any]:
         try:
             with zipfile.ZipFile(file) as archive:
                 size = sum(member.file_size for member in archive.infolist())
-            if size > most:
-                raise Unreadable(f"it unpacks to {size:,} bytes")
+                if size > most:
+                    raise Unreadable(f"it unpacks to {size:,} bytes")
+                for member in archive.infolist():
+                    _check_size(archive, member)
             file.seek(0)
             with np.load(file, allow_pickle=False) as stored:
                 return {name: with_texts(array) for name, array in stored.items()}
@@ -61,6 +64,18 @@ def read_arrays(path: Path, most: int = MOST_BYTES) -> dict[str, Any]:
             raise Unreadable("it cannot be read as npz: it leads to before its beginning") from None
         except Exception as error:  # zipfile, zlib and NumPy have a dozen ways to refuse a file of whatever bytes
             raise Unreadable(f"it cannot be read as npz: {(str(error).splitlines() or [type(error).__name__])[0]}") from None
+
+
+def _check_size(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> None:
+    """Raises Unreadable if an array's header claims more than its member holds: NumPy makes room for it before it reads."""
+    import numpy as np
+
+    with archive.open(member) as file:
+        version = np.lib.format.read_magic(file)
+        read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        shape, _, dtype = read(file)
+    if math.prod(shape) * dtype.itemsize > member.file_size:
+        raise Unreadable(f"{member.filename} claims more than it holds: {dtype} {list(shape)}")
 
 
 def with_texts(array: Any) -> Any:

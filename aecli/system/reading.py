@@ -33,11 +33,11 @@ GONE = (FileNotFoundError, NotADirectoryError)
 tell nothing about the bytes: nobody takes them for damage, and what a failing disk holds is not given up while it fails."""
 
 
-_OF_THE_SYSTEM = {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EIO, errno.ESTALE}
+_OF_THE_SYSTEM = {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EIO, errno.ESTALE, errno.EACCES, errno.EPERM}
 
 
 def of_the_system(error: BaseException) -> bool:
-    """Whether an error tells of the machine (too many open files, no memory, a disk that fails), and not of the file that was
+    """Whether an error tells of the machine (too many open files, no permission, a disk that fails), and not of the file that was
     read: to remove or replace that would be bad advice."""
     return isinstance(error, OSError) and error.errno in _OF_THE_SYSTEM
 

@@ -302,5 +302,6 @@ def train(
         reason = error.message if isinstance(error, AecliError) else f"{type(error).__name__}: {error}"
         run.set_state("failed", reason=reason[:500])
         raise
-    run.set_state("completed", step=training.at.step, reason=reason)
+    at = training.at  # whole: after a kill between a checkpoint and `state.json` this may be the first that is told of it
+    run.set_state("completed", step=at.step, best_step=at.best_step, best_value=at.best_value, reason=reason)
     return training

@@ -82,7 +82,7 @@ def evaluate_run(run: Run, trained: Trained, dataset: Dataset, request: EvalRequ
     code = provenance.code_now(info)
     # No part of what decides which numbers are kept: those that stand there were measured with the code that they say.
     mark = {"code": f"changed since training, now {code.hash[:12]}"} if code.changed else {}
-    run_stamp = {**protocol, "code": code.hash, "experiment": info.experiment}
+    run_stamp = {**protocol, "code": code.hash, "run": info.identity}
     folder = run.path / "eval"
     with exclusive(folder / ".lock", f"evaluates {run.id}", say):
         journal = Journal(folder / f".{split}.unfinished", _stamp(run_stamp, request, judge))
@@ -101,7 +101,7 @@ def evaluate_run(run: Run, trained: Trained, dataset: Dataset, request: EvalRequ
         names, notes = registry.chosen(subject, request.only, request.skip)
         failed: dict[str, Exception] = {}
         found = registry.evaluate(subject, names, watch.begin, failed.__setitem__)
-        stored = numbers.read(folder, split, info.experiment, values=True)
+        stored = numbers.read(folder, split, info.identity, values=True)
         if stored.wrong is not None:
             aside = " and ".join(numbers.put_aside(folder, split))
             say(f"eval/{split}.json and its values: {stored.wrong}; set aside as {aside}")
@@ -119,7 +119,7 @@ def evaluate_run(run: Run, trained: Trained, dataset: Dataset, request: EvalRequ
                 metrics[key] = Recorded(metric._replace(protocol={**protocol, **mark, **metric.protocol}), name)
             values |= {f"{name}/{key}": np.asarray(value, np.float32) for key, value in findings.values.items()}
             notes += findings.notes
-        numbers.write(folder, split, info.experiment, {name: recorded.as_json() for name, recorded in metrics.items()}, values)
+        numbers.write(folder, split, info.identity, {name: recorded.as_json() for name, recorded in metrics.items()}, values)
         journal.close()
     return Measured(metrics, notes, failed)
 

@@ -51,7 +51,7 @@ def sample_run(
         drawn = mode.show(given)
     else:
         folder, info = run.path / "samplers", run.info()
-        of = f"{info.data.fingerprint} by {info.experiment}" if info.experiment else info.data.fingerprint
+        of = info.identity or info.data.fingerprint
         sampler, components = request.sampler, request.components
         draw = samplers.fitted(folder, trained, of, sampler, components, lambda: given.dataset.train, say)
         drawn = from_sampler(given, draw)

@@ -11,6 +11,7 @@ import shutil
 import tempfile
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 from unittest import mock
@@ -236,9 +237,16 @@ def _builder(name: str, root: Path, version: str | None = None) -> Any:
             package = missing[1] if missing else "what it asks for"
             help = f"pip install {_EXTRA if package == 'tensorflow' else package}, beside aecli"
             raise SettingError(("data", "name"), "needs-package", f"'{name}' cannot be had: {wanted}", help=help) from None
-        if prepared.exists():
+        if _is_there(root, name):
             raise DataError(f"{name}, prepared in {prepared}, cannot be opened: {_reason(error)}", anew) from None
         raise SettingError(("data", "name"), "unsuitable", f"TFDS cannot build '{name}': {_reason(error)}") from None
+
+
+def _is_there(root: Path, name: str) -> bool:
+    """Whether what a name asks for has been prepared, its config and version too, so that it is that which cannot be opened."""
+    of, _, version = name.partition(":")
+    below = [*(root / of).glob("*"), *(root / of).glob("*/*")]
+    return (root / of).is_dir() and (not version or any(fnmatch(path.name, version) for path in below))
 
 
 def _only_files(prepared: Path, anew: str) -> None:
