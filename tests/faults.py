@@ -838,7 +838,7 @@ FAULTS = (
         "edited numbers stay",
         "aecli/runs/numbers.py",
         "read",
-        "if seals and _hash(experiment, content) not in seals:",
+        "if seals and _hash(identity, content) not in seals:",
         "if False:",
         "A number that somebody edited stands beside measured ones.",
         ("test_degenerate.py::test_numbers_that_somebody_edited_go",),

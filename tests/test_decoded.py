@@ -322,7 +322,7 @@ def test_one_entry_in_the_place_of_another_is_not_believed(fresh: Path, tmp_path
     for request, expected in ((data, first), (larger, second)):
         said: list[str] = []
         assert everything(request, said) == expected
-        assert "not known to be of this data" in said[0] and decodings(said)
+        assert "of other data or other settings" in said[0] and decodings(said)
         said.clear()
         assert everything(request, said) == expected and not decodings(said)
 

@@ -312,7 +312,7 @@ def test_a_run_under_a_name_that_is_no_id_is_listed_with_the_reason(tmp_path: Pa
 
 
 def test_a_copy_under_a_name_that_can_be_no_id_is_listed_and_not_meant(tmp_path: Path) -> None:
-    run = tmp_path
+    run = make(tmp_path)
     shutil.copytree(run.path, tmp_path / f"{run.id} (copy)")
     assert directory.find(tmp_path, "last") == run and directory.find(tmp_path, run.id[:5]) == run
     assert len(directory.every(tmp_path)) == 2
