@@ -141,6 +141,11 @@ def test_numbers_of_a_run_on_other_data_are_not_taken_for_its_own(tmp_path: Path
     assert numbers.read(mine.path / "eval", "test", mine.info().identity).wrong is not None
 
 
+def test_numbers_of_a_run_whose_fingerprint_is_half_a_letter_are_not_believed(run: Run) -> None:
+    _measured(run, "objective")
+    assert numbers.read(run.path / "eval", "test", "\ud800").wrong == "they are not what aecli wrote of this run"
+
+
 def test_samplers_of_another_run_are_fitted_anew(pair: tuple[Run, Run]) -> None:
     mine, other = pair
 

@@ -88,12 +88,12 @@ def _seals(folder: Path, split: str) -> list[str]:
 
 
 def _hash(identity: str | None, data: bytes) -> str:
-    return hashlib.sha256(f"{identity}\n".encode() + data).hexdigest()
+    return hashlib.sha256(f"{identity}\n".encode(errors="surrogatepass") + data).hexdigest()
 
 
 def _hash_file(identity: str | None, path: Path) -> str:
     """The same of what a file holds, however large it is."""
-    digest = hashlib.sha256(f"{identity}\n".encode())
+    digest = hashlib.sha256(f"{identity}\n".encode(errors="surrogatepass"))
     with os.fdopen(open_regular(path), "rb") as file:
         while piece := file.read(2**20):
             digest.update(piece)
