@@ -18,7 +18,7 @@ from aecli.runs.records import DataFacts
 from aecli.runs.state import state_template
 from aecli.system.arrays import pack_arrays, read_arrays
 from aecli.system.placement import Placement, placement
-from aecli.system.reading import Unreadable
+from aecli.system.reading import GONE, Unreadable
 
 SCALING = "scaling.npz"
 """The file of a run that holds mean and scale of standardized vectors."""
@@ -126,11 +126,12 @@ def scaling_file(scaling: Scaling | None) -> dict[str, bytes]:
 
 
 def read_scaling(run: Run) -> Scaling:
-    """Raises RunError if it is not there any more, or damaged."""
+    """Mean and scale [H, W, C] in the units of the data. Raises RunError if they are not there any more, or damaged; OSError as
+    the system does."""
     try:
         arrays = read_arrays(run.path / SCALING)
         return Scaling(arrays["mean"], arrays["scale"])
-    except (OSError, Unreadable, KeyError) as error:
+    except (*GONE, Unreadable, KeyError) as error:
         raise RunError(f"run {run.id} lacks what its vectors were scaled by, {SCALING}: {error}", "train anew") from None
 
 
