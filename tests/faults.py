@@ -876,8 +876,8 @@ FAULTS = (
     ),
     Fault(
         "exit code of a signal",
-        "aecli/cli/app.py",
-        "_Group._invoke",
+        "aecli/cli/group.py",
+        "Group._invoke",
         "128 + known.signum if isinstance(known, InterruptedRun) else known.code",
         "known.code",
         "A scheduler that ends a run by a signal is told of a bug.",

@@ -23,10 +23,12 @@ LAYERS = [
     "config",
     "data",
     "runs",
+    "reports",
     "evaluation",
     "training",
     "sampling",
     "verbs",
+    "sweeps",
     "cli",
 ]
 """A room imports only rooms that stand before it."""
@@ -43,6 +45,11 @@ APART = {
     ("measures", "errors"),
     ("distributions", "nets"),
     ("nets", "errors"),
+    ("reports", "data"),
+    ("reports", "models"),
+    ("reports", "core"),
+    ("reports", "nets"),
+    ("reports", "distributions"),
 }
 """(room, another before it that it does not import all the same)."""
 HEAVY = {"jax", "flax", "optax", "orbax", "tensorflow_datasets", "numpy", "PIL", "pydantic", "rich", "sklearn"}
@@ -89,9 +96,13 @@ def test_no_room_bears_a_public_name() -> None:
     assert not taken & {"load", "train", "list_runs", "compare", "sweep"}
 
 
-@pytest.mark.parametrize(
-    "name", ["cli/__init__", "cli/app", "errors", "system/__init__", "system/signals", "__init__", "__main__"]
-)
+LIGHT = [
+    *sorted(f"cli/{path.stem}" for path in (ROOT / "aecli" / "cli").glob("*.py") if path.stem != "tables"),
+    *("errors", "system/__init__", "system/signals", "__init__", "__main__"),
+]
+
+
+@pytest.mark.parametrize("name", LIGHT)
 def test_the_command_starts_light(name: str) -> None:
     roots = {module.split(".")[0] for module in imports(ROOT / "aecli" / f"{name}.py", everywhere=False)}
     assert not roots & HEAVY

@@ -126,6 +126,10 @@ class RunFile(Record):
     data: DataFacts
     command: list[Raw] = []
     overrides: list[Raw] = []
+    threads: Size | None = None
+    """Cores that the run computes on, in whose order it adds; None of runs of older versions."""
+    flop_per_step: Annotated[Finite, Field(ge=0)] | None = None
+    """Of the products of matrices and the convolutions of a step, a multiplication and an addition each."""
     versions: dict[str, str | None] = {}
     platform: str = ""
     devices: list[str] = []
@@ -150,6 +154,10 @@ class StateFile(Record):
     best_step: Count | None = None
     best_value: Finite | None = None
     reason: str | None = None
+    seconds: Annotated[Finite, Field(ge=0)] | None = None
+    """Of training, over all sittings up to `step`, with its validations and saves; None of runs of older versions."""
+    peak_bytes: Count | None = None
+    """The most memory that a process of the run has had; on an accelerator that of the device."""
 
 
 class Progressed(Record):

@@ -1,0 +1,100 @@
+"""The verbs that start from a config: train, check and bench."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from aecli.cli.options import RUNS, DataPath, Json, RunsDir, Sets, keep_programs, print_json
+from aecli.errors import UsageError, printable_lines, translate
+
+
+def train(
+    context: typer.Context,
+    config: Annotated[Path | None, typer.Argument(metavar="CONFIG", help="A YAML file.")] = None,
+    sets: Sets = [],  # noqa: B006 (typer reads the default, nothing changes it)
+    name: Annotated[str | None, typer.Option(help="The start of the run's id; by default the config's file name.")] = None,
+    resume: Annotated[str | None, typer.Option(metavar="RUN", help="Go on with a run from its newest checkpoint.")] = None,
+    data_path: DataPath = None,
+    runs_dir: RunsDir = RUNS,
+) -> None:
+    """Train what a config describes. Prints the run's id, alone, on stdout."""
+    if (config is None) == (resume is None):
+        raise UsageError("train takes a CONFIG, or --resume RUN", "aecli train configs/quickstart.yaml")
+    if resume is not None and name is not None:
+        raise UsageError("--name is for a new run, not for --resume")
+    if resume is None and data_path is not None:
+        raise UsageError("--data-path is for --resume", f"a new run is told by --set data.path={data_path}")
+    from aecli.config.load import load
+    from aecli.data.sources.registry import check_name
+    from aecli.runs import directory
+    from aecli.verbs import train
+
+    if config is not None:
+        loaded = load(config, sets, check_name)
+        keep_programs(context)
+        run = train.start(loaded, sets, name or config.stem, runs_dir)
+    else:
+        assert resume is not None
+        run = directory.find(runs_dir, resume)
+        keep_programs(context)
+        train.resume(run, sets, data_path)
+    print(run.id)
+
+
+def check(
+    context: typer.Context,
+    configs: Annotated[list[Path], typer.Argument(metavar="CONFIG", help="YAML files.")],
+    sets: Sets = [],  # noqa: B006 (typer reads the default, nothing changes it)
+    smoke: Annotated[
+        bool, typer.Option("--smoke", help="Also train 2 steps, evaluate and sample, in a temporary place.")
+    ] = False,
+    data: Annotated[bool, typer.Option("--data", help="Also prepare the data and decode every image.")] = False,
+) -> None:
+    """Validate configs, and try them with --smoke. What a CI would call."""
+    from aecli.config.load import load
+    from aecli.data.sources.registry import check_name
+    from aecli.verbs import check
+
+    if smoke:
+        keep_programs(context)
+    code = 0
+    for path in configs:
+        try:
+            config = load(path, sets, check_name)
+            facts = check.smoke(config) if smoke else check.hold_against_data(config, data)
+            print(f"{path}: ok ({config.experiment.model.variant}, {facts})", flush=True)
+        except Exception as error:
+            known = translate(error)
+            if known is None:
+                raise
+            if context.find_root().params["debug"]:
+                sys.excepthook(type(error), error, error.__traceback__)
+            if not str(known.render()).startswith(str(path)):
+                print(f"{path}:", file=sys.stderr)
+            print(printable_lines(known.render()), file=sys.stderr)
+            code = code or known.code
+    if code:
+        raise typer.Exit(code)
+
+
+def bench(
+    config: Annotated[Path, typer.Argument(metavar="CONFIG", help="A YAML file.")],
+    sets: Sets = [],  # noqa: B006 (typer reads the default, nothing changes it)
+    seconds: Annotated[float, typer.Option(min=0.1, max=3600, help="How long to train for.")] = 10.0,
+    as_json: Json = False,
+) -> None:
+    """Measure how fast a config trains, and what share of this machine's matrix products that is. Keeps nothing."""
+    from aecli.cli.tables import show_speed
+    from aecli.config.load import load
+    from aecli.data.sources.registry import check_name
+    from aecli.verbs.bench import bench as measure
+
+    speed = measure(load(config, sets, check_name), seconds)
+    if as_json:
+        print_json(speed._asdict())
+    else:
+        show_speed(str(config), speed)

@@ -1,0 +1,110 @@
+"""The verbs that use what a run has trained: sample and eval."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from aecli.cli.options import RUNS, DataPath, Json, Only, RunName, RunsDir, Skip, Which, keep_programs, names, print_json
+from aecli.errors import translate
+from aecli.evaluation.request import EvalRequest
+from aecli.sampling.request import DEFAULT, SampleRequest
+
+SAMPLE, EVAL = DEFAULT, EvalRequest()
+
+
+def sample(
+    context: typer.Context,
+    run_name: RunName,
+    mode: Annotated[
+        str,
+        typer.Option(help="prior, class, neighbours, reconstruct, denoise, complete, interpolate, traverse, codes."),
+    ] = SAMPLE.mode,
+    sampler: Annotated[
+        str | None, typer.Option(help="Draw codes from a distribution fitted to them: gaussian, gmm, vamp.")
+    ] = SAMPLE.sampler,
+    components: Annotated[int | None, typer.Option(min=1, help="Of the sampler: 10 for gmm, 500 for vamp.")] = SAMPLE.components,
+    n: Annotated[
+        int | None, typer.Option("-n", min=1, max=10_000, help="How many images, pairs, latents, units, or images a class.")
+    ] = SAMPLE.n,
+    seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same picture.")] = SAMPLE.seed,
+    temperature: Annotated[
+        float, typer.Option(min=0.01, max=100, help="Below 1, draws are more likely and less varied.")
+    ] = SAMPLE.temperature,
+    region: Annotated[
+        str, typer.Option(metavar="upper|left|block|FILE", help="Of complete: what is given; of a mask file, what is white.")
+    ] = SAMPLE.region,
+    path: Annotated[str, typer.Option(metavar="linear|spherical", help="Of interpolate.")] = SAMPLE.path,
+    data_path: DataPath = None,
+    checkpoint: Which = "best",
+    runs_dir: RunsDir = RUNS,
+) -> None:
+    """Draw pictures from a run. Writes a labelled PNG grid and the arrays as npz, and prints their paths."""
+    from aecli.runs import directory
+    from aecli.verbs.sample import check_request
+    from aecli.verbs.sample import sample as draw
+
+    request = SampleRequest(mode, sampler, components, n, seed, temperature, region, path)
+    check_request(request)  # a wrong flag is told before a missing run
+    run = directory.find(runs_dir, run_name)
+    keep_programs(context)
+    for file in draw(run, request, checkpoint, data_path):
+        print(file)
+
+
+def eval(
+    context: typer.Context,
+    run_name: RunName,
+    split: Annotated[str, typer.Option(metavar="test|validation", help="Which held-out images.")] = EVAL.split,
+    only: Only = [],  # noqa: B006 (typer reads the default, nothing changes it)
+    skip: Skip = [],  # noqa: B006
+    samples: Annotated[
+        int,
+        typer.Option(min=1, max=100_000, help="Importance samples per image; the published protocols take 5000."),
+    ] = EVAL.samples,
+    draws: Annotated[
+        int, typer.Option(min=1, max=100_000, help="Images to draw, at most as many as the split has.")
+    ] = EVAL.draws,
+    inception: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Weights (npz) of the Inception network, for its Frechet distance.")
+    ] = EVAL.inception,
+    data_path: DataPath = None,
+    checkpoint: Which = "best",
+    as_json: Json = False,
+    runs_dir: RunsDir = RUNS,
+) -> None:
+    """Measure a run on held-out images, by every evaluator that fits. Writes eval/SPLIT.json and per-image values into the run.
+
+    Evaluators: objective, reconstruction, likelihood, sparsity, codebook, representation, clustering, denoising,
+    classification, generation. What Ctrl-C interrupts goes on where it stopped."""
+    from aecli.cli.tables import cost, show_metrics
+    from aecli.runs import directory
+    from aecli.system.progress import Meter, say
+    from aecli.verbs.evaluate import Watch, evaluate
+
+    request = EvalRequest(split, names(only), names(skip), samples, draws, inception)
+    request.check()  # a wrong flag is told before a missing run
+    run = directory.find(runs_dir, run_name)
+    keep_programs(context)
+    with Meter() as meter:
+        measured = evaluate(run, request, checkpoint, Watch(meter.begin, meter.tell), data_path)
+    for note in measured.notes:
+        say(f"note: {note}")
+    if as_json:
+        print_json({name: found.as_json() for name, found in measured.metrics.items()})
+    elif measured.metrics:
+        show_metrics(run.id, measured.metrics)
+    say(f"{run.path / 'eval' / f'{split}.json'}: {cost(meter.seconds)}")
+    for evaluator, error in measured.failed.items():
+        if context.find_root().params["debug"]:
+            sys.excepthook(type(error), error, error.__traceback__)
+        known = translate(error)
+        text = (str(error).splitlines() or [""])[0]
+        say(f"error: evaluator '{evaluator}' failed: " + (known.message if known else f"{type(error).__name__}: {text}"))
+    if measured.failed:
+        say(f"  help: the numbers of the others are written; --skip {','.join(measured.failed)} leaves these out")
+        codes = [known.code if (known := translate(error)) else 1 for error in measured.failed.values()]
+        raise typer.Exit(codes[0] if len(set(codes)) == 1 else 1)

@@ -1,0 +1,1 @@
+"""What is read side by side, from run folders alone, without jax."""
