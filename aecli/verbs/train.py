@@ -17,6 +17,7 @@ from aecli.runs.data import open_run_data, path_facts
 from aecli.runs.directory import Run
 from aecli.runs.state import state_template
 from aecli.runs.trained import check_seals, scaling_file, stored_experiment
+from aecli.system import threads
 from aecli.system.files import write_atomic
 from aecli.system.placement import local_devices, placement
 from aecli.system.progress import say, warn
@@ -31,6 +32,7 @@ def start(config: Config, sets: Sequence[str], name: str, root: Path) -> Run:
     made; what the loop refuses, a monitor that the model does not report, leaves a run that failed."""
     with config.locating():
         experiment = config.experiment
+        count = threads.use(experiment.train.threads)
         dataset = open_dataset(experiment.data, say)
         place = placement(experiment.data.batch_size)
         template = state_template(experiment, dataset.spec, len(dataset.train), place)
@@ -38,6 +40,7 @@ def start(config: Config, sets: Sequence[str], name: str, root: Path) -> Run:
         facts: dict[str, Any] = {
             **provenance.collect(experiment.model.variant),
             "overrides": list(sets),
+            "threads": count,
             **model_and_data(experiment, dataset, weights, _path_facts(config, root)),
         }
         facts["data"]["duplicates"] = dict(duplicates.count(dataset))
@@ -65,6 +68,7 @@ def resume(run: Run, sets: Sequence[str], data_path: str | None = None) -> None:
             raise UsageError(f"--set {flag}: a resumed run keeps its settings; only {' and '.join(MAY_CHANGE)} may change", where)
     with run.locked():
         experiment = stored_experiment(run, sets)
+        threads.use(experiment.train.threads)
         run.mend(say)
         recorded, known = run.recorded(), commits.steps(run.checkpoints)
         if lost := commits.check_not_lost(run.checkpoints, run.id, recorded.step):
