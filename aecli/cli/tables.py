@@ -100,6 +100,7 @@ def show_run(run: Run) -> None:
         lines.append(("best", f"{facts['best']:.5g} at step {facts['best_step']:,}"))
     git = info.git
     lines += [
+        ("from", f"{info.from_run.run}, step {info.from_run.step:,}" if info.from_run else ""),
         ("created", f"{info.created} ({age(info.created)} ago)"),
         ("command", " ".join(info.command)),
         ("devices", ", ".join(info.devices)),

@@ -114,6 +114,17 @@ class Code(Record):
     files: dict[str, Sha256]
 
 
+class Origin(Record):
+    """The run whose weights another one started from: which checkpoint of it, by its number and its seal, and how many of the
+    weights that is."""
+
+    run: str
+    step: Count
+    seal: Sha256
+    fitted: Count
+    left: list[Raw] = []
+
+
 class RunFile(Record):
     """`run.json`: what a run was started with. Written once."""
 
@@ -133,14 +144,18 @@ class RunFile(Record):
     devices: list[str] = []
     git: Git | None = None
     code: Code | None = None
+    from_run: Origin | None = None
     experiment: Sha256 | None = None
     """The seal of the config, see `runs/seal.py`."""
 
     @property
     def identity(self) -> str | None:
-        """Config and data, by their hashes: what numbers, samplers and unfinished work bear that are of this run. None of runs of
-        older versions, which keep no seal."""
-        return None if self.experiment is None else f"{self.experiment} on {self.data.fingerprint}"
+        """Config, data and the weights that it started from, by their hashes: what numbers, samplers and unfinished work bear
+        that are of this run. None of runs of older versions, which keep no seal."""
+        if self.experiment is None:
+            return None
+        start = "" if self.from_run is None else f" from {self.from_run.seal}"
+        return f"{self.experiment} on {self.data.fingerprint}{start}"
 
 
 class StateFile(Record):

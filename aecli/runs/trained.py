@@ -68,14 +68,15 @@ def stored_experiment(run: Run, sets: Sequence[str] = ()) -> Experiment:
     return experiment.model_copy(update={"data": data})
 
 
-def load(run: Run, which: str, warn: Callable[[str], None]) -> Trained:
-    """The `best` or the `last` checkpoint. Warns if the variant's code is not what it was trained with, and refuses nothing: the
-    change may be one that no number depends on. Raises UsageError if `which` is neither, RunError if there is no checkpoint yet,
-    CheckpointError if none is good, or all are gone."""
+def load(run: Run, which: str, warn: Callable[[str], None], computing: bool = True) -> Trained:
+    """The `best` or the `last` checkpoint; if it is for `computing`, on as many threads as the run was trained on. Warns if the
+    variant's code is not what it was trained with, and refuses nothing: the change may be one that no number depends on. Raises
+    UsageError if `which` is neither, RunError if there is no checkpoint yet, CheckpointError if none is good, or all are gone."""
     if which not in ("best", "last"):
         raise UsageError(f"--checkpoint {which}: there are best and last")
     experiment = stored_experiment(run)
-    threads.use(experiment.train.threads)
+    if computing:
+        threads.use(experiment.train.threads)
     changed = provenance.code_warning(run.info())
     if changed is not None:
         warn(changed)
