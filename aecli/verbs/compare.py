@@ -1,0 +1,391 @@
+"""Puts the numbers of runs side by side, and tells how far they are apart and what may be said of it. Imports no jax."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from aecli.errors import RunError, UsageError, did_you_mean
+from aecli.evaluation.request import EvalRequest
+from aecli.reports import groups as grouping
+from aecli.reports import member as reading
+from aecli.reports import paired, protocols
+from aecli.reports.comparison import ANYWAY, CODE, Cell, Comparison, Judged, Metric, Missing, Pair, Pareto
+from aecli.reports.groups import Group, differing, grouped, setting_text, spread, without_twins
+from aecli.reports.member import COSTS, SEED, Member
+from aecli.reports.paired import FIRST, SECOND, Difference, Sample
+from aecli.reports.protocols import Conflict
+from aecli.runs.directory import Run
+from aecli.runs.records import Number
+
+OBJECTIVE = "objective"
+"""The evaluator whose numbers are defined by the settings of the model."""
+_REQUEST = EvalRequest()
+_RUNS = Path("runs")
+
+_Key = tuple[str, str]
+"""Evaluator and name of a metric."""
+
+
+def compare(
+    runs: Sequence[Run],
+    *,
+    split: str = "test",
+    metrics: Sequence[str] | None = None,
+    by: str | None = None,
+    baseline: Run | None = None,
+    all_settings: bool = False,
+    anyway: bool = False,
+    pareto: Sequence[str] | None = None,
+    intervals: bool | None = None,
+    skip_unreadable: bool = False,
+) -> Comparison:
+    """Runs that differ in the seed alone, or that have an equal setting `by`, are a group. `metrics` are those that are shown,
+    all if none are named; `pareto` names at least two metrics or costs. Each group is held against that of `baseline`, or the
+    second of two against the first. Of more groups without a baseline differences are made only if `intervals` asks for them: of
+    each and the first. `intervals=False` makes none, and reads no values of single images.
+
+    A run that is given twice counts once. Numbers that are missing are told with the command that makes them.
+
+    Raises RunError if a run cannot be read, which with `skip_unreadable` is left out and told; if there is no run; and, without
+    `anyway`, if numbers were measured in different ways. UsageError for a split, a metric or a setting that is not there."""
+    _REQUEST._replace(split=split).check()
+    notes: list[str] = []
+    given = _once([*([baseline] if baseline is not None else []), *runs], baseline, notes.append)
+    members = _read(given, split, skip_unreadable, notes.append)
+    for member in members:
+        if member.wrong is not None:
+            notes.append(f"eval/{split}.json of {member.id} is not believed: {member.wrong}; `aecli eval` measures anew")
+        if member.state != "completed":
+            notes.append(f"{member.id} is {member.state}, at step {member.step:,}")
+    members = without_twins(members, notes.append)
+    found = grouped(members, by)
+    for group in found:
+        if group.varied:
+            varied = _some(group.varied)
+            notes.append(f"the runs of '{group.name}' differ in {varied} too: their spread is not over seeds alone")
+    base = _place(found, baseline)
+    pairs = _pairs(found, base, intervals, notes.append)
+    every = _keys(members)
+    shown = _chosen(every, metrics)
+    asked = _pareto_keys(every, pareto)
+    used = list(dict.fromkeys([*shown, *(key for key in asked if isinstance(key, tuple))]))
+    clashes = _clashes(members, used)
+    if clashes and not anyway:
+        raise RunError(
+            f"these numbers do not stand side by side, they were measured in different ways:\n{protocols.told(clashes)}",
+            "measure anew alike with `aecli eval`, name others with --metric, or mark them with --anyway",
+        )
+    values = _values(members, split, shown, notes.append) if pairs else {}
+    neutral = _differs_in_model(found)
+    if neutral and any(evaluator == OBJECTIVE for evaluator, _ in shown) and len(found) > 1:
+        own = f"the objective is each model's own, and these differ in {_some(neutral)}"
+        notes.append(f"{own}: none of its numbers is said to be better")
+    judge = _Judge(found, pairs, values, bool(neutral), {name for clash in clashes for name in clash.metrics})
+    rows = judge.rows(shown)
+    costs = {name: tuple(_cost(group, name) for group in found) for name in COSTS}
+    front = None if pareto is None else _front(found, asked, judge, notes.append)
+    settings = tuple(dict.fromkeys(key for member in members for key in member.settings if key != SEED))
+    keys = settings if all_settings else differing(members)
+    return Comparison(
+        split=split,
+        groups=tuple(found),
+        settings={key: tuple(_setting(group, key) for group in found) for key in keys},
+        metrics=rows,
+        costs=costs,
+        pairs=tuple(pairs),
+        baseline=base,
+        pareto=front,
+        conflicts=tuple(clashes),
+        missing=tuple(_missing(members, shown, split)),
+        how=tuple(_how(rows)),
+        notes=tuple(notes),
+    )
+
+
+def _once(runs: Iterable[Run], baseline: Run | None, say: Callable[[str], None]) -> list[Run]:
+    """Each run once, by the folder that it is; one that is named as the baseline too is not told."""
+    kept: dict[Path, Run] = {}
+    told = 0 if baseline is None else -1
+    for run in runs:
+        place = run.path.resolve()
+        if place not in kept:
+            kept[place] = run
+        elif baseline is not None and told < 0 and place == baseline.path.resolve():
+            told = 0
+        else:
+            say(f"{run.id} is given twice, and counts once")
+    return list(kept.values())
+
+
+def _read(runs: Sequence[Run], split: str, skip: bool, say: Callable[[str], None]) -> list[Member]:
+    members: list[Member] = []
+    for run in runs:
+        try:
+            members.append(reading.read(run, split))
+        except (RunError, OSError) as error:
+            if not skip:
+                raise
+            say(f"{run.id} is left out: {error.message if isinstance(error, RunError) else error}")
+    if not members:
+        raise RunError("there is no run to compare", "`aecli runs` lists them")
+    return members
+
+
+def _place(found: Sequence[Group], baseline: Run | None) -> int | None:
+    if baseline is None:
+        return None
+    place = baseline.path.resolve()
+    return next((at for at, group in enumerate(found) if any(m.run.path.resolve() == place for m in group.members)), 0)
+
+
+def _pairs(found: Sequence[Group], base: int | None, wanted: bool | None, say: Callable[[str], None]) -> list[Pair]:
+    if len(found) < 2 or wanted is False:
+        return []
+    if base is not None or len(found) == 2:
+        first = base or 0
+        return [Pair(first, other) for other in range(len(found)) if other != first]
+    if wanted:
+        say(f"each group is held against the first, '{found[0].name}'; --baseline names another")
+        return [Pair(0, other) for other in range(1, len(found))]
+    say("more than two groups: --baseline RUN holds each against that one, --intervals against the first")
+    return []
+
+
+def _keys(members: Sequence[Member]) -> list[_Key]:
+    """Every metric of any run, those of an evaluator together, in the order in which they are measured."""
+    by_evaluator: dict[str, dict[_Key, None]] = {}
+    for member in members:
+        for name, number in member.numbers.items():
+            by_evaluator.setdefault(number.evaluator, {})[number.evaluator, name] = None
+    return [key for keys in by_evaluator.values() for key in keys]
+
+
+def _chosen(every: Sequence[_Key], wanted: Sequence[str] | None) -> list[_Key]:
+    """The metrics of these names, all if none are given. A name may hold a comma, as that of a corruption does."""
+    if wanted is None:
+        return list(every)
+    known = dict.fromkeys(name for _, name in every)
+    names = [one for text in wanted for one in ([text] if text in known else _split(text))]
+    for name in names:
+        if name not in known:
+            raise UsageError(f"no run has a metric '{name}'", _known(name, known))
+    return [key for key in every if key[1] in names]
+
+
+def _split(text: str) -> list[str]:
+    return [name.strip() for name in text.split(",") if name.strip()]
+
+
+def _known(name: str, known: Iterable[str]) -> str:
+    names = list(known)
+    return did_you_mean(name, names) or (f"there are: {', '.join(names)}" if names else "`aecli eval RUN` measures them")
+
+
+def _pareto_keys(every: Sequence[_Key], wanted: Sequence[str] | None) -> list[_Key | str]:
+    """Metrics by evaluator and name, costs by their name."""
+    if wanted is None:
+        return []
+    known = {**{name: (evaluator, name) for evaluator, name in reversed(every)}, **{name: name for name in COSTS}}
+    names = list(dict.fromkeys(one for text in wanted for one in ([text] if text in known else _split(text))))
+    for name in names:
+        if name not in known:
+            raise UsageError(f"--pareto {name}: there is no such metric or cost", _known(name, known))
+    if len(names) < 2:
+        raise UsageError("--pareto needs two names", "--pareto nll_nats,seconds")
+    return [known[name] for name in names]
+
+
+def _clashes(members: Sequence[Member], keys: Sequence[_Key]) -> list[Conflict]:
+    """Also of runs without numbers, which were trained on other data."""
+    found: list[Conflict] = []
+    on: dict[str, list[str]] = {}
+    for member in members:
+        on.setdefault(member.measured_on, []).append(member.id)
+    if len(on) > 1:
+        names = tuple(name for _, name in keys)
+        found.append(Conflict("fingerprint", tuple((value, tuple(ids)) for value, ids in on.items()), names or ("the data",)))
+    for evaluator, name in keys:
+        numbers = {m.id: number for m in members if (number := m.number(evaluator, name)) is not None}
+        found += [clash for clash in protocols.conflicts(name, numbers) if len(on) < 2 or clash.key != "fingerprint"]
+    return protocols.joined(found)
+
+
+def _values(
+    members: Sequence[Member], split: str, keys: Sequence[_Key], say: Callable[[str], None]
+) -> Mapping[str, Mapping[str, Any]]:
+    return {member.id: reading.values(member, split, keys, say) for member in members}
+
+
+def _differs_in_model(found: Sequence[Group]) -> tuple[str, ...]:
+    """The settings of the model in which the groups, or the runs of one, differ."""
+    every = [member for group in found for member in group.members]
+    return tuple(key for key in differing(every) if key.startswith("model."))
+
+
+class _Judge(NamedTuple):
+    """`neutral`: whether lower values of the objective are no better ones. `marked`: the metrics of differing protocols."""
+
+    groups: Sequence[Group]
+    pairs: Sequence[Pair]
+    values: Mapping[str, Mapping[str, Any]]
+    neutral: bool
+    marked: set[str]
+
+    def rows(self, keys: Sequence[_Key]) -> tuple[Metric, ...]:
+        """A row a metric. The p of all tests over seeds are corrected together."""
+        rows = [(key, self.cells(key), self._differences(key)) for key in keys]
+        tested = [each.p for _, _, found in rows for each, _ in filter(None, found) if each.p is not None]
+        corrected = iter(paired.holm(tested))
+        made: list[Metric] = []
+        for key, cells, found in rows:
+            judged: list[Judged | None] = []
+            for pair, each in zip(self.pairs, found, strict=True):
+                if each is None:
+                    judged.append(None)
+                    continue
+                p = None if each[0].p is None else next(corrected)
+                word = paired.verdict(each[0], each[1], p, self.better(key))
+                place = {FIRST: pair.first, SECOND: pair.second}.get(word)
+                judged.append(Judged(each[0], p, word, None if place is None else self.groups[place].name))
+            made.append(Metric(*key, self._one(key).unit, self.better(key), cells, tuple(judged)))
+        return tuple(made)
+
+    def better(self, key: _Key) -> str | None:
+        return None if self.neutral and key[0] == OBJECTIVE else self._one(key).better
+
+    def _one(self, key: _Key) -> Number:
+        """Any of the numbers: the others have the same unit and direction, or are marked."""
+        return next(number for group in self.groups for member in group.members if (number := member.number(*key)) is not None)
+
+    def cells(self, key: _Key) -> tuple[Cell, ...]:
+        return tuple(self._cell(group, key) for group in self.groups)
+
+    def _cell(self, group: Group, key: _Key) -> Cell:
+        numbers = {m.id: number for m in group.members if (number := m.number(*key)) is not None}
+        by_run = {run: number.value for run, number in numbers.items() if number.value is not None}
+        if not by_run:
+            return Cell(None, {}, "", next((number.note for number in numbers.values() if number.note), None))
+        error = self._error(group, key, [numbers[run] for run in by_run])
+        marks = ANYWAY * (key[1] in self.marked) + CODE * any("code" in numbers[run].protocol for run in by_run)
+        return Cell(spread(list(by_run.values()), error), by_run, marks)
+
+    def _error(self, group: Group, key: _Key, numbers: Sequence[Number]) -> float | None:
+        """Over images, of the mean of all runs that have the number."""
+        if len(numbers) == 1:
+            return numbers[0].standard_error
+        images = self._images(group, key)
+        return None if images is None else float(images.std(ddof=1) / len(images) ** 0.5)
+
+    def _images(self, group: Group, key: _Key) -> Any:
+        """The values of each image [n], of several runs their mean; None where not every run that has the number has them."""
+        having = [member for member in group.members if (number := member.number(*key)) is not None and number.value is not None]
+        kept = [self.values.get(member.id, {}).get("/".join(key)) for member in having]
+        arrays: list[Any] = [array for array in kept if array is not None]
+        if not arrays or len(arrays) < len(having):
+            return None
+        if not protocols.same_images([number for member in having if (number := member.number(*key)) is not None]):
+            return None
+        return sum(arrays[1:], arrays[0]) / len(arrays)
+
+    def _differences(self, key: _Key) -> list[tuple[Difference, int] | None]:
+        """For each pair the difference, and how many seeds the side with fewer has."""
+        return [self._difference(self.groups[pair.first], self.groups[pair.second], key) for pair in self.pairs]
+
+    def _difference(self, first: Group, second: Group, key: _Key) -> tuple[Difference, int] | None:
+        numbers = [[number for m in group.members if (number := m.number(*key)) is not None] for group in (first, second)]
+        seeds = [[number.value for number in side if number.value is not None] for side in numbers]
+        if not all(seeds):
+            return None
+        alike = protocols.same_images([number for side in numbers for number in side if number.value is not None])
+        images = [self._images(group, key) if alike else None for group in (first, second)]
+        found = paired.difference(Sample(seeds[0], images[0]), Sample(seeds[1], images[1]))
+        return found, min(map(len, seeds))
+
+
+def _cost(group: Group, name: str) -> Cell:
+    by_run = {member.id: cost for member in group.members if (cost := member.costs[name]) is not None}
+    return Cell(spread(list(by_run.values())) if by_run else None, by_run)
+
+
+def _setting(group: Group, key: str) -> str:
+    return ", ".join(dict.fromkeys(setting_text(member.settings, key) for member in group.members))
+
+
+def _front(found: Sequence[Group], asked: Sequence[_Key | str], judge: _Judge, say: Callable[[str], None]) -> Pareto:
+    """Raises UsageError for a metric of which no way is better."""
+    names = tuple(key if isinstance(key, str) else key[1] for key in asked)
+    points: dict[int, list[float]] = {}
+    signs = [1.0 if isinstance(key, str) or judge.better(key) == "lower" else -1.0 for key in asked]
+    for key in asked:
+        if not isinstance(key, str) and judge.better(key) is None:
+            raise UsageError(f"--pareto {key[1]}: of these runs neither lower nor higher values of it are better", "name another")
+    for at, group in enumerate(found):
+        cells = [_cost(group, key) if isinstance(key, str) else judge.cells(key)[at] for key in asked]
+        point = [cell.spread.value for cell in cells if cell.spread is not None]
+        if len(point) == len(asked):
+            points[at] = [sign * value for sign, value in zip(signs, point, strict=True)]
+        else:
+            lacking = [name for name, cell in zip(names, cells, strict=True) if cell.spread is None]
+            say(f"'{group.name}' has no {_some(lacking)}: left out of --pareto")
+    best = [at for at, point in points.items() if not any(_dominates(other, point) for other in points.values())]
+    return Pareto(names, tuple(best), tuple(at for at in range(len(found)) if at not in points))
+
+
+def _dominates(one: Sequence[float], other: Sequence[float]) -> bool:
+    return all(a <= b for a, b in zip(one, other, strict=True)) and tuple(one) != tuple(other)
+
+
+def _missing(members: Sequence[Member], keys: Sequence[_Key], split: str) -> list[Missing]:
+    """A run that an evaluator has measured has all that there is of it; of another the evaluator's metrics are missing."""
+    evaluators: dict[str, list[str]] = {}
+    for evaluator, name in keys:
+        evaluators.setdefault(evaluator, []).append(name)
+    done = {m.id: {number.evaluator for number in m.numbers.values()} for m in members}
+    variants = {(m.settings.get("model.variant"), evaluator) for m in members for evaluator in done[m.id]}
+    if not evaluators:
+        return [Missing(m.id, ("numbers",), _command(m, split, (), members), True) for m in members]
+    found: list[Missing] = []
+    for member in members:
+        lacking = [evaluator for evaluator in evaluators if evaluator not in done[member.id]]
+        for certain in (True, False):
+            these = [e for e in lacking if ((member.settings.get("model.variant"), e) in variants) == certain]
+            if these:
+                names = tuple(name for evaluator in these for name in evaluators[evaluator])
+                found.append(Missing(member.id, names, _command(member, split, these, members), certain))
+    return found
+
+
+def _command(member: Member, split: str, evaluators: Sequence[str], members: Sequence[Member]) -> str:
+    """What measures a run as the others were."""
+    words = ["aecli", "eval", member.id]
+    words += ["--split", split] if split != _REQUEST.split else []
+    words += ["--only", ",".join(evaluators)] if evaluators else []
+    for evaluator, key, usual in (("likelihood", "samples", _REQUEST.samples), ("generation", "draws", _REQUEST.draws)):
+        of = [n.protocol.get(key) for m in members for n in m.numbers.values() if n.evaluator == evaluator]
+        asked = next((value for value in of if isinstance(value, int)), usual)
+        words += [f"--{key}", str(asked)] if evaluator in evaluators and asked != usual else []
+    folder = member.run.path.parent
+    words += ["--runs-dir", str(folder)] if folder != _RUNS else []
+    return shlex.join(words)
+
+
+def _how(rows: Sequence[Metric]) -> list[str]:
+    found = [each for row in rows for each in row.found if each is not None]
+    tests = sum(each.corrected is not None for each in found)
+    lines: list[str] = []
+    if tests:
+        holm = f", corrected by Holm for the {tests} tests of this table" if tests > 1 else ""
+        lines.append(f"intervals over seeds: 95 %, Welch's t on the seeds' means; verdicts by its p{holm}, at 0.05")
+    if any(each.difference.over == "images" for each in found):
+        lines.append(
+            "where a side has one seed: 95 % interval over images, image by image, of these trained models alone;"
+            " what other seeds would give is not known"
+        )
+    return lines
+
+
+def _some(names: Sequence[str]) -> str:
+    return grouping.value_text(", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else ""))
