@@ -221,7 +221,7 @@ class Comparison(NamedTuple):
         ]
         if self.pareto is not None:
             best = ("yes" if at in self.pareto.groups else "" for at in range(len(self.groups)))
-            lines.append(Line("not dominated in", ", ".join(self.pareto.by), tuple(best)))
+            lines.append(Line("", f"Pareto: {', '.join(self.pareto.by)}", tuple(best)))
         return Block(title, tuple(g.name for g in self.groups), tuple(lines))
 
     def _cell(self, cell: Cell, group: Group) -> str:

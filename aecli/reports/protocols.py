@@ -25,7 +25,9 @@ class Conflict(NamedTuple):
     metrics: tuple[str, ...]
 
     def __str__(self) -> str:
-        told = "; ".join(f"{_short(value)} ({_some(runs)})" for value, runs in self.values)
+        told = "; ".join(f"{_short(value)} ({_some(runs)})" for value, runs in self.values[:_MOST_RUNS])
+        more = len(self.values) - _MOST_RUNS
+        told += f"; and {more} more values" if more > 0 else ""
         return f"{self.key} of {_some(self.metrics)}: {told}"
 
 

@@ -68,11 +68,27 @@ def number_text(value: float | None) -> str:
 
 
 def terminal(blocks: Sequence[Block], notes: Notes, width: int) -> str:
-    """In so many columns: of a block that is wider, first some of its columns, then the next, each with the labels."""
+    """In so many columns. Of a block that is wider, first some of its columns, then the next, each with the labels; lines become
+    columns where that takes less room."""
     width = max(width, NARROWEST)
-    parts = [_drawn(part, width) for block in blocks for part in _folded(_cut(block, width), width)]
+    parts = [part for block in blocks for part in _fitted(_cut(block, width), width)]
     lines = [*_wrapped(notes.how, width), *_wrapped(notes.told, width), *map(printable, notes.commands)]
     return "\n\n".join([*parts, *(["\n".join(lines)] if lines else [])])
+
+
+def _fitted(block: Block, width: int) -> list[str]:
+    upright = [_drawn(part, width) for part in _folded(block, width)]
+    if len(upright) == 1:
+        return upright
+    turned = [_drawn(part, width) for part in _folded(_turned(block), width)]
+    return min(upright, turned, key=lambda parts: sum(part.count("\n") + 2 for part in parts))
+
+
+def _turned(block: Block) -> Block:
+    """Its lines as columns, without their sections."""
+    cells = zip(*(line.cells for line in block.lines), strict=True)
+    lines = tuple(Line("", head, tuple(column)) for head, column in zip(block.columns, cells, strict=True))
+    return Block(block.title, tuple(line.label for line in block.lines), lines)
 
 
 def _wrapped(texts: Sequence[str], width: int) -> Iterator[str]:

@@ -9,7 +9,6 @@ from typing import Any, NamedTuple
 
 from aecli.errors import RunError, UsageError, did_you_mean
 from aecli.evaluation.request import EvalRequest
-from aecli.reports import groups as grouping
 from aecli.reports import member as reading
 from aecli.reports import paired, protocols
 from aecli.reports.comparison import ANYWAY, CODE, Cell, Comparison, Judged, Metric, Missing, Pair, Pareto
@@ -53,8 +52,7 @@ def compare(
     `anyway`, if numbers were measured in different ways. UsageError for a split, a metric or a setting that is not there."""
     _REQUEST._replace(split=split).check()
     notes: list[str] = []
-    given = _once([*([baseline] if baseline is not None else []), *runs], baseline, notes.append)
-    members = _read(given, split, skip_unreadable, notes.append)
+    members = _read(_once(runs, baseline, notes.append), split, skip_unreadable, baseline, notes.append)
     for member in members:
         if member.wrong is not None:
             notes.append(f"eval/{split}.json of {member.id} is not believed: {member.wrong}; `aecli eval` measures anew")
@@ -66,7 +64,7 @@ def compare(
         if group.varied:
             varied = _some(group.varied)
             notes.append(f"the runs of '{group.name}' differ in {varied} too: their spread is not over seeds alone")
-    base = _place(found, baseline)
+    base = None if baseline is None else 0  # whose run, or the twin that stands for it, is the first
     pairs = _pairs(found, base, intervals, notes.append)
     every = _keys(members)
     shown = _chosen(every, metrics)
@@ -83,6 +81,7 @@ def compare(
     if neutral and any(evaluator == OBJECTIVE for evaluator, _ in shown) and len(found) > 1:
         own = f"the objective is each model's own, and these differ in {_some(neutral)}"
         notes.append(f"{own}: none of its numbers is said to be better")
+    notes += _reasons(members, shown)
     judge = _Judge(found, pairs, values, bool(neutral), {name for clash in clashes for name in clash.metrics})
     rows = judge.rows(shown)
     costs = {name: tuple(_cost(group, name) for group in found) for name in COSTS}
@@ -105,28 +104,27 @@ def compare(
     )
 
 
-def _once(runs: Iterable[Run], baseline: Run | None, say: Callable[[str], None]) -> list[Run]:
-    """Each run once, by the folder that it is; one that is named as the baseline too is not told."""
+def _once(runs: Sequence[Run], baseline: Run | None, say: Callable[[str], None]) -> list[Run]:
+    """Each run once, by the folder that it is, and the baseline first, whether it is among them or not."""
     kept: dict[Path, Run] = {}
-    told = 0 if baseline is None else -1
     for run in runs:
         place = run.path.resolve()
-        if place not in kept:
-            kept[place] = run
-        elif baseline is not None and told < 0 and place == baseline.path.resolve():
-            told = 0
-        else:
+        if place in kept:
             say(f"{run.id} is given twice, and counts once")
+        kept.setdefault(place, run)
+    if baseline is not None:
+        place = baseline.path.resolve()
+        kept = {place: kept.pop(place, baseline), **kept}
     return list(kept.values())
 
 
-def _read(runs: Sequence[Run], split: str, skip: bool, say: Callable[[str], None]) -> list[Member]:
+def _read(runs: Sequence[Run], split: str, skip: bool, baseline: Run | None, say: Callable[[str], None]) -> list[Member]:
     members: list[Member] = []
     for run in runs:
         try:
             members.append(reading.read(run, split))
         except (RunError, OSError) as error:
-            if not skip:
+            if not skip or (baseline is not None and run.path.resolve() == baseline.path.resolve()):
                 raise
             say(f"{run.id} is left out: {error.message if isinstance(error, RunError) else error}")
     if not members:
@@ -134,19 +132,11 @@ def _read(runs: Sequence[Run], split: str, skip: bool, say: Callable[[str], None
     return members
 
 
-def _place(found: Sequence[Group], baseline: Run | None) -> int | None:
-    if baseline is None:
-        return None
-    place = baseline.path.resolve()
-    return next((at for at, group in enumerate(found) if any(m.run.path.resolve() == place for m in group.members)), 0)
-
-
 def _pairs(found: Sequence[Group], base: int | None, wanted: bool | None, say: Callable[[str], None]) -> list[Pair]:
     if len(found) < 2 or wanted is False:
         return []
     if base is not None or len(found) == 2:
-        first = base or 0
-        return [Pair(first, other) for other in range(len(found)) if other != first]
+        return [Pair(0, other) for other in range(1, len(found))]
     if wanted:
         say(f"each group is held against the first, '{found[0].name}'; --baseline names another")
         return [Pair(0, other) for other in range(1, len(found))]
@@ -217,6 +207,21 @@ def _values(
     members: Sequence[Member], split: str, keys: Sequence[_Key], say: Callable[[str], None]
 ) -> Mapping[str, Mapping[str, Any]]:
     return {member.id: reading.values(member, split, keys, say) for member in members}
+
+
+def _reasons(members: Sequence[Member], keys: Sequence[_Key]) -> list[str]:
+    """Why numbers have no value: a line a reason."""
+    alike: dict[str, tuple[dict[str, None], dict[str, None]]] = {}
+    for evaluator, name in keys:
+        for member in members:
+            number = member.number(evaluator, name)
+            if number is not None and number.value is None:
+                metrics, runs = alike.setdefault(number.note or "it has no value", ({}, {}))
+                metrics[name] = runs[member.id] = None
+    return [
+        f"no {_some(list(metrics))} of {next(iter(runs)) if len(runs) == 1 else f'{len(runs):,} runs'}: {note}"
+        for note, (metrics, runs) in alike.items()
+    ]
 
 
 def _differs_in_model(found: Sequence[Group]) -> tuple[str, ...]:
@@ -388,4 +393,4 @@ def _how(rows: Sequence[Metric]) -> list[str]:
 
 
 def _some(names: Sequence[str]) -> str:
-    return grouping.value_text(", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else ""))
+    return ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
