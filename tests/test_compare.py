@@ -15,11 +15,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from markdown_it import MarkdownIt
 from measured import DATA, TEXT, measured, number
 from process import called, environment
 from rich.cells import cell_len
 
-from aecli.errors import RunError, UsageError
+from aecli.errors import RunError, UsageError, printable
 from aecli.reports import member as reading
 from aecli.reports import protocols, table
 from aecli.reports.paired import FIRST, NO_SPREAD, NOT_SHOWN, ONE_SEED, SECOND
@@ -91,7 +92,7 @@ def test_what_is_missing_is_made_by_the_command_that_is_told(trained: tuple[Path
     assert not after["missing"] and not after["conflicts"], "measured with as many samples as the other"
     (group,) = after["groups"]
     nll = next(metric for metric in after["metrics"] if metric["name"] == "nll_nats")["groups"][0]
-    assert group["seeds"] == ["0", "1"] and nll["seeds"] == 2
+    assert group["seeds"] == [0, 1] and nll["seeds"] == 2
     assert nll["mean"] == pytest.approx(np.mean(list(nll["by_run"].values())))
     assert nll["sd_over_seeds"] == pytest.approx(np.std(list(nll["by_run"].values()), ddof=1))
 
@@ -159,6 +160,12 @@ def test_by_a_setting_other_settings_may_differ_and_are_told(tmp_path: Path) -> 
     with pytest.raises(UsageError, match="no run has such a setting") as caught:
         compare(runs, by="model.betas")
     assert caught.value.help == "did you mean 'model.beta'?"
+
+
+def test_runs_of_one_seed_are_one_seed_whatever_else_differs(tmp_path: Path) -> None:
+    runs = [r for beta in (1.0, 4.0) for latent in (2, 8) for r in seeds(tmp_path, 1, beta * 3, beta=beta, latent=latent)]
+    judged = compare(runs, by="model.beta").metrics[0].found[0]
+    assert judged is not None and judged.verdict == ONE_SEED and judged.difference.over == "images"
 
 
 # Which numbers may stand side by side
@@ -369,6 +376,8 @@ def test_an_unknown_metric_or_split_is_a_mistake_of_the_command(tmp_path: Path) 
     ids = [run.id for run in seeds(root, 2)]
     for flags, word in (
         (("--metric", "mes"), "did you mean 'mse'?"),
+        (("--metric", ","), "names no metric"),
+        (("--metric", "mse", "--split", "validation"), "--split validation` measures them"),
         (("--metric", "mse,frechet"), "no run has a metric 'frechet'"),
         (("--split", "train"), "--split train"),
         (("--format", "markdown"), "--format markdown"),
@@ -525,6 +534,17 @@ def test_one_run_and_hundreds(tmp_path: Path) -> None:
         assert "model.beta 39" in found.render(format, 80)
 
 
+def test_numbers_beyond_floats_are_no_numbers(tmp_path: Path) -> None:
+    huge = {"kid": number(1.7e308, "generation"), "frechet_distance": number(-1.7e308, "generation")}
+    other = {name: each._replace(metric=each.metric._replace(value=-each.metric.value)) for name, each in huge.items()}
+    runs = [*seeds(tmp_path, 2, more=huge, flop_per_step=1.7e308), *seeds(tmp_path, 2, beta=4.0, more=other)]
+    for some in (runs, [runs[0], runs[2]]):
+        found = compare(some)
+        for format in FORMATS:
+            assert "e+308" in found.render(format) or len(some) > 2
+        assert found.costs["flop"][0].spread is None and found.metrics[0].found[0] is not None
+
+
 # Forms
 
 
@@ -605,6 +625,11 @@ def block(one: str, other: str) -> Block:
     return Block(one, (one, other), (Line(other, one, (one, other)), Line(other, other, (other, ""))))
 
 
+def _read_by(token: Any) -> str:
+    """What a reader of the rendered cell sees."""
+    return "".join(child.content for child in token.children).strip()
+
+
 @pytest.mark.parametrize(("one", "other"), PAIRS, ids=range(len(PAIRS)))
 def test_hostile_text_stays_text_in_every_form(one: str, other: str) -> None:
     notes = Notes((one,), (other,), (one,))
@@ -616,10 +641,12 @@ def test_hostile_text_stays_text_in_every_form(one: str, other: str) -> None:
     }
     for text in made.values():
         assert all(line.isprintable() for line in text.split("\n"))
-    rows = [line for line in made["md"].splitlines() if line.startswith("|")]
-    assert {len(re.findall(r"(?<!\\)\|", re.sub(r"\\\\", "", row))) for row in rows} == {5}
-    outside = re.sub(r"\\[!-/:-@\[-`{-~]", "", "\n".join(rows[2:]))
-    assert not re.search(r"[<>`*\[\]\\]|://", outside)
+    parsed = MarkdownIt("commonmark").enable(["table", "strikethrough"]).parse(made["md"])
+    cells_read = [token for before, token in itertools.pairwise(parsed) if before.type in ("th_open", "td_open")]
+    words = [printable(word).strip() for word in ("", "", one, other, other, one, one, other, "", other, other, "")]
+    assert [token.content and _read_by(token) for token in cells_read] == words
+    for token in parsed:
+        assert all(child.type in ("text", "text_special", "code_inline", "softbreak") for child in token.children or [])
     body = re.sub(r"\\\\$|^%.*", "", made["latex"], flags=re.MULTILINE)
     cells = body[body.index("\\midrule") : body.index("\\bottomrule")]
     known = r"\\(textbackslash|textasciitilde|textasciicircum|textless|textgreater|textbar|ldots)\{\}|\\[&%$#_{}]|\\emph\{|\$-\$"

@@ -146,7 +146,12 @@ class Comparison(NamedTuple):
         return {
             "split": self.split,
             "groups": [
-                {"name": g.name, "runs": [m.id for m in g.members], "seeds": list(g.seeds), "differ_in": list(g.varied)}
+                {
+                    "name": g.name,
+                    "runs": [m.id for m in g.members],
+                    "seeds": [_seed(s) for s in g.seeds],
+                    "differ_in": list(g.varied),
+                }
                 for g in self.groups
             ],
             "baseline": None if self.baseline is None else self.groups[self.baseline].name,
@@ -253,8 +258,9 @@ class Comparison(NamedTuple):
 
     def _how(self) -> tuple[str, ...]:
         spreads = [cell.spread for metric in self.metrics for cell in metric.cells if cell.spread is not None]
+        over = "runs" if any(group.varied for group in self.groups) else "seeds"
         legend = [
-            "± standard deviation over seeds" if any(each.deviation is not None for each in spreads) else "",
+            f"± standard deviation over {over}" if any(each.deviation is not None for each in spreads) else "",
             "( ) standard error over images" if any(each.standard_error is not None for each in spreads) else "",
             "↓ lower is better, ↑ higher" if any(metric.better for metric in self.metrics) else "",
         ]
@@ -320,6 +326,10 @@ def _signed(value: float) -> str:
 def _seeds(group: Group) -> str:
     seeds = group.seeds
     return ", ".join(seeds) if len(seeds) <= _MOST_SEEDS else f"{', '.join(seeds[: _MOST_SEEDS - 1])}, ... ({len(seeds)})"
+
+
+def _seed(text: str) -> int | str:
+    return int(text) if text.isdecimal() else text
 
 
 def _count(n: int, noun: str) -> str:

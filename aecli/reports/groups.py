@@ -37,9 +37,13 @@ class Spread(NamedTuple):
     standard_error: float | None = None
 
 
-def spread(found: Sequence[float], standard_error: float | None = None) -> Spread:
-    deviation = statistics.stdev(found) if len(found) > 1 else None
-    return Spread(statistics.fmean(found), deviation, len(found), standard_error)
+def spread(found: Sequence[float], standard_error: float | None = None) -> Spread | None:
+    """None of no values, and of such that no float holds their mean or their spread."""
+    try:
+        deviation = statistics.stdev(found) if len(found) > 1 else None
+        return Spread(statistics.fmean(found), deviation, len(found), standard_error) if found else None
+    except OverflowError:
+        return None
 
 
 def differing(members: Sequence[Member]) -> tuple[str, ...]:

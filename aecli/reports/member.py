@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Mapping
+from math import isfinite
 from typing import Any, NamedTuple
 
 import yaml
@@ -11,7 +12,7 @@ import yaml
 from aecli.errors import RunError
 from aecli.runs import numbers, query, seal
 from aecli.runs.directory import Run
-from aecli.runs.records import Number
+from aecli.runs.records import MOST, Number
 from aecli.system.reading import Unreadable
 
 SEED = "seed"
@@ -91,11 +92,12 @@ def read(run: Run, split: str) -> Member:
     stored = numbers.read(run.path / "eval", split, info.identity)
     at = run.recorded()
     batch = settings.get("data.batch_size")
+    flop = (info.flop_per_step or 0.0) * at.step
     costs: dict[str, float | None] = {
         "parameters": info.parameters,
         "seconds": at.seconds,
-        "images": at.step * batch if isinstance(batch, int) else None,
-        "flop": None if info.flop_per_step is None else info.flop_per_step * at.step,
+        "images": at.step * batch if isinstance(batch, int) and 0 < batch < MOST else None,
+        "flop": None if info.flop_per_step is None or not isfinite(flop) else flop,
         "peak_bytes": at.peak_bytes,
     }
     return Member(
@@ -129,15 +131,16 @@ def values(member: Member, split: str, wanted: Iterable[tuple[str, str]], say: C
 def _of(number: Number, evaluator: str, name: str, kept: Mapping[str, Any]) -> Any:
     import numpy as np
 
-    array = kept.get(f"{evaluator}/{_VALUES.get(name, name)}")
-    scale = 1.0
-    if array is None and name == "bits_per_dim":  # the same in another unit
+    array, whole = kept.get(f"{evaluator}/{_VALUES.get(name, name)}"), number.value
+    is_bits = array is None and name == "bits_per_dim"  # the same in another unit
+    if is_bits:
         array = kept.get(f"{evaluator}/nll_nats")
-        nats = 0.0 if array is None else float(array.mean(dtype=np.float64))
-        scale = (number.value or 0.0) / nats if nats else 1.0
-    if array is None or number.value is None or array.ndim != 1 or len(array) != number.n or len(array) < 2:
+    if array is None or whole is None or array.ndim != 1 or len(array) != number.n or len(array) < 2:
         return None
-    exact = np.asarray(array, np.float64) * scale
-    mean = exact.mean()
-    near = _AGREE * exact.std(ddof=1) / len(exact) ** 0.5 + 1e-6 * abs(number.value)
-    return exact if np.isfinite(mean) and abs(mean - number.value) <= near else None
+    with np.errstate(all="ignore"):  # of values beyond floats, whose mean is not that of the number
+        exact = np.asarray(array, np.float64)
+        if is_bits and exact.mean():
+            exact = exact * (whole / exact.mean())
+        apart = abs(float(exact.mean()) - whole)
+        near = _AGREE * float(exact.std(ddof=1)) / len(exact) ** 0.5 + 1e-6 * abs(whole)
+    return exact if isfinite(near) and apart <= near else None

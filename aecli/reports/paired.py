@@ -77,8 +77,9 @@ def _over_images(value: float, first: Any, second: Any) -> Difference:
     import numpy as np
     from scipy import stats
 
-    apart = np.asarray(second, np.float64) - np.asarray(first, np.float64)
-    if len(apart) < 2:
+    with np.errstate(all="ignore"):
+        apart = np.asarray(second, np.float64) - np.asarray(first, np.float64)
+    if len(apart) < 2 or not np.isfinite(apart).all():
         return Difference(value)
     if not np.ptp(apart):  # as of a run beside itself
         return Difference(value, value, value, over="images")

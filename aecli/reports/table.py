@@ -174,7 +174,7 @@ def _md_row(cells: Sequence[str]) -> str:
 
 def _md(text: str) -> str:
     """No character of a name makes a cell, a link, a tag or an emphasis."""
-    escaped = re.sub(r"([\\`*\[\]<>|~&#!{}$@]|(?<!\w)_|_(?!\w)|(?<=\w):(?=//)|(?<=www)\.)", r"\\\1", printable(text))
+    escaped = re.sub(r"([\\`*\[\]<>|~&#!{}$@]|(?<![^\W_])_|_(?![^\W_])|(?<=\w):(?=//)|(?<=www)\.)", r"\\\1", printable(text))
     return escaped.strip()
 
 
@@ -193,6 +193,10 @@ _LATEX: Mapping[str, str] = {
     "↑": r"$\uparrow$",
     "…": r"\ldots{}",
 }
+
+
+_LETTERS = {chr(code) for code in range(0xC0, 0x100)} - {chr(code) for code in (0xD0, 0xD7, 0xDE, 0xF0, 0xF7, 0xFE)}
+"""Of Latin-1, those that every font of LaTeX has."""
 
 
 def latex(blocks: Sequence[Block], notes: Notes) -> str:
@@ -215,7 +219,7 @@ def _tex(text: str) -> str:
     """Letters beyond those that LaTeX knows by itself come out as escapes. A bracket that begins a cell would be an argument of
     what ends the row before it."""
     text = printable(text)
-    found = "".join(_LATEX.get(c) or (c if ord(c) < 128 or 192 <= ord(c) < 383 else _tex_escape(c)) for c in text)
+    found = "".join(_LATEX.get(c) or (c if c.isascii() or c in _LETTERS else _tex_escape(c)) for c in text)
     found = re.sub(r"(?<![\w-])-(?=\d)", "$-$", found)
     return f"{{}}{found}" if found.startswith(("[", "*")) else found
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from math import inf, isfinite
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -67,8 +68,8 @@ def compare(
     base = None if baseline is None else 0  # whose run, or the twin that stands for it, is the first
     pairs = _pairs(found, base, intervals, notes.append)
     every = _keys(members)
-    shown = _chosen(every, metrics)
-    asked = _pareto_keys(every, pareto)
+    shown = _chosen(every, metrics, split)
+    asked = _pareto_keys(every, pareto, split)
     used = list(dict.fromkeys([*shown, *(key for key in asked if isinstance(key, tuple))]))
     clashes = _clashes(members, used)
     if clashes and not anyway:
@@ -153,15 +154,17 @@ def _keys(members: Sequence[Member]) -> list[_Key]:
     return [key for keys in by_evaluator.values() for key in keys]
 
 
-def _chosen(every: Sequence[_Key], wanted: Sequence[str] | None) -> list[_Key]:
+def _chosen(every: Sequence[_Key], wanted: Sequence[str] | None, split: str) -> list[_Key]:
     """The metrics of these names, all if none are given. A name may hold a comma, as that of a corruption does."""
     if wanted is None:
         return list(every)
     known = dict.fromkeys(name for _, name in every)
     names = [one for text in wanted for one in ([text] if text in known else _split(text))]
+    if not names:
+        raise UsageError("--metric names no metric", "--metric mse,nll_nats")
     for name in names:
         if name not in known:
-            raise UsageError(f"no run has a metric '{name}'", _known(name, known))
+            raise UsageError(f"no run has a metric '{name}' of the {split} split", _known(name, known, split))
     return [key for key in every if key[1] in names]
 
 
@@ -169,12 +172,13 @@ def _split(text: str) -> list[str]:
     return [name.strip() for name in text.split(",") if name.strip()]
 
 
-def _known(name: str, known: Iterable[str]) -> str:
+def _known(name: str, known: Iterable[str], split: str) -> str:
     names = list(known)
-    return did_you_mean(name, names) or (f"there are: {', '.join(names)}" if names else "`aecli eval RUN` measures them")
+    measures = "`aecli eval RUN`" if split == _REQUEST.split else f"`aecli eval RUN --split {split}`"
+    return did_you_mean(name, names) or (f"there are: {', '.join(names)}" if names else f"{measures} measures them")
 
 
-def _pareto_keys(every: Sequence[_Key], wanted: Sequence[str] | None) -> list[_Key | str]:
+def _pareto_keys(every: Sequence[_Key], wanted: Sequence[str] | None, split: str) -> list[_Key | str]:
     """Metrics by evaluator and name, costs by their name."""
     if wanted is None:
         return []
@@ -182,7 +186,7 @@ def _pareto_keys(every: Sequence[_Key], wanted: Sequence[str] | None) -> list[_K
     names = list(dict.fromkeys(one for text in wanted for one in ([text] if text in known else _split(text))))
     for name in names:
         if name not in known:
-            raise UsageError(f"--pareto {name}: there is no such metric or cost", _known(name, known))
+            raise UsageError(f"--pareto {name}: there is no such metric or cost", _known(name, known, split))
     if len(names) < 2:
         raise UsageError("--pareto needs two names", "--pareto nll_nats,seconds")
     return [known[name] for name in names]
@@ -282,7 +286,8 @@ class _Judge(NamedTuple):
         if len(numbers) == 1:
             return numbers[0].standard_error
         images = self._images(group, key)
-        return None if images is None else float(images.std(ddof=1) / len(images) ** 0.5)
+        error = inf if images is None else float(images.std(ddof=1)) / len(images) ** 0.5
+        return error if isfinite(error) else None
 
     def _images(self, group: Group, key: _Key) -> Any:
         """The values of each image [n], of several runs their mean; None where not every run that has the number has them."""
@@ -300,19 +305,27 @@ class _Judge(NamedTuple):
         return [self._difference(self.groups[pair.first], self.groups[pair.second], key) for pair in self.pairs]
 
     def _difference(self, first: Group, second: Group, key: _Key) -> tuple[Difference, int] | None:
-        numbers = [[number for m in group.members if (number := m.number(*key)) is not None] for group in (first, second)]
-        seeds = [[number.value for number in side if number.value is not None] for side in numbers]
-        if not all(seeds):
+        having = [[m for m in group.members if (number := m.number(*key)) is not None and number.value is not None]
+                  for group in (first, second)]  # fmt: skip
+        if not all(having):
             return None
-        alike = protocols.same_images([number for side in numbers for number in side if number.value is not None])
-        images = [self._images(group, key) if alike else None for group in (first, second)]
-        found = paired.difference(Sample(seeds[0], images[0]), Sample(seeds[1], images[1]))
-        return found, min(map(len, seeds))
+        alike = protocols.same_images([number for side in having for m in side if (number := m.number(*key)) is not None])
+        samples = [
+            Sample(self._means(side, key), self._images(group, key) if alike else None)
+            for group, side in zip((first, second), having, strict=True)
+        ]
+        found = paired.difference(*samples)
+        return (found, min(len(sample.seeds) for sample in samples)) if isfinite(found.value) else None
+
+    def _means(self, having: Sequence[Member], key: _Key) -> list[float]:
+        """A number a run. Of runs of one seed that differ in other settings one number: they are no seeds."""
+        found = [number.value for m in having if (number := m.number(*key)) is not None and number.value is not None]
+        return found if len({m.seed for m in having}) > 1 else [sum(found) / len(found)]
 
 
 def _cost(group: Group, name: str) -> Cell:
     by_run = {member.id: cost for member in group.members if (cost := member.costs[name]) is not None}
-    return Cell(spread(list(by_run.values())) if by_run else None, by_run)
+    return Cell(spread(list(by_run.values())), by_run)
 
 
 def _setting(group: Group, key: str) -> str:
