@@ -123,6 +123,16 @@ def test_runs_that_differ_in_the_seed_alone_are_a_group(tmp_path: Path) -> None:
     }
 
 
+def test_one_group_alone_has_both_its_spreads(tmp_path: Path) -> None:
+    runs = seeds(tmp_path, 3)
+    arrays = np.stack([values(seed=10 * seed) for seed in range(3)]).astype(np.float64)
+    (cell,) = compare(runs).metrics[0].cells
+    expected = arrays.mean(), arrays.mean(1).std(ddof=1), 3, arrays.mean(0).std(ddof=1) / 50**0.5
+    assert cell.spread == pytest.approx(expected, rel=1e-5)
+    (cell,) = compare(runs, intervals=False).metrics[0].cells
+    assert cell.spread is not None and cell.spread.standard_error is None, "it is not read from the values of images"
+
+
 def test_where_the_data_lies_makes_no_group(tmp_path: Path) -> None:
     moved = TEXT.replace("path: null", "path: /elsewhere").replace("tier: auto", "tier: stream")
     found = compare([*seeds(tmp_path, 1), *seeds(tmp_path, 1, start=1, text=moved)])
@@ -360,7 +370,7 @@ def test_missing_numbers_are_told_and_numbers_that_cannot_be_are_not(tmp_path: P
     assert command == ["aecli", "eval", lacks.id, "--only", "likelihood", "--samples", "77", "--runs-dir", str(tmp_path)]
     assert "if its variant can be measured so" in str(found)
     cell = next(metric for metric in found.metrics if metric.name == "nll_nats").cells[0]
-    assert cell.spread is not None and cell.spread.n == 3 and "3 of 4" in found.render(width=200)
+    assert cell.spread is not None and cell.spread.n == 3 and "[3 of 4 runs]" in found.render(width=200)
     validation = compare([lacks], split="validation")
     assert "--split validation" in validation.missing[0].command and not validation.metrics
 
@@ -368,6 +378,9 @@ def test_missing_numbers_are_told_and_numbers_that_cannot_be_are_not(tmp_path: P
 def test_many_runs_without_numbers_are_told_in_a_few_lines(tmp_path: Path) -> None:
     runs = [measured(tmp_path, {}, seed=seed) for seed in range(40)]
     found = compare(runs)
+    for run in runs:
+        run.set_state("interrupted")
+    assert len(compare(runs).notes) == 40 and "and 20 more notes" in str(compare(runs))
     assert len(found.missing) == 40 and len(found.render().splitlines()) < 30 and "and 30 more runs" in str(found)
 
 
@@ -477,10 +490,12 @@ def test_an_unreadable_run_is_refused_by_name_and_left_out_of_many(tmp_path: Pat
     assert named.returncode == 4 and bad.id in named.stderr and not named.stdout
     many = called("compare", "--where", "variant=vae", cwd=tmp_path)
     assert many.returncode == 0 and f"{bad.id} is left out" in " ".join(many.stdout.split()), many
+    both = called("compare", bad.id, "--where", f"id={good[0].id}", cwd=tmp_path)
+    assert both.returncode == 4 and bad.id in both.stderr, both
     with pytest.raises(RunError, match="no run to compare"):
-        compare([bad], skip_unreadable=True)
+        compare([bad], skip_unreadable=[bad])
     with pytest.raises(RunError):
-        compare(good, baseline=bad, skip_unreadable=True)
+        compare(good, baseline=bad, skip_unreadable=good)
 
 
 @pytest.mark.parametrize("text", ["a: &x [*x]", "[" * 3000, "beta: !!python/object:os.x {}", "\x00", "- 1", ""])

@@ -61,7 +61,7 @@ def compare(
         anyway=anyway,
         pareto=None if pareto is None else [pareto],
         intervals=intervals,
-        skip_unreadable=bool(where),
+        skip_unreadable=chosen,
     )
     text = comparison.render(format, width())
     try:

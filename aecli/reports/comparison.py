@@ -21,7 +21,7 @@ _MARKS = {
 }
 _ARROW = {"lower": " ↓", "higher": " ↑"}
 _MOST_SEEDS = 6
-_MOST_COMMANDS = 10
+_MOST_COMMANDS, _MOST_NOTES = 10, 20
 
 
 class Cell(NamedTuple):
@@ -115,7 +115,9 @@ class Comparison(NamedTuple):
             blocks = [wide._replace(title=f"{main.title}. {apart[0].title}")]
         else:
             blocks = [main, *apart]
-        notes = Notes(self._how(), self.notes, self.commands())
+        more = len(self.notes) - _MOST_NOTES
+        told = (*self.notes[:_MOST_NOTES], *([f"and {more:,} more notes, which --format json has"] if more > 0 else []))
+        notes = Notes(self._how(), told, self.commands())
         if format == "table":
             return table.terminal(blocks, notes, width)
         return table.markdown(blocks, notes) if format == "md" else table.latex(blocks, notes)
@@ -237,7 +239,7 @@ class Comparison(NamedTuple):
             number_text(value),
             "" if deviation is None else f"±{deviation:.2g}",
             "" if error is None else f"({error:.2g})",
-            f"{n} of {len(group.members)}" if n < len(group.members) else "",
+            f"[{n} of {len(group.members)} runs]" if n < len(group.members) else "",
             cell.marks,
         ]
         return " ".join(filter(None, parts))

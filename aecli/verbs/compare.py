@@ -4,29 +4,22 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from math import inf, isfinite
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from aecli.errors import RunError, UsageError, did_you_mean
 from aecli.evaluation.request import EvalRequest
+from aecli.reports import judging, protocols
 from aecli.reports import member as reading
-from aecli.reports import paired, protocols
-from aecli.reports.comparison import ANYWAY, CODE, Cell, Comparison, Judged, Metric, Missing, Pair, Pareto
+from aecli.reports.comparison import Cell, Comparison, Metric, Missing, Pair, Pareto
 from aecli.reports.groups import Group, differing, grouped, setting_text, spread, without_twins
+from aecli.reports.judging import Judge, Key
 from aecli.reports.member import COSTS, SEED, Member
-from aecli.reports.paired import FIRST, SECOND, Difference, Sample
 from aecli.reports.protocols import Conflict
 from aecli.runs.directory import Run
-from aecli.runs.records import Number
 
-OBJECTIVE = "objective"
-"""The evaluator whose numbers are defined by the settings of the model."""
 _REQUEST = EvalRequest()
 _RUNS = Path("runs")
-
-_Key = tuple[str, str]
-"""Evaluator and name of a metric."""
 
 
 def compare(
@@ -40,7 +33,7 @@ def compare(
     anyway: bool = False,
     pareto: Sequence[str] | None = None,
     intervals: bool | None = None,
-    skip_unreadable: bool = False,
+    skip_unreadable: Sequence[Run] = (),
 ) -> Comparison:
     """Runs that differ in the seed alone, or that have an equal setting `by`, are a group. `metrics` are those that are shown,
     all if none are named; `pareto` names at least two metrics or costs. Each group is held against that of `baseline`, or the
@@ -49,11 +42,12 @@ def compare(
 
     A run that is given twice counts once. Numbers that are missing are told with the command that makes them.
 
-    Raises RunError if a run cannot be read, which with `skip_unreadable` is left out and told; if there is no run; and, without
-    `anyway`, if numbers were measured in different ways. UsageError for a split, a metric or a setting that is not there."""
+    Raises RunError if a run cannot be read, but for those of `skip_unreadable`, which are then left out and told; if there is no
+    run; and, without `anyway`, if numbers were measured in different ways. Raises UsageError for a split, a metric or a setting
+    that is not there."""
     _REQUEST._replace(split=split).check()
     notes: list[str] = []
-    members = _read(_once(runs, baseline, notes.append), split, skip_unreadable, baseline, notes.append)
+    members = _read(_once(runs, baseline, notes.append), split, skip_unreadable, notes.append)
     for member in members:
         if member.wrong is not None:
             notes.append(f"eval/{split}.json of {member.id} is not believed: {member.wrong}; `aecli eval` measures anew")
@@ -77,13 +71,13 @@ def compare(
             f"these numbers do not stand side by side, they were measured in different ways:\n{protocols.told(clashes)}",
             "measure anew alike with `aecli eval`, name others with --metric, or mark them with --anyway",
         )
-    values = _values(members, split, shown, notes.append) if pairs else {}
+    values = _values(members, split, shown, notes.append) if intervals is not False and (pairs or len(found) == 1) else {}
     neutral = _differs_in_model(found)
-    if neutral and any(evaluator == OBJECTIVE for evaluator, _ in shown) and len(found) > 1:
+    if neutral and any(evaluator == judging.OBJECTIVE for evaluator, _ in shown) and len(found) > 1:
         own = f"the objective is each model's own, and these differ in {_some(neutral)}"
         notes.append(f"{own}: none of its numbers is said to be better")
     notes += _reasons(members, shown)
-    judge = _Judge(found, pairs, values, bool(neutral), {name for clash in clashes for name in clash.metrics})
+    judge = Judge(found, pairs, values, bool(neutral), {name for clash in clashes for name in clash.metrics})
     rows = judge.rows(shown)
     costs = {name: tuple(_cost(group, name) for group in found) for name in COSTS}
     front = None if pareto is None else _front(found, asked, judge, notes.append)
@@ -119,13 +113,13 @@ def _once(runs: Sequence[Run], baseline: Run | None, say: Callable[[str], None])
     return list(kept.values())
 
 
-def _read(runs: Sequence[Run], split: str, skip: bool, baseline: Run | None, say: Callable[[str], None]) -> list[Member]:
+def _read(runs: Sequence[Run], split: str, skipped: Sequence[Run], say: Callable[[str], None]) -> list[Member]:
     members: list[Member] = []
     for run in runs:
         try:
             members.append(reading.read(run, split))
         except (RunError, OSError) as error:
-            if not skip or (baseline is not None and run.path.resolve() == baseline.path.resolve()):
+            if run not in skipped:
                 raise
             say(f"{run.id} is left out: {error.message if isinstance(error, RunError) else error}")
     if not members:
@@ -145,16 +139,16 @@ def _pairs(found: Sequence[Group], base: int | None, wanted: bool | None, say: C
     return []
 
 
-def _keys(members: Sequence[Member]) -> list[_Key]:
+def _keys(members: Sequence[Member]) -> list[Key]:
     """Every metric of any run, those of an evaluator together, in the order in which they are measured."""
-    by_evaluator: dict[str, dict[_Key, None]] = {}
+    by_evaluator: dict[str, dict[Key, None]] = {}
     for member in members:
         for name, number in member.numbers.items():
             by_evaluator.setdefault(number.evaluator, {})[number.evaluator, name] = None
     return [key for keys in by_evaluator.values() for key in keys]
 
 
-def _chosen(every: Sequence[_Key], wanted: Sequence[str] | None, split: str) -> list[_Key]:
+def _chosen(every: Sequence[Key], wanted: Sequence[str] | None, split: str) -> list[Key]:
     """The metrics of these names, all if none are given. A name may hold a comma, as that of a corruption does."""
     if wanted is None:
         return list(every)
@@ -178,7 +172,7 @@ def _known(name: str, known: Iterable[str], split: str) -> str:
     return did_you_mean(name, names) or (f"there are: {', '.join(names)}" if names else f"{measures} measures them")
 
 
-def _pareto_keys(every: Sequence[_Key], wanted: Sequence[str] | None, split: str) -> list[_Key | str]:
+def _pareto_keys(every: Sequence[Key], wanted: Sequence[str] | None, split: str) -> list[Key | str]:
     """Metrics by evaluator and name, costs by their name."""
     if wanted is None:
         return []
@@ -192,7 +186,7 @@ def _pareto_keys(every: Sequence[_Key], wanted: Sequence[str] | None, split: str
     return [known[name] for name in names]
 
 
-def _clashes(members: Sequence[Member], keys: Sequence[_Key]) -> list[Conflict]:
+def _clashes(members: Sequence[Member], keys: Sequence[Key]) -> list[Conflict]:
     """Also of runs without numbers, which were trained on other data."""
     found: list[Conflict] = []
     on: dict[str, list[str]] = {}
@@ -208,12 +202,12 @@ def _clashes(members: Sequence[Member], keys: Sequence[_Key]) -> list[Conflict]:
 
 
 def _values(
-    members: Sequence[Member], split: str, keys: Sequence[_Key], say: Callable[[str], None]
+    members: Sequence[Member], split: str, keys: Sequence[Key], say: Callable[[str], None]
 ) -> Mapping[str, Mapping[str, Any]]:
     return {member.id: reading.values(member, split, keys, say) for member in members}
 
 
-def _reasons(members: Sequence[Member], keys: Sequence[_Key]) -> list[str]:
+def _reasons(members: Sequence[Member], keys: Sequence[Key]) -> list[str]:
     """Why numbers have no value: a line a reason."""
     alike: dict[str, tuple[dict[str, None], dict[str, None]]] = {}
     for evaluator, name in keys:
@@ -234,95 +228,6 @@ def _differs_in_model(found: Sequence[Group]) -> tuple[str, ...]:
     return tuple(key for key in differing(every) if key.startswith("model."))
 
 
-class _Judge(NamedTuple):
-    """`neutral`: whether lower values of the objective are no better ones. `marked`: the metrics of differing protocols."""
-
-    groups: Sequence[Group]
-    pairs: Sequence[Pair]
-    values: Mapping[str, Mapping[str, Any]]
-    neutral: bool
-    marked: set[str]
-
-    def rows(self, keys: Sequence[_Key]) -> tuple[Metric, ...]:
-        """A row a metric. The p of all tests over seeds are corrected together."""
-        rows = [(key, self.cells(key), self._differences(key)) for key in keys]
-        tested = [each.p for _, _, found in rows for each, _ in filter(None, found) if each.p is not None]
-        corrected = iter(paired.holm(tested))
-        made: list[Metric] = []
-        for key, cells, found in rows:
-            judged: list[Judged | None] = []
-            for pair, each in zip(self.pairs, found, strict=True):
-                if each is None:
-                    judged.append(None)
-                    continue
-                p = None if each[0].p is None else next(corrected)
-                word = paired.verdict(each[0], each[1], p, self.better(key))
-                place = {FIRST: pair.first, SECOND: pair.second}.get(word)
-                judged.append(Judged(each[0], p, word, None if place is None else self.groups[place].name))
-            made.append(Metric(*key, self._one(key).unit, self.better(key), cells, tuple(judged)))
-        return tuple(made)
-
-    def better(self, key: _Key) -> str | None:
-        return None if self.neutral and key[0] == OBJECTIVE else self._one(key).better
-
-    def _one(self, key: _Key) -> Number:
-        """Any of the numbers: the others have the same unit and direction, or are marked."""
-        return next(number for group in self.groups for member in group.members if (number := member.number(*key)) is not None)
-
-    def cells(self, key: _Key) -> tuple[Cell, ...]:
-        return tuple(self._cell(group, key) for group in self.groups)
-
-    def _cell(self, group: Group, key: _Key) -> Cell:
-        numbers = {m.id: number for m in group.members if (number := m.number(*key)) is not None}
-        by_run = {run: number.value for run, number in numbers.items() if number.value is not None}
-        if not by_run:
-            return Cell(None, {}, "", next((number.note for number in numbers.values() if number.note), None))
-        error = self._error(group, key, [numbers[run] for run in by_run])
-        marks = ANYWAY * (key[1] in self.marked) + CODE * any("code" in numbers[run].protocol for run in by_run)
-        return Cell(spread(list(by_run.values()), error), by_run, marks)
-
-    def _error(self, group: Group, key: _Key, numbers: Sequence[Number]) -> float | None:
-        """Over images, of the mean of all runs that have the number."""
-        if len(numbers) == 1:
-            return numbers[0].standard_error
-        images = self._images(group, key)
-        error = inf if images is None else float(images.std(ddof=1)) / len(images) ** 0.5
-        return error if isfinite(error) else None
-
-    def _images(self, group: Group, key: _Key) -> Any:
-        """The values of each image [n], of several runs their mean; None where not every run that has the number has them."""
-        having = [member for member in group.members if (number := member.number(*key)) is not None and number.value is not None]
-        kept = [self.values.get(member.id, {}).get("/".join(key)) for member in having]
-        arrays: list[Any] = [array for array in kept if array is not None]
-        if not arrays or len(arrays) < len(having):
-            return None
-        if not protocols.same_images([number for member in having if (number := member.number(*key)) is not None]):
-            return None
-        return sum(arrays[1:], arrays[0]) / len(arrays)
-
-    def _differences(self, key: _Key) -> list[tuple[Difference, int] | None]:
-        """For each pair the difference, and how many seeds the side with fewer has."""
-        return [self._difference(self.groups[pair.first], self.groups[pair.second], key) for pair in self.pairs]
-
-    def _difference(self, first: Group, second: Group, key: _Key) -> tuple[Difference, int] | None:
-        having = [[m for m in group.members if (number := m.number(*key)) is not None and number.value is not None]
-                  for group in (first, second)]  # fmt: skip
-        if not all(having):
-            return None
-        alike = protocols.same_images([number for side in having for m in side if (number := m.number(*key)) is not None])
-        samples = [
-            Sample(self._means(side, key), self._images(group, key) if alike else None)
-            for group, side in zip((first, second), having, strict=True)
-        ]
-        found = paired.difference(*samples)
-        return (found, min(len(sample.seeds) for sample in samples)) if isfinite(found.value) else None
-
-    def _means(self, having: Sequence[Member], key: _Key) -> list[float]:
-        """A number a run. Of runs of one seed that differ in other settings one number: they are no seeds."""
-        found = [number.value for m in having if (number := m.number(*key)) is not None and number.value is not None]
-        return found if len({m.seed for m in having}) > 1 else [sum(found) / len(found)]
-
-
 def _cost(group: Group, name: str) -> Cell:
     by_run = {member.id: cost for member in group.members if (cost := member.costs[name]) is not None}
     return Cell(spread(list(by_run.values())), by_run)
@@ -332,7 +237,7 @@ def _setting(group: Group, key: str) -> str:
     return ", ".join(dict.fromkeys(setting_text(member.settings, key) for member in group.members))
 
 
-def _front(found: Sequence[Group], asked: Sequence[_Key | str], judge: _Judge, say: Callable[[str], None]) -> Pareto:
+def _front(found: Sequence[Group], asked: Sequence[Key | str], judge: Judge, say: Callable[[str], None]) -> Pareto:
     """Raises UsageError for a metric of which no way is better."""
     names = tuple(key if isinstance(key, str) else key[1] for key in asked)
     points: dict[int, list[float]] = {}
@@ -356,7 +261,7 @@ def _dominates(one: Sequence[float], other: Sequence[float]) -> bool:
     return all(a <= b for a, b in zip(one, other, strict=True)) and tuple(one) != tuple(other)
 
 
-def _missing(members: Sequence[Member], keys: Sequence[_Key], split: str) -> list[Missing]:
+def _missing(members: Sequence[Member], keys: Sequence[Key], split: str) -> list[Missing]:
     """A run that an evaluator has measured has all that there is of it; of another the evaluator's metrics are missing."""
     evaluators: dict[str, list[str]] = {}
     for evaluator, name in keys:
