@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from aecli import __version__
-from aecli.cli import experiments, keeping, listing, models
+from aecli.cli import comparing, experiments, keeping, listing, models
 from aecli.cli.group import Group
 from aecli.system.terminal import open_standard_streams
 
@@ -32,6 +32,7 @@ for _verb in (
     experiments.train,
     models.sample,
     models.eval,
+    comparing.compare,
     keeping.runs,
     keeping.show,
     experiments.check,
