@@ -88,7 +88,11 @@ class Run(NamedTuple):
 
     def state(self) -> str:
         """One of STATES. `crashed` is no record: it says running, and nobody holds the lock."""
-        state = self.recorded().state
+        return self.state_now(self.recorded())
+
+    def state_now(self, recorded: StateFile) -> str:
+        """The same of a `state.json` that has just been read."""
+        state = recorded.state
         if state not in ("running", "created", "crashed"):
             return state
         if self.is_locked():
@@ -282,7 +286,12 @@ def create(
 def every(root: Path) -> list[Run]:
     """All runs below a folder, oldest first, those whose `run.json` cannot be read before all others. Folders that are no runs
     are left out: those without a `run.json`, unless they hold checkpoints. Raises OSError if it is no folder that can be read."""
-    found: list[tuple[str, Run]] = []
+    return [run for run, _ in every_with_info(root)]
+
+
+def every_with_info(root: Path) -> list[tuple[Run, RunFile | None]]:
+    """The same, each with its `run.json` as it was just read; None where it cannot be."""
+    found: list[tuple[Run, RunFile | None]] = []
     try:
         entries = list(os.scandir(root))
     except FileNotFoundError:
@@ -292,13 +301,13 @@ def every(root: Path) -> list[Run]:
             continue
         run = Run(Path(entry.path))
         try:
-            found.append((run.info().created, run))
+            found.append((run, run.info()))
         except RunError:
             if os.path.lexists(run.path / "run.json") or commits.steps(run.checkpoints):
-                found.append(("", run))
+                found.append((run, None))
         except OSError:
-            found.append(("", run))
-    return [run for _, run in sorted(found, key=lambda pair: (pair[0], pair[1].id))]
+            found.append((run, None))
+    return sorted(found, key=lambda pair: ("" if pair[1] is None else pair[1].created, pair[0].id))
 
 
 def find(root: Path, name: str) -> Run:
@@ -360,19 +369,20 @@ def _contradiction(run: Run, info: RunFile, recorded: StateFile) -> str | None:
     return None
 
 
-def run_facts(run: Run) -> dict[str, Any]:
-    """The row of a run; a run whose files are damaged still has one. `note` says what is wrong with it, if anything is."""
+def run_facts(run: Run, info: RunFile | None = None) -> dict[str, Any]:
+    """The row of a run, whose `run.json` may have been read already; a run whose files are damaged still has one. `note` says
+    what is wrong with it, if anything is."""
     facts: dict[str, Any] = dict.fromkeys(("variant", "data", "step", "best", "best_step", "created", "note"))
     facts = {"id": run.id, "state": UNREADABLE, **facts}
     try:
         if not _ID.match(run.id):
             raise RunError(f"its name can be no id: {_IDS}; rename the folder")
         check_parts(run.path)
-        info = run.info()
+        info = info or run.info()
         facts |= {"variant": info.variant, "data": info.data.name, "created": info.created}
         recorded, wrong = run.look()
         facts |= {"step": recorded.step, "best": recorded.best_value, "best_step": recorded.best_step}
-        facts["state"] = run.state()
+        facts["state"] = run.state_now(recorded)
         facts["note"] = wrong or _contradiction(run, info, recorded)
     except (RunError, CheckpointError) as error:
         facts["note"] = error.message

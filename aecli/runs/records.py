@@ -222,6 +222,20 @@ class Number(Record):
     note: str | None = None
 
 
+MOST_TAGS = 100
+MOST_NOTE = 10_000
+"""Letters."""
+TAG = r"[A-Za-z0-9._-]{1,50}"
+
+
+class Labels(Record):
+    """`labels.json`: what somebody wants to remember of a run."""
+
+    schema_: Schema = Field(alias="schema", default=SCHEMA)
+    tags: Annotated[list[Annotated[str, Field(pattern=rf"\A{TAG}\z")]], Field(max_length=MOST_TAGS)] = []
+    note: Annotated[str, Field(max_length=MOST_NOTE)] | None = None
+
+
 class Row(Record):
     """A line of `metrics.jsonl`: where in the training, and numbers by name."""
 
