@@ -22,7 +22,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,  # plain help: importing rich for its boxes would take longer than everything else that it shows
     help="Train, sample and compare autoencoders and their generative relatives from one YAML file.",
-    epilog="Start with: aecli train configs/quickstart.yaml. RUN is a run's id, the start of one, or 'last'.",
+    epilog="Start with: aecli train configs/quickstart.yaml. RUN is a run's id, the start or the end of one, 'last' or 'last~1'.",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 data_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="List and prepare data sets.")
@@ -34,11 +34,14 @@ for _verb in (
     models.eval,
     keeping.runs,
     keeping.show,
+    keeping.note,
     experiments.check,
     experiments.bench,
     listing.variants,
 ):
     app.command()(_verb)
+# A tag may stand behind a minus: no letter of it is a flag.
+app.command(context_settings={"ignore_unknown_options": True, "help_option_names": ["--help"]})(keeping.tag)
 app.add_typer(data_app, name="data")
 
 

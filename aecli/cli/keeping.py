@@ -1,4 +1,4 @@
-"""The verbs that look after run folders: runs and show."""
+"""The verbs that look after run folders: runs, show, tag, note and rm."""
 
 from __future__ import annotations
 
@@ -61,13 +61,67 @@ def _form(form: str | None, as_json: bool) -> str:
 def show(run_name: RunName, as_json: Json = False, runs_dir: RunsDir = RUNS) -> None:
     """Tell everything about one run. Its state, data, origin, config, numbers and pictures."""
     from aecli.cli.tables import show_run
-    from aecli.runs import directory, provenance
+    from aecli.runs import directory, labels, provenance
     from aecli.runs.directory import run_facts
 
     run = directory.find(runs_dir, run_name)
     if as_json:
         info = run.info().as_json()
         facts = {**info, **run_facts(run), "data": info["data"], "code_changed": provenance.code_now(run.info()).changed}
-        print_json(facts)
+        told, wrong = labels.look(run)
+        note, damage = told.note, facts["note"] or wrong
+        print_json({**facts, "tags": told.tags, "note": note, "damage": damage})
     else:
         show_run(run)
+
+
+def tag(
+    run_name: RunName,
+    tags: Annotated[
+        list[str] | None, typer.Argument(metavar="[+TAG|-TAG]...", help="+TAG or TAG adds one, -TAG removes one.")
+    ] = None,
+    runs_dir: RunsDir = RUNS,
+) -> None:
+    """Give a run tags, or take them from it. Prints those that it has. `aecli runs --where tags=TAG` finds it again."""
+    from aecli.runs import directory, labels
+    from aecli.system.progress import say
+    from aecli.verbs.labels import parse_changes
+    from aecli.verbs.labels import tag as change
+
+    added, removed = parse_changes(tags or [])  # a wrong tag is told before a missing run
+    run = directory.find(runs_dir, run_name)
+    if tags:
+        now = change(run, added, removed, say)
+    else:
+        found, wrong = labels.look(run)
+        if wrong is not None:
+            say(wrong)
+        now = found.tags
+    if now:
+        print(*now)
+
+
+def note(
+    run_name: RunName,
+    text: Annotated[str | None, typer.Argument(metavar="[TEXT]", help="What to remember of it, instead of what was.")] = None,
+    clear: Annotated[bool, typer.Option("--clear", help="Remove the note.")] = False,
+    runs_dir: RunsDir = RUNS,
+) -> None:
+    """Write a note on a run. Without a text, print the one that it has."""
+    if clear and text is not None:
+        raise UsageError("--clear removes the note, and there is a text", "give one of them")
+    if text is not None and not text.strip():
+        raise UsageError("this note says nothing", "--clear removes a note")
+    from aecli.runs import directory, labels
+    from aecli.system.progress import say
+    from aecli.verbs.labels import note as change
+
+    run = directory.find(runs_dir, run_name)
+    if clear or text is not None:
+        change(run, text, say)
+        return
+    found, wrong = labels.look(run)
+    if wrong is not None:
+        say(wrong)
+    if found.note is not None:
+        print(found.note)

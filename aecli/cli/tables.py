@@ -12,7 +12,7 @@ from aecli.cli.console import table as _table
 from aecli.data.sources.told import some
 from aecli.errors import printable
 from aecli.measures.metric import VERSION, Metric, Recorded, version_of
-from aecli.runs import numbers, provenance
+from aecli.runs import labels, numbers, provenance
 from aecli.runs.directory import Run, run_facts
 from aecli.runs.records import RunFile
 from aecli.system.progress import age, peak_bytes, say
@@ -37,6 +37,9 @@ def show_run(run: Run) -> None:
         ("classes", some(data.class_names)),
         ("step", f"{facts['step']:,}"),
     ]
+    told, wrong_labels = labels.look(run)
+    note = [("note" if number == 0 else "", line) for number, line in enumerate((told.note or "").splitlines())]
+    lines += [("damaged", wrong_labels or ""), ("tags", " ".join(told.tags)), *note]
     lines = [(label, text) for label, text in lines if text]
     if facts["best_step"] is not None and facts["best"] is not None:
         lines.append(("best", f"{facts['best']:.5g} at step {facts['best_step']:,}"))

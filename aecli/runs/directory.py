@@ -26,6 +26,9 @@ from aecli.system.reading import GONE, Unreadable, open_regular, parse_json, rea
 
 _ID = re.compile(r"\A[A-Za-z0-9][A-Za-z0-9._-]{0,99}\Z")
 _IDS = "ids are 1 to 100 letters of a to z, digits, '.', '_' and '-', the first a letter or a digit"
+_LAST = re.compile(r"\Alast(?:~(\d{1,9}))?\Z", re.ASCII)
+SHORTEST_END = 4
+"""Letters of the end of an id that name a run: the hex digits at the end of each."""
 _LOCK_SECONDS = 0.5
 UNREADABLE = "unreadable"
 """What stands in place of a state of a run that cannot be read."""
@@ -311,9 +314,10 @@ def every_with_info(root: Path) -> list[tuple[Run, RunFile | None]]:
 
 
 def find(root: Path, name: str) -> Run:
-    """The run with this id, or the only one whose id starts so, or the newest for `last`. Raises RunError, also for a run that
-    holds what no run holds (`parts.py`) or whose `run.json` cannot be read, and UsageError for what can be no id."""
-    if not _ID.match(name):
+    """The run with this id, or the only one whose id starts or ends so, or the newest for `last`, the one before it for `last~1`.
+    Raises RunError, also for a run that holds what no run holds (`parts.py`) or whose `run.json` cannot be read, and UsageError
+    for what can be no id."""
+    if not _ID.match(name) and not _LAST.match(name):
         help = "`aecli runs` lists them"
         with contextlib.suppress(OSError):  # of a name that is too long
             if "/" not in name and (root / name / "run.json").is_file():
@@ -328,8 +332,11 @@ def find(root: Path, name: str) -> Run:
 def _path_of(root: Path, name: str) -> Path:
     path = root / name
     runs = [run for run in every(root) if _ID.match(run.id)]
-    if name == "last":  # whatever is called so
-        path = runs[-1].path if runs else path
+    if (last := _LAST.match(name)) and runs:  # whatever is called so
+        before = int(last[1] or 0)
+        if before >= len(runs):
+            raise RunError(f"there is no run '{name}' in {root}: there are {len(runs)}", "`aecli runs` lists them")
+        path = runs[-1 - before].path
     elif path.is_symlink():
         if not path.exists():
             raise RunError(f"{path} is a link that leads nowhere", "remove it; `aecli runs` lists the runs")
@@ -342,12 +349,15 @@ def _path_of(root: Path, name: str) -> Path:
         return path
     if not runs:
         raise RunError(f"there are no runs in {root}", "train one: aecli train configs/quickstart.yaml")
-    matches = [run for run in runs if run.id.startswith(name)]
+    starts = [run for run in runs if run.id.startswith(name)]
+    ends = [run for run in runs if len(name) >= SHORTEST_END and run.id.endswith(name) and run not in starts]
+    matches = starts + ends
     if len(matches) == 1:
         return matches[0].path
     if matches:
         shown = ", ".join(run.id for run in matches[:5]) + (", ..." if len(matches) > 5 else "")
-        raise RunError(f"'{name}' is the start of {len(matches)} run ids: {shown}", "give more of the id")
+        where = " or ".join(word for word, found in (("start", starts), ("end", ends)) if found)
+        raise RunError(f"'{name}' is the {where} of {len(matches)} run ids: {shown}", "give more of the id")
     raise RunError(
         f"there is no run '{name}' in {root}", did_you_mean(name, [run.id for run in runs]) or "`aecli runs` lists them"
     )

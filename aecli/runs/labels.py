@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Generator
 from pathlib import Path
+from typing import Any
 
 from aecli.runs.directory import Run
 from aecli.runs.records import SCHEMA, Labels, validated
@@ -29,15 +30,16 @@ def changing(run: Run, say: Callable[[str], None]) -> Generator[Labels]:
     """The labels while nobody else changes them; `write` within it. What cannot be read is set aside, with a line. The run may be
     in training: its own lock is another."""
     with exclusive(run.path / ".labels.lock", f"labels {run.id}", say):
+        run.info()  # or it has been removed meanwhile
         found, wrong = look(run)
         if wrong is not None:
             say(f"{wrong}; set aside as {set_aside(_path(run)).name}")
         yield found
 
 
-def write(run: Run, labels: Labels) -> None:
-    """Replaces the file at once."""
-    write_json(_path(run), {"schema": SCHEMA, **labels.as_json()})
+def write(run: Run, before: Labels, **changed: Any) -> None:
+    """Replaces the file at once, by what it held and what has changed of it."""
+    write_json(_path(run), {"schema": SCHEMA, **before.as_json(), **changed})
 
 
 def _path(run: Run) -> Path:

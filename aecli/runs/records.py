@@ -225,15 +225,21 @@ class Number(Record):
 MOST_TAGS = 100
 MOST_NOTE = 10_000
 """Letters."""
-TAG = r"[A-Za-z0-9._-]{1,50}"
+Tag = Annotated[str, Field(pattern=r"\A[A-Za-z0-9][A-Za-z0-9._-]{0,49}\z")]
+
+
+def _note(value: Any) -> str:
+    if not isinstance(value, str) or len(value) > MOST_NOTE:
+        raise ValueError(f"is no text of at most {MOST_NOTE:,} letters")
+    return value
 
 
 class Labels(Record):
     """`labels.json`: what somebody wants to remember of a run."""
 
     schema_: Schema = Field(alias="schema", default=SCHEMA)
-    tags: Annotated[list[Annotated[str, Field(pattern=rf"\A{TAG}\z")]], Field(max_length=MOST_TAGS)] = []
-    note: Annotated[str, Field(max_length=MOST_NOTE)] | None = None
+    tags: Annotated[list[Tag], Field(max_length=MOST_TAGS)] = []
+    note: Annotated[Any, AfterValidator(_note)] | None = None
 
 
 class Row(Record):
