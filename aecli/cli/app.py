@@ -35,6 +35,7 @@ for _verb in (
     keeping.runs,
     keeping.show,
     keeping.note,
+    keeping.rm,
     experiments.check,
     experiments.bench,
     listing.variants,

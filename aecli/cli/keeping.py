@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Annotated
 
 import typer
 
-from aecli.cli.options import RUNS, Json, RunName, RunsDir, names, print_json
-from aecli.errors import UsageError, did_you_mean
+from aecli.cli.options import RUNS, Json, RunName, RunNames, RunsDir, names, print_json
+from aecli.errors import UsageError, did_you_mean, printable
 
 FORMATS = ("table", "csv", "json")
 
@@ -125,3 +126,32 @@ def note(
         say(wrong)
     if found.note is not None:
         print(found.note)
+
+
+def rm(
+    run_names: RunNames,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    runs_dir: RunsDir = RUNS,
+) -> None:
+    """Remove runs, with all that is in their folders. Asks first. Prints their ids."""
+    from aecli.system.progress import say
+    from aecli.system.room import gigabytes
+    from aecli.verbs.remove import chosen, remove, sweep
+
+    going = chosen(runs_dir, run_names)
+    for run, state, files, size in going:
+        say(f"{run.id}  {state}, {files:,} file{'s' * (files != 1)}, {gigabytes(size)}")
+    count = "this run" if len(going) == 1 else f"these {len(going)} runs"
+    if not yes:
+        if not (sys.stdin.isatty() and sys.stderr.isatty()):
+            raise UsageError(
+                f"nobody can be asked whether to remove {count}: this is no terminal", "--yes removes without asking"
+            )
+        print(f"remove {count} from {printable(str(runs_dir))}? [y/N] ", end="", file=sys.stderr, flush=True)
+        if sys.stdin.readline().strip().lower() not in ("y", "yes"):
+            say("nothing is removed")
+            return
+    sweep(runs_dir, say)
+    for each in going:
+        remove(each.run)
+        print(each.run.id, flush=True)

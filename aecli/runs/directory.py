@@ -21,7 +21,7 @@ from aecli.errors import CheckpointError, RunError, StorageError, UsageError, di
 from aecli.runs import commits, seal
 from aecli.runs.parts import check_parts
 from aecli.runs.records import SCHEMA, Row, RunFile, StateFile, validated
-from aecli.system.files import fsync_directory, make_folder, write_atomic, write_json
+from aecli.system.files import fsync_directory, holder_of, make_folder, write_atomic, write_json
 from aecli.system.reading import GONE, Unreadable, open_regular, parse_json, read_json, read_regular, set_aside
 
 _ID = re.compile(r"\A[A-Za-z0-9][A-Za-z0-9._-]{0,99}\Z")
@@ -126,22 +126,17 @@ class Run(NamedTuple):
             raise _unreadable(self, "config.resolved.yaml", error) from None
 
     def is_locked(self) -> bool:
-        try:
-            handle = open_regular(self.path / ".lock")
-        except (OSError, Unreadable):
-            return False
-        try:
-            fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
-            return False
-        except BlockingIOError:
-            return True
-        finally:
-            os.close(handle)
+        return holder_of(self.path / ".lock") is not None
 
     @contextlib.contextmanager
-    def locked(self) -> Generator[None]:
-        """Holds the run for writing. Raises RunError if another process has it, or the lock is no file of its own."""
-        with os.fdopen(self._open(".lock"), "r+") as file:
+    def locked(self, doing: str | None = None) -> Generator[None]:
+        """Holds the run for training, or for what one is `doing` ("removes it"). Raises RunError if another process has it, the
+        run has been removed meanwhile, or the lock is no file of its own."""
+        try:
+            handle = self._open(".lock")
+        except FileNotFoundError:
+            raise self._removed() from None
+        with os.fdopen(handle, "r+") as file:
             give_up = time.monotonic() + _LOCK_SECONDS  # whoever only looks whether it is locked holds it for an instant
             while True:
                 try:
@@ -151,13 +146,23 @@ class Run(NamedTuple):
                     if time.monotonic() > give_up:
                         file.seek(0)
                         holder = file.read(200).strip() or "another process"
-                        raise RunError(f"run {self.id} is being trained by {holder}", "wait for it, or stop it") from None
+                        held = "held" if ", which" in holder else "being trained"
+                        raise RunError(f"run {self.id} is {held} by {holder}", "wait for it, or stop it") from None
                     time.sleep(0.02)
+            try:
+                there = os.path.samestat(os.fstat(handle), os.lstat(self.path / ".lock"))
+            except FileNotFoundError:
+                there = False
+            if not there:
+                raise self._removed()
             file.seek(0)
             file.truncate()
-            file.write(f"process {os.getpid()} on {socket.gethostname()}")
+            file.write(f"process {os.getpid()} on {socket.gethostname()}" + (f", which {doing}" if doing else ""))
             file.flush()
             yield
+
+    def _removed(self) -> RunError:
+        return RunError(f"run {self.id} has been removed from {self.path.parent}", "`aecli runs` lists those that are there")
 
     def append_metrics(self, row: Mapping[str, Any]) -> None:
         """One line of JSON; NaN and infinity raise ValueError. What a kill or a lost block left of the line before is ended."""
@@ -284,6 +289,11 @@ def create(
     except FileExistsError:
         raise StorageError(f"{root} exists and is not a folder", "name another with --runs-dir") from None
     return Run(path)
+
+
+def is_id(name: str) -> bool:
+    """Whether a run could be called so."""
+    return _ID.match(name) is not None
 
 
 def every(root: Path) -> list[Run]:
