@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from aecli import __version__
-from aecli.cli import experiments, keeping, listing, models
+from aecli.cli import experiments, keeping, listing, models, moving
 from aecli.cli.group import Group
 from aecli.system.terminal import open_standard_streams
 
@@ -36,6 +36,7 @@ for _verb in (
     keeping.show,
     keeping.note,
     keeping.rm,
+    moving.archive,
     experiments.check,
     experiments.bench,
     listing.variants,
@@ -43,6 +44,7 @@ for _verb in (
     app.command()(_verb)
 # A tag may stand behind a minus: no letter of it is a flag.
 app.command(context_settings={"ignore_unknown_options": True, "help_option_names": ["--help"]})(keeping.tag)
+app.command("import")(moving.import_)
 app.add_typer(data_app, name="data")
 
 
