@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from aecli import __version__
-from aecli.cli import comparing, experiments, keeping, listing, models
+from aecli.cli import comparing, experiments, keeping, listing, models, moving
 from aecli.cli.group import Group
 from aecli.system.terminal import open_standard_streams
 
@@ -22,7 +22,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,  # plain help: importing rich for its boxes would take longer than everything else that it shows
     help="Train, sample and compare autoencoders and their generative relatives from one YAML file.",
-    epilog="Start with: aecli train configs/quickstart.yaml. RUN is a run's id, the start of one, or 'last'.",
+    epilog="Start with: aecli train configs/quickstart.yaml. RUN is a run's id, the start or the end of one, 'last' or 'last~1'.",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 data_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="List and prepare data sets.")
@@ -35,11 +35,17 @@ for _verb in (
     comparing.compare,
     keeping.runs,
     keeping.show,
+    keeping.note,
+    keeping.rm,
+    moving.archive,
     experiments.check,
     experiments.bench,
     listing.variants,
 ):
     app.command()(_verb)
+# A tag may stand behind a minus: no letter of it is a flag.
+app.command(context_settings={"ignore_unknown_options": True, "help_option_names": ["--help"]})(keeping.tag)
+app.command("import")(moving.import_)
 app.add_typer(data_app, name="data")
 
 

@@ -8,6 +8,7 @@ import hashlib
 import json
 import os
 import re
+import shutil
 import tempfile
 import time
 from collections.abc import Callable, Generator
@@ -114,6 +115,29 @@ def exclusive(path: Path, doing: str, say: Callable[[str], None]) -> Generator[N
             yield
         finally:
             _leave(handle, "")
+
+
+def holder_of(path: Path) -> str | None:
+    """Who holds the lock on a file, in the words that it left there, or `another process`; None if nobody does."""
+    try:
+        handle = open_regular(path)
+    except (OSError, Unreadable):
+        return None
+    try:
+        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        return None
+    except BlockingIOError:
+        return _holder(handle)
+    finally:
+        os.close(handle)
+
+
+def remove_tree(path: Path) -> None:
+    """Removes a folder with all that is in it; links in it are not followed. Somebody else may do the same at once. Raises
+    OSError as the system does."""
+    while os.path.lexists(path):
+        with contextlib.suppress(FileNotFoundError):
+            shutil.rmtree(path)
 
 
 def _taken(handle: int) -> bool:
