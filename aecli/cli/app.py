@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from aecli import __version__
-from aecli.cli import experiments, keeping, listing, models
+from aecli.cli import applying, experiments, keeping, listing, models
 from aecli.cli.group import Group
 from aecli.system.terminal import open_standard_streams
 
@@ -32,6 +32,9 @@ for _verb in (
     experiments.train,
     models.sample,
     models.eval,
+    applying.encode,
+    applying.reconstruct,
+    applying.score,
     keeping.runs,
     keeping.show,
     experiments.check,
