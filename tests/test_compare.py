@@ -438,7 +438,7 @@ def test_values_that_are_not_what_the_number_is_the_mean_of_are_not_paired(tmp_p
 
 
 def test_costs_stand_beside_quality_and_are_empty_where_they_are_not_known(tmp_path: Path) -> None:
-    known = {"flop_per_step": 1e6, "state": {"seconds": 12.5, "peak_bytes": 3 * 10**9}}
+    known = {"state": {"flop_per_step": 1e6, "seconds": 12.5, "peak_bytes": 3 * 10**9}}
     runs = [*seeds(tmp_path, 2, **known), *seeds(tmp_path, 1, beta=4.0)]
     found = compare(runs)
     costs = {name: [None if cell.spread is None else cell.spread.value for cell in cells] for name, cells in found.costs.items()}
@@ -552,7 +552,7 @@ def test_one_run_and_hundreds(tmp_path: Path) -> None:
 def test_numbers_beyond_floats_are_no_numbers(tmp_path: Path) -> None:
     huge = {"kid": number(1.7e308, "generation"), "frechet_distance": number(-1.7e308, "generation")}
     other = {name: each._replace(metric=each.metric._replace(value=-each.metric.value)) for name, each in huge.items()}
-    runs = [*seeds(tmp_path, 2, more=huge, flop_per_step=1.7e308), *seeds(tmp_path, 2, beta=4.0, more=other)]
+    runs = [*seeds(tmp_path, 2, more=huge, state={"flop_per_step": 1.7e308}), *seeds(tmp_path, 2, beta=4.0, more=other)]
     for some in (runs, [runs[0], runs[2]]):
         found = compare(some)
         for format in FORMATS:

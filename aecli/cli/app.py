@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from aecli import __version__
-from aecli.cli import comparing, experiments, keeping, listing, models, moving
+from aecli.cli import applying, comparing, experiments, keeping, listing, models, moving
 from aecli.cli.group import Group
 from aecli.system.terminal import open_standard_streams
 
@@ -33,19 +33,23 @@ for _verb in (
     models.sample,
     models.eval,
     comparing.compare,
+    applying.encode,
+    applying.reconstruct,
+    applying.score,
     keeping.runs,
     keeping.show,
+    keeping.tag,
     keeping.note,
     keeping.rm,
     moving.archive,
+    moving.import_,
     experiments.check,
     experiments.bench,
     listing.variants,
 ):
-    app.command()(_verb)
-# A tag may stand behind a minus: no letter of it is a flag.
-app.command(context_settings={"ignore_unknown_options": True, "help_option_names": ["--help"]})(keeping.tag)
-app.command("import")(moving.import_)
+    # A tag may stand behind a minus: no letter of it is a flag.
+    settings = {"ignore_unknown_options": True, "help_option_names": ["--help"]} if _verb is keeping.tag else None
+    app.command(_verb.__name__.strip("_"), context_settings=settings)(_verb)
 app.add_typer(data_app, name="data")
 
 

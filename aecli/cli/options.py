@@ -14,7 +14,7 @@ RunsDir = Annotated[  # typer would refuse one that cannot be read as a mistake 
 Sets = Annotated[list[str], typer.Option("--set", metavar="BLOCK.KEY=VALUE", help="Change a setting; may be repeated.")]
 RunName = Annotated[str, typer.Argument(metavar="RUN", help="A run's id, its start or its end, 'last', or 'last~1'.")]
 RunNames = Annotated[list[str], typer.Argument(metavar="RUN...", help="Runs by their ids, as RUN of other verbs.")]
-Which = Annotated[str, typer.Option("--checkpoint", metavar="best|last", help="The best by validation, or the newest.")]
+Which = Annotated[str, typer.Option("--checkpoint", metavar="best|last|STEP", help="The best by validation, the newest, or one.")]
 DataPath = Annotated[
     str | None, typer.Option("--data-path", metavar="PATH", help="Where the run's data is by now, if moved or renamed.")
 ]

@@ -92,12 +92,12 @@ def read(run: Run, split: str) -> Member:
     stored = numbers.read(run.path / "eval", split, info.identity)
     at = run.recorded()
     batch = settings.get("data.batch_size")
-    flop = (info.flop_per_step or 0.0) * at.step
+    flop = (at.flop_per_step or 0.0) * at.step
     costs: dict[str, float | None] = {
         "parameters": info.parameters,
         "seconds": at.seconds,
         "images": at.step * batch if isinstance(batch, int) and 0 < batch < MOST else None,
-        "flop": None if info.flop_per_step is None or not isfinite(flop) else flop,
+        "flop": None if at.flop_per_step is None or not isfinite(flop) else flop,
         "peak_bytes": at.peak_bytes,
     }
     return Member(

@@ -13,7 +13,7 @@ import tempfile
 import time
 from collections.abc import Callable, Generator
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from aecli.errors import StorageError
 from aecli.system.reading import Unreadable, open_regular
@@ -57,10 +57,17 @@ def make_folder(path: Path) -> None:
 
 def write_atomic(path: Path, data: bytes) -> None:
     """Replaces `path` by `data` at once: a reader, a kill or a power cut sees the old file or the new one."""
+    with replacing(path) as file:
+        file.write(data)
+
+
+@contextlib.contextmanager
+def replacing(path: Path) -> Generator[BinaryIO]:
+    """A file to write to that takes the place of `path` at once when all is written; after an error `path` is as it was."""
     handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
     try:
         with os.fdopen(handle, "wb") as file:
-            file.write(data)
+            yield file
             file.flush()
             os.fsync(file.fileno())
         os.chmod(temporary, 0o666 & ~current_umask())
