@@ -20,8 +20,8 @@ Key = tuple[str, str]
 
 
 class Judge(NamedTuple):
-    """`values` of each image by the id of a run, then by `evaluator/name`. `neutral`: whether lower values of the objective are no
-    better. `marked`: the metrics of differing protocols."""
+    """`values` of each image by the id of a run, then by `evaluator/name`. `neutral`: whether no way is better of the objective,
+    whose settings differ. `marked`: the metrics of differing protocols."""
 
     groups: Sequence[Group]
     pairs: Sequence[Pair]

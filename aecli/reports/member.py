@@ -81,7 +81,8 @@ def read(run: Run, split: str) -> Member:
     info = run.info()
     try:
         settings = query.settings(run)
-        seal.check_config(run.id, run.resolved_config(), info)
+        if info.experiment != seal.of_settings(_nested(settings)):  # which libyaml has read in a tenth of the time
+            seal.check_config(run.id, run.resolved_config(), info)
         seed = setting_as_json(settings.get(SEED))
         for value in settings.values():
             setting_as_json(value)
@@ -104,6 +105,20 @@ def read(run: Run, split: str) -> Member:
         run, info.name, seed, settings, info.data.fingerprint, info.identity, run.state(), at.step,
         stored.numbers, costs, stored.wrong,
     )  # fmt: skip
+
+
+def _nested(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings by their path as the blocks that they came from; nothing where their paths are no paths."""
+    found: dict[str, Any] = {}
+    for path, value in settings.items():
+        *blocks, key = path.split(".")
+        inside = found
+        for block in blocks:
+            inside = inside.setdefault(block, {})
+            if not isinstance(inside, dict):
+                return {}
+        inside[key] = value
+    return found
 
 
 def setting_as_json(value: Any) -> str:
