@@ -37,6 +37,7 @@ for _verb in (
     keeping.note,
     keeping.rm,
     moving.archive,
+    moving.watch,
     experiments.check,
     experiments.bench,
     listing.variants,
