@@ -43,6 +43,7 @@ for _verb in (
     keeping.rm,
     moving.archive,
     moving.import_,
+    moving.watch,
     experiments.check,
     experiments.bench,
     listing.variants,

@@ -92,7 +92,7 @@ def _apply(
     from aecli.runs import directory
     from aecli.system.progress import Meter, say
     from aecli.verbs.apply_files import Request, apply_to_files
-    from aecli.verbs.watch import Watch
+    from aecli.verbs.telling import Watch
 
     request = Request(doing, out, source, split, sets, samples, force)
     request.check()  # a wrong flag is told before a missing run

@@ -84,7 +84,7 @@ def eval(
     from aecli.runs import directory
     from aecli.system.progress import Meter, say
     from aecli.verbs.evaluate import evaluate
-    from aecli.verbs.watch import Watch
+    from aecli.verbs.telling import Watch
 
     request = EvalRequest(split, names(only), names(skip), samples, draws, inception)
     request.check()  # a wrong flag is told before a missing run

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from aecli.cli.options import RUNS, RunNames, RunsDir
+from aecli.cli.options import RUNS, RunName, RunNames, RunsDir
 
 
 def archive(
@@ -44,3 +45,31 @@ def import_(
         if same:
             say(f"{run.id} is there already, and the same")
         print(run.id)
+
+
+def watch(run_name: RunName, runs_dir: RunsDir = RUNS) -> None:
+    """Look at a run while it trains, from its files alone, until it ends. Prints how it ended.
+
+    Ends with 0 if the run is complete, 6 if it diverged, and 4 if it ended otherwise. Ctrl-C ends the watch, not the run."""
+    from aecli.runs import directory
+    from aecli.system.progress import Progress, say
+    from aecli.verbs.watch import CODES, ended, follow, length
+
+    run = directory.find(runs_dir, run_name)
+    if run.is_locked():
+        total, batch = length(run)
+        recorded = run.recorded()
+        say(f"{run.id}: {recorded.state} at step {recorded.step:,} of {total:,}")
+        with Progress(total, recorded.step, kind=run.info().data.spec.kind) as progress:
+            for number, look in enumerate(follow(run)):
+                for row in look.rows:
+                    per_s = row.values.get("images_per_s", 0.0)
+                    if row.split == "train" and per_s > 0:
+                        progress.update(row.step, row.values, per_s, (total - row.step) * batch / per_s)
+                    elif row.split == "validation" and number and sys.stderr.isatty():
+                        shown = "  ".join(f"{name} {value:.5g}" for name, value in row.values.items())
+                        progress.line(f"epoch {row.epoch:<5.4g} validation {shown}")
+    state, text = ended(run)
+    print(text)
+    if code := CODES.get(state, 4):
+        raise typer.Exit(code)

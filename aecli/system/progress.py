@@ -94,10 +94,12 @@ class Progress:
         """The first call is compiled: from here on the time left can be told."""
         self._first = (time.monotonic(), step)
 
-    def update(self, step: int, values: Mapping[str, float], per_s: float) -> None:
+    def update(self, step: int, values: Mapping[str, float], per_s: float, left: float | None = None) -> None:
+        """`left`: the seconds left, where somebody knows them better than from the time since `begin`."""
         now = time.monotonic()
-        begun, start = self._first
-        left = (now - begun) / max(1, step - start) * (self._total - step)
+        if left is None:
+            begun, start = self._first
+            left = (now - begun) / max(1, step - start) * (self._total - step)
         loss = f"  loss {values['loss']:.5g}" if "loss" in values else ""
         text = f"{step:,}/{self._total:,}{loss}  {per_s:,.0f} {self._kind}s/s  {duration(left)} left"
         if self._bar is not None:

@@ -28,7 +28,7 @@ from aecli.sampling.pictures import to_uint8
 from aecli.system.arrays import write_in_pieces
 from aecli.system.progress import say, warn
 from aecli.verbs import apply
-from aecli.verbs.watch import NOBODY, Watch
+from aecli.verbs.telling import NOBODY, Watch
 
 SPLITS = ("train", "validation", "test")
 _ALWAYS = ("size", "channels")

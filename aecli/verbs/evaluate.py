@@ -25,7 +25,7 @@ from aecli.runs.numbers import Stored
 from aecli.runs.trained import Trained, load
 from aecli.system.files import exclusive
 from aecli.system.progress import say, warn
-from aecli.verbs.watch import NOBODY, Watch
+from aecli.verbs.telling import NOBODY, Watch
 
 
 class Measured(NamedTuple):
