@@ -169,23 +169,23 @@ class TrainedRun:
         *,
         samples: int = 500,
         draws: int = 10_000,
+        data: str | os.PathLike[str] | None = None,
         data_path: str | os.PathLike[str] | None = None,
     ) -> dict[str, Number]:
         """Measures the model as `aecli eval` does, keeps the numbers with the run, and returns all that are kept of the split.
-        `only` and `skip` name evaluators. Raises AecliError after the others are done if an evaluator failed."""
+        `only` and `skip` name evaluators, `data` is a config of other data to measure on. Raises AecliError after the others are
+        done if an evaluator failed."""
         from aecli.evaluation.request import EvalRequest
-        from aecli.runs.data import open_run_data
         from aecli.system.compile_cache import kept_programs
         from aecli.system.folders import cache_root
-        from aecli.system.progress import say
-        from aecli.verbs.evaluate import evaluate_run
+        from aecli.verbs.evaluate import measure
 
         request = EvalRequest(split, _names(only), _names(skip), samples, draws)
         request.check()
         trained = self._trained
         with kept_programs(cache_root()):
-            dataset = open_run_data(self._run, trained.experiment.data, say, _text(data_path))
-            measured = evaluate_run(self._run, trained, dataset, request)
+            other = None if data is None else Path(os.path.expanduser(data))
+            measured = measure(self._run, trained, request, data_path=_text(data_path), data=other)
         return _numbers(measured)
 
     @told
