@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from aecli.config.schema import Experiment
     from aecli.core.model import Spec
+    from aecli.reports.comparison import Comparison
     from aecli.runs.trained import Trained
     from aecli.verbs.evaluate import Measured
 
@@ -169,23 +170,23 @@ class TrainedRun:
         *,
         samples: int = 500,
         draws: int = 10_000,
+        data: str | os.PathLike[str] | None = None,
         data_path: str | os.PathLike[str] | None = None,
     ) -> dict[str, Number]:
         """Measures the model as `aecli eval` does, keeps the numbers with the run, and returns all that are kept of the split.
-        `only` and `skip` name evaluators. Raises AecliError after the others are done if an evaluator failed."""
+        `only` and `skip` name evaluators, `data` is a config of other data to measure on. Raises AecliError after the others are
+        done if an evaluator failed."""
         from aecli.evaluation.request import EvalRequest
-        from aecli.runs.data import open_run_data
         from aecli.system.compile_cache import kept_programs
         from aecli.system.folders import cache_root
-        from aecli.system.progress import say
-        from aecli.verbs.evaluate import evaluate_run
+        from aecli.verbs.evaluate import measure
 
         request = EvalRequest(split, _names(only), _names(skip), samples, draws)
         request.check()
         trained = self._trained
         with kept_programs(cache_root()):
-            dataset = open_run_data(self._run, trained.experiment.data, say, _text(data_path))
-            measured = evaluate_run(self._run, trained, dataset, request)
+            other = None if data is None else Path(os.path.expanduser(data))
+            measured = measure(self._run, trained, request, data_path=_text(data_path), data=other)
         return _numbers(measured)
 
     @told
@@ -365,10 +366,14 @@ def train(
     overrides: Mapping[str, Any] | None = None,
     *,
     name: str | None = None,
+    start_from: RunName | None = None,
+    freeze: Sequence[str] = (),
     runs_dir: str | os.PathLike[str] | None = None,
 ) -> TrainedRun:
     """Trains a new run to its end. `config` is the path of a YAML file, or its blocks as a dict, which is written to the run's
-    `config.yaml`; `overrides` are settings by their path, `{"train.epochs": 2}`. Progress goes to stderr.
+    `config.yaml`; `overrides` are settings by their path, `{"train.epochs": 2}`. It starts from the weights of the best
+    checkpoint of `start_from`, as far as they fit; parts of the network that `freeze` names stay as they start. Progress goes to
+    stderr.
 
     Ctrl-C, SIGTERM and SIGHUP save the run at the next step; then the signal is raised again, so that Ctrl-C ends in a
     KeyboardInterrupt and `load("last").resume()` goes on. In another thread than the main one no signal is heeded."""
@@ -382,7 +387,7 @@ def train(
     from aecli.system.progress import say
     from aecli.verbs import train
 
-    sets = as_flags(overrides)
+    sets = as_flags({**(overrides or {}), **({"optimizer.freeze": list(freeze)} if freeze else {})})
     if isinstance(config, Mapping):
         loaded = parse(as_config(config), "config", sets, check_name).beside(Path(), say)
         stem = loaded.experiment.model.variant
@@ -390,7 +395,8 @@ def train(
         path = Path(os.path.expanduser(os.fspath(config)))
         loaded, stem = load_config(path, sets, check_name), path.stem
     with kept_programs(cache_root()):
-        return TrainedRun(signalled_again(lambda: train.start(loaded, sets, name or stem, _root(runs_dir))).path)
+        source = None if start_from is None else _run_of(load(start_from, runs_dir=runs_dir).path)
+        return TrainedRun(signalled_again(lambda: train.start(loaded, sets, name or stem, _root(runs_dir), source)).path)
 
 
 @told
@@ -410,12 +416,20 @@ def list_runs(
 
 
 @told
-def compare(runs: Iterable[RunName], *, runs_dir: str | os.PathLike[str] | None = None, **options: Any) -> Any:
-    """Runs beside each other, as `aecli compare` has them; `options` are those of `aecli.verbs.compare.compare`."""
-    from importlib import import_module
+def compare(
+    runs: Iterable[RunName],
+    *,
+    baseline: RunName | None = None,
+    runs_dir: str | os.PathLike[str] | None = None,
+    **options: Any,
+) -> Comparison:
+    """Runs beside each other, as `aecli compare` has them: print it, or take `as_json()`. With a `baseline` every other group is
+    held against that run's. `options` are those of `aecli.verbs.compare.compare`: split, metrics, by, all_settings, anyway,
+    pareto, intervals. Raises RunError if their numbers may not stand side by side."""
+    from aecli.verbs.compare import compare as beside
 
-    beside = import_module("aecli.verbs.compare").compare
-    return beside([_run_of(each.path) for each in _each(runs, runs_dir)], **options)
+    first = None if baseline is None else _run_of(load(baseline, runs_dir=runs_dir).path)
+    return beside([_run_of(each.path) for each in _each(runs, runs_dir)], baseline=first, **options)
 
 
 @told

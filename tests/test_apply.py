@@ -73,9 +73,8 @@ def test_files_of_a_folder_are_named_in_natural_order(place: Path, run: TrainedR
     order = [int(Path(name).stem) for name in classes["name"]]
     assert np.array_equal(classes["label"], labels[order]), "numbered as the run's, though some classes are not there"
     assert np.array_equal(classes["code"], run.encode(images[order]))
-    assert sorted(order) == list(range(12)) and [Path(name).parent.name for name in classes["name"]] == list(
-        map(str, labels[order])
-    )
+    assert sorted(order) == list(range(12))
+    assert [Path(name).parent.name for name in classes["name"]] == list(map(str, labels[order]))
     alone, _ = made(place, "encode", "plain", "flat/7.png")
     assert alone["name"].tolist() == ["7.png"] and np.array_equal(alone["code"], run.encode(images[7:8]))
 
@@ -214,3 +213,95 @@ def test_joined_rows_are_the_rows_one_after_another() -> None:
         assert len(part) == stop - start and (not len(part) or np.array_equal(part.all()[0], images[start:stop]))
     other = LabelledRows(joined, labels + 1).part(2, 8)
     assert np.array_equal(other.labels, labels[2:8] + 1) and np.array_equal(other.take(np.array([1]))[1], labels[3:4] + 1)
+
+
+def measured(place: Path, *arguments: Any) -> tuple[dict[str, Any], str]:
+    done = called("eval", *arguments, "--json", cwd=place)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout), done.stderr
+
+
+def test_other_data_is_measured_beside_the_runs_own(place: Path, run: TrainedRun) -> None:
+    images, labels = run.data()
+    upside_down = images[:, ::-1]
+    np.savez(place / "other.npz", image=images[:20], label=labels[:20], test_image=upside_down, test_label=labels)
+    (place / "other.yaml").write_text("data: {name: npz, path: other.npz}\n")
+    (place / "whole.yaml").write_text(TINY.replace("name: digits", "name: npz, path: other.npz"))
+    own, _ = measured(place, run.id, "--only", "reconstruction")
+    kept = (run.path / "eval" / "test.json").read_bytes()
+    only = ("--only", "reconstruction,representation")
+    found, said = measured(place, run.id, "--data", "other.yaml", *only)
+    assert (run.path / "eval" / "test.json").read_bytes() == kept and found["mse"]["value"] != own["mse"]["value"]
+    protocol = found["mse"]["protocol"]
+    name = f"test-{protocol['fingerprint'][:12]}"
+    assert protocol["data"] == "other.npz" and protocol["fingerprint"] != own["mse"]["protocol"]["fingerprint"]
+    assert json.loads((run.path / "eval" / f"{name}.json").read_text()) == found and f"{name}.json" in said
+    assert float(run.numbers(name)["mse"]) == found["mse"]["value"]
+    x = upside_down / np.float32(255)
+    assert found["mse"]["value"] == pytest.approx(((run.reconstruct(upside_down) - x) ** 2).mean(), rel=1e-5)
+    mean = run.data("train").images.mean(0) / 255
+    assert found["mse"]["baselines"]["mean image"] == pytest.approx(((mean - x) ** 2).mean(), rel=1e-4), "fitted to the run's own"
+    assert found["linear_probe_accuracy"]["protocol"]["train_images"] == 1350
+    assert measured(place, run.id, "--data", "whole.yaml", *only)[0] == found, "of a config the block data counts"
+    assert run.evaluate(only=("reconstruction",), data=place / "other.yaml")["mse"].value == found["mse"]["value"]
+    for verb in (["show", run.id], ["eval", run.id, "--data", "other.yaml", "--only", "reconstruction"]):
+        assert f"other data, other.npz {protocol['fingerprint'][:12]}" in called(*verb, cwd=place).stdout, verb
+
+
+def test_other_data_that_is_the_runs_own_is_told(place: Path, run: TrainedRun) -> None:
+    before = set((run.path / "eval").iterdir())
+    (place / "own.yaml").write_text("data: {name: digits}\n")
+    _, said = measured(place, run.id, "--data", "own.yaml", "--only", "objective")
+    assert "digits is the run's own data" in said and "eval/test.json" in said
+    names = {path.name for path in set((run.path / "eval").iterdir()) - before}
+    assert names <= {"test.json", "test-values.npz", ".test.seal.json", ".lock"}
+
+
+def test_where_classes_differ_what_needs_labels_is_left_out(place: Path, run: TrainedRun) -> None:
+    images, _ = run.data()
+    np.savez(place / "cats.npz", image=images, label=np.array(["cat", "dog", "cow"] * 99))
+    (place / "cats.yaml").write_text("data: {name: npz, path: cats.npz}\n")
+    found, said = measured(place, run.id, "--data", "cats.yaml", "--skip", "denoising,likelihood")
+    assert "the classes of cats.npz, cat, cow, dog, are not those of the run" in said and "no representation" in said
+    assert {number["evaluator"] for number in found.values()} == {"objective", "reconstruction"}
+    done = called("eval", run.id, "--data", "cats.yaml", "--only", "representation", cwd=place)
+    assert done.returncode == 2 and "no representation of this run" in done.stderr
+    done = called("eval", "conditional", "--data", "cats.yaml", cwd=place)
+    assert done.returncode == 3 and "conditional on the label" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("text", "code", "said"),
+    [
+        ("data: {name: npz, path: large.npz}", 3, "data.size: [8,8] resizes them"),
+        ("data: {name: npz, pth: test.npz}", 2, "wrong.yaml:1:19: error[unknown-key]"),
+        ("model: {variant: vae}", 2, "wrong.yaml"),
+        ("data: {name: npz, path: nowhere.npz}", 3, "nowhere.npz"),
+        ("data: [", 2, "wrong.yaml"),
+        ("data: {name: npz, path: test.npz, validation: 0}", 2, "test.npz has no validation split"),
+    ],
+)
+def test_other_data_that_cannot_be_is_told(place: Path, run: TrainedRun, text: str, code: int, said: str) -> None:
+    (place / "wrong.yaml").write_text(text + "\n")
+    done = called("eval", run.id, "--data", "wrong.yaml", "--split", "validation", cwd=place)
+    assert done.returncode == code and said in done.stderr, done.stderr
+
+
+def test_other_vectors_are_scaled_as_the_runs_own(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    for name in ("x", "other"):
+        np.save(tmp_path / f"{name}.npy", (rng.normal(size=(200, 4)) * [1, 10, 100, 1]).astype(np.float32))
+    config = {"data": {"name": "vectors", "path": tmp_path / "x.npy", "batch_size": 32, "standardize": "zscore"}}
+    config |= {"model": {"variant": "bottleneck", "net": "linear", "latent": 2}, "train": {"steps": 5}}
+    handle = aecli.train(config, runs_dir=tmp_path / "runs")
+    (tmp_path / "other.yaml").write_text("data: {name: vectors, path: other.npy}\n")
+    found = handle.evaluate(only="reconstruction", data=tmp_path / "other.yaml")
+    x = np.load(tmp_path / "other.npy")
+    with np.load(handle.path / "scaling.npz") as scaling:
+        scale = scaling["scale"].reshape(-1)
+    errors = (((handle.reconstruct(x) - x) / scale) ** 2).mean(1)
+    values = next((handle.path / "eval").glob("test-*-values.npz"))
+    with np.load(values) as arrays:
+        mse = arrays["reconstruction/mse"]
+    assert len(mse) == 20 and found["mse"].value == pytest.approx(mse.mean(), rel=1e-5)
+    assert all(np.isclose(errors, value, rtol=1e-3).any() for value in mse)

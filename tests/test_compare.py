@@ -20,6 +20,7 @@ from measured import DATA, TEXT, measured, number
 from process import called, environment
 from rich.cells import cell_len
 
+import aecli
 from aecli.errors import RunError, UsageError, printable
 from aecli.reports import member as reading
 from aecli.reports import protocols, table
@@ -704,3 +705,19 @@ def test_letters_that_an_encoding_has_not_are_written_plainly(tmp_path: Path) ->
     env = environment(PYTHONIOENCODING="ascii")
     done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0 and "+-" in done.stdout and "\\x" not in done.stdout and "\\u" not in done.stdout
+
+
+def test_runs_that_started_from_other_weights_do_not_differ_in_the_seed_alone(tmp_path: Path) -> None:
+    start = {"run": "source", "step": 3, "seal": "0" * 64, "fitted": 1}
+    fresh = measured(tmp_path, {"reconstruction/mse": values(seed=0)}, seed=0)
+    tuned = measured(tmp_path, {"reconstruction/mse": values(seed=1)}, seed=1, from_run=start)
+    found = compare([fresh, tuned])
+    assert len(found.groups) == 2
+    assert dict(found.settings) == {"from": ("-", "source at step 3")}
+
+
+def test_from_python(tmp_path: Path) -> None:
+    first, second = seeds(tmp_path, 2), seeds(tmp_path, 2, beta=4.0)
+    ids = [run.id for run in (*first, *second)]
+    found = aecli.compare(ids, runs_dir=tmp_path, baseline=second[0].id)
+    assert found.as_json() == compare([*first, *second], baseline=second[0]).as_json()

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from process import called
 
+import aecli
 from aecli.config.load import Config, parse
 from aecli.errors import ConfigError, RunError
 from aecli.runs import checkpoint
@@ -172,3 +173,11 @@ def test_the_flags(vae: Run, root: Path, tmp_path: Path) -> None:
         assert called("train", *wrong, "--runs-dir", root, cwd=tmp_path).returncode == 2
     missing = called("train", path, "--from", "nobody", "--runs-dir", root, cwd=tmp_path)
     assert missing.returncode == 4 and "no run 'nobody'" in missing.stderr
+
+
+def test_from_python(vae: Run, root: Path) -> None:
+    blocks = {"data": {"name": "digits", "batch_size": 32}, "model": {"variant": "vae", "hidden": [12], "latent": 3}}
+    run = aecli.train({**blocks, "train": {"steps": 1}}, start_from=vae.id, freeze=["decoder"], runs_dir=root)
+    assert run.config["optimizer"]["freeze"] == ["decoder"]
+    origin = Run(run.path).info().from_run
+    assert origin is not None and origin.run == vae.id

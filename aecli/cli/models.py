@@ -71,6 +71,9 @@ def eval(
     inception: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Weights (npz) of the Inception network, for its Frechet distance.")
     ] = EVAL.inception,
+    data: Annotated[
+        Path | None, typer.Option("--data", metavar="FILE.yaml", help="Other data to measure on: a config, or its block data.")
+    ] = None,
     data_path: DataPath = None,
     checkpoint: Which = "best",
     as_json: Json = False,
@@ -91,14 +94,14 @@ def eval(
     run = directory.find(runs_dir, run_name)
     keep_programs(context)
     with Meter() as meter:
-        measured = evaluate(run, request, checkpoint, Watch(meter.begin, meter.tell), data_path)
+        measured = evaluate(run, request, checkpoint, Watch(meter.begin, meter.tell), data_path, data)
     for note in measured.notes:
         say(f"note: {note}")
     if as_json:
         print_json({name: found.as_json() for name, found in measured.metrics.items()})
     elif measured.metrics:
         show_metrics(run.id, measured.metrics)
-    say(f"{run.path / 'eval' / f'{split}.json'}: {cost(meter.seconds)}")
+    say(f"{run.path / 'eval' / f'{measured.name}.json'}: {cost(meter.seconds)}")
     for evaluator, error in measured.failed.items():
         if context.find_root().params["debug"]:
             sys.excepthook(type(error), error, error.__traceback__)

@@ -71,15 +71,21 @@ def show_run(run: Run) -> None:
     console.print(run.resolved_config().rstrip(), soft_wrap=True)
 
 
+def _other(protocol: Mapping[str, Any]) -> str:
+    """What numbers that are not of the run's own data are of."""
+    return f" of other data, {protocol['data']} {str(protocol['fingerprint'])[:12]}" if "data" in protocol else ""
+
+
 def _about_numbers(path: Path, info: RunFile) -> str:
     """What is to be known of the numbers in an `eval/<split>.json` that are not as this version would write them."""
     stored = numbers.read(path.parent, path.stem, info.identity)
     if stored.wrong is not None:
         return f" (not to be believed: {stored.wrong})"
-    version = version_of([number.protocol for number in stored.numbers.values()])
-    if version in (None, VERSION):
-        return ""
-    return f" (version {version} of the metrics, now {VERSION}: not to be compared with newer ones; `aecli eval` measures anew)"
+    protocols = [number.protocol for number in stored.numbers.values()]
+    version, other = version_of(protocols), _other(protocols[0]) if protocols else ""
+    old = f"version {version} of the metrics, now {VERSION}: not to be compared with newer ones; `aecli eval` measures anew"
+    told = [*([other.strip()] if other else []), *([] if version in (None, VERSION) else [old])]
+    return f" ({'; '.join(told)})" if told else ""
 
 
 def _code(info: RunFile) -> str:
@@ -96,7 +102,8 @@ def show_metrics(run_id: str, metrics: Mapping[str, Recorded]) -> None:
     protocol = next(iter(metrics.values())).protocol
     console = _console()
     n = max(recorded.metric.n for recorded in metrics.values())
-    console.print(f"{run_id}  step {protocol['step']:,}  {n:,} {protocol['split']} examples, binarize {protocol['binarize']}")
+    of = f"{n:,} {protocol['split']} examples{_other(protocol)}, binarize {protocol['binarize']}"
+    console.print(f"{run_id}  step {protocol['step']:,}  {of}")
     columns = ("", "metric", "value", "+-", "unit", "baseline", "", "better")
     table = _Table()
     for number, column in enumerate(columns):

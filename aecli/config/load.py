@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import os
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
@@ -104,18 +104,29 @@ def _absolute(setting: str, given: str, before: Sequence[Path], must: bool, say:
     return found[0]
 
 
-def load(path: Path, sets: Sequence[str] = (), check_name: CheckName | None = None) -> Config:
+def load(
+    path: Path,
+    sets: Sequence[str] = (),
+    check_name: CheckName | None = None,
+    others: Mapping[str, Any] | None = None,
+) -> Config:
     """Reads and validates a config; paths of its data are found, see `Config.beside`. Raises ConfigError with every mistake, in
-    line order, and DataError if there is no such path.
+    line order, and DataError if there is no such path. Where the `others` blocks are given, the file's block `data` alone counts.
 
     `check_name` raises SettingError if there is no data set of a name. It is asked only where there are other
     mistakes to tell, since to know all names takes seconds; otherwise whoever opens the data will find out.
     """
     text = yamlfile.read_text(path)
-    return parse(text, str(path), sets, check_name).beside(path.parent, say)
+    return parse(text, str(path), sets, check_name, others).beside(path.parent, say)
 
 
-def parse(text: str, name: str, sets: Sequence[str] = (), check_name: CheckName | None = None) -> Config:
+def parse(
+    text: str,
+    name: str,
+    sets: Sequence[str] = (),
+    check_name: CheckName | None = None,
+    others: Mapping[str, Any] | None = None,
+) -> Config:
     """As `load`, from a text; `name` is what messages call it."""
     document = yamlfile.parse(text, name)
     problems = list(document.problems)
@@ -130,6 +141,9 @@ def parse(text: str, name: str, sets: Sequence[str] = (), check_name: CheckName 
         top = Mark(1, 1, 1)
         raise ConfigError([document.diagnostic(top, "bad-value", "a config is a mapping of blocks: data, model, train, ...")])
     data = cast("dict[str, Any]", data)
+    if others is not None:
+        own = {"data": data["data"]} if "data" in data else {}
+        data = {block: value for block, value in others.items() if block != "data"} | own
     for override in overrides:
         _apply(data, override, overrides, problems)
     try:

@@ -39,6 +39,8 @@ class Dataset:
     rules: int = RULES
     scaling: Scaling | None = None
     """What brought vectors to the scale that a model sees them at; the rows are scaled by it."""
+    of_train: str | None = None
+    """The fingerprint of the data that `train` is of, where that is not the data of the other splits."""
 
     def split(self, name: str) -> Rows:
         return {"train": self.train, "validation": self.validation, "test": self.test}[name]

@@ -16,6 +16,8 @@ from aecli.runs.records import MOST, Number
 from aecli.system.reading import Unreadable
 
 SEED = "seed"
+START = "from"
+"""The run whose weights a run started from, which no config says: runs with other beginnings do not differ in the seed alone."""
 DECIDES_NOTHING = ("data.path", "data.tier")
 """Settings that no number depends on where the data's fingerprint is equal."""
 _VALUES = {
@@ -86,6 +88,8 @@ def read(run: Run, split: str) -> Member:
         seed = setting_as_json(settings.get(SEED))
         for value in settings.values():
             setting_as_json(value)
+        if info.from_run is not None:
+            settings[START] = f"{info.from_run.run} at step {info.from_run.step}"
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         first = (str(error).splitlines() or [type(error).__name__])[0]
         message = f"config.resolved.yaml of run {run.id} cannot be read: {first}"

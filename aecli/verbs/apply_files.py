@@ -101,7 +101,7 @@ def apply_to_files(
 
 def _open(run: Run, request: Request, data_path: str | None) -> tuple[Rows, dict[str, NDArray[Any]], Whole | None]:
     """The images, what the npz says of each of them, and where they are from if they are no run's."""
-    known = _classes(run)
+    known = classes_of(run)
     if request.split is not None:
         dataset = open_run_data(run, stored_experiment(run).data, say, data_path)
         rows = dataset.split(request.split)
@@ -140,13 +140,14 @@ def reading(run: Run, source: Path, sets: Sequence[str]) -> Data:
     return parse(as_config({**blocks, "data": settings}), f"how {source} is read", sets).experiment.data
 
 
-def check_form(run: Run, spec: Spec, what: str) -> None:
-    """Raises DataError if images are not of the form that a run was trained on, naming both."""
+def check_form(run: Run, spec: Spec, what: str, setting: str = "--set data.{}={}") -> None:
+    """Raises DataError if images are not of the form that a run was trained on, naming both, and the `setting` that helps."""
     own = spec_of(run)
     if spec.shape == own.shape and spec.kind == own.kind:
         return
-    helps = [f"--set data.size=[{own.height},{own.width}] resizes them"] * (spec.shape[:2] != own.shape[:2])
-    helps += [f"--set data.channels={own.channels} makes them {_colour(own)}"] * (spec.channels != own.channels)
+    size, channels = setting.format("size", f"[{own.height},{own.width}]"), setting.format("channels", own.channels)
+    helps = [f"{size} resizes them"] * (spec.shape[:2] != own.shape[:2])
+    helps += [f"{channels} makes them {_colour(own)}"] * (spec.channels != own.channels)
     same = spec.kind == own.kind == "image"
     raise DataError(
         f"{what} holds {_form(spec)}, and run {run.id} was trained on {_form(own)}",
@@ -162,7 +163,7 @@ def _colour(spec: Spec) -> str:
     return "gray" if spec.channels == 1 else "colour"
 
 
-def _classes(run: Run) -> tuple[str, ...]:
+def classes_of(run: Run) -> tuple[str, ...]:
     """What a run calls its classes; their numbers if it keeps no names."""
     data = run.info().data
     n = data.spec.classes

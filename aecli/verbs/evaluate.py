@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
@@ -25,32 +26,55 @@ from aecli.runs.numbers import Stored
 from aecli.runs.trained import Trained, load
 from aecli.system.files import exclusive
 from aecli.system.progress import say, warn
+from aecli.verbs.other_data import Other, open_other
 from aecli.verbs.telling import NOBODY, Watch
 
 
 class Measured(NamedTuple):
-    """`failed`: the evaluators that raised an error, and which."""
+    """`failed`: the evaluators that raised an error, and which. `name`: what the numbers are kept as in `eval/`."""
 
     metrics: dict[str, Recorded]
     notes: tuple[str, ...]
+    name: str
     failed: Mapping[str, Exception] = {}
 
 
 def evaluate(
-    run: Run, request: EvalRequest, checkpoint: str = "best", watch: Watch = NOBODY, data_path: str | None = None
+    run: Run,
+    request: EvalRequest,
+    checkpoint: str = "best",
+    watch: Watch = NOBODY,
+    data_path: str | None = None,
+    data: Path | None = None,
 ) -> Measured:
-    """Measures the `best` or the `last` checkpoint of a run on the run's data, which lies at `data_path` if that is given; see
-    `evaluate_run`. Raises DataError if the data is not what the run was trained on."""
+    """Measures a checkpoint of a run on the run's data, which lies at `data_path` if that is given, or on other `data`; see
+    `measure`. Raises DataError if the run's data is not what it was trained on."""
     request.check()
-    trained = load(run, checkpoint, warn)
-    return evaluate_run(run, trained, open_run_data(run, trained.experiment.data, say, data_path), request, watch)
+    return measure(run, load(run, checkpoint, warn), request, watch, data_path, data)
 
 
-def evaluate_run(run: Run, trained: Trained, dataset: Dataset, request: EvalRequest, watch: Watch = NOBODY) -> Measured:
+def measure(
+    run: Run,
+    trained: Trained,
+    request: EvalRequest,
+    watch: Watch = NOBODY,
+    data_path: str | None = None,
+    data: Path | None = None,
+) -> Measured:
+    """Measures a trained model on the run's data, see `evaluate_run`, or on the held-out images of the data that a config `data`
+    describes, see `open_other`."""
+    own = open_run_data(run, trained.experiment.data, say, data_path)
+    dataset, other = (own, None) if data is None else open_other(run, trained, own, request, data)
+    return evaluate_run(run, trained, dataset, request, watch, other)
+
+
+def evaluate_run(
+    run: Run, trained: Trained, dataset: Dataset, request: EvalRequest, watch: Watch = NOBODY, other: Other | None = None
+) -> Measured:
     """Measures a trained model on a split of the run's data. Writes `eval/<split>.json`, which is returned, and the per-image
-    values to `eval/<split>-values.npz`; numbers of other evaluators of the same checkpoint stay in them. What an interrupted
-    evaluation has done is found again. Numbers that are measured with other code than the run was trained with say so in
-    `protocol.code`.
+    values to `eval/<split>-values.npz`; of `other` data they bear its fingerprint, too. Numbers of other evaluators of the same
+    checkpoint stay in them. What an interrupted evaluation has done is found again. Numbers that are measured with other code
+    than the run was trained with say so in `protocol.code`.
     An evaluator that fails costs its own numbers, those of before too; numbers of another version of the metrics are not kept.
 
     Raises UsageError if the split is unknown or empty, an evaluator that was asked for does not fit, or the Inception weights
@@ -68,7 +92,9 @@ def evaluate_run(run: Run, trained: Trained, dataset: Dataset, request: EvalRequ
         "seed": experiment.seed,
         "batch": eval_batch(dataset.spec.size),
         "fingerprint": dataset.fingerprint,
+        **({} if other is None else other.protocol()),
     }
+    name = split if other is None else other.stem(split)
     info = run.info()
     code = provenance.code_now(info)
     # No part of what decides which numbers are kept: those that stand there were measured with the code that they say.
@@ -76,7 +102,7 @@ def evaluate_run(run: Run, trained: Trained, dataset: Dataset, request: EvalRequ
     run_stamp = {**protocol, "code": code.hash, "run": info.identity}
     folder = run.path / "eval"
     with exclusive(folder / ".lock", f"evaluates {run.id}", say):
-        journal = Journal(folder / f".{split}.unfinished", _stamp(run_stamp, request, judge))
+        journal = Journal(folder / f".{name}.unfinished", _stamp(run_stamp, request, judge))
         subject = Subject(
             model=trained.model,
             state=trained.state,
@@ -92,27 +118,27 @@ def evaluate_run(run: Run, trained: Trained, dataset: Dataset, request: EvalRequ
         names, notes = registry.chosen(subject, request.only, request.skip)
         failed: dict[str, Exception] = {}
         found = registry.evaluate(subject, names, watch.begin, failed.__setitem__)
-        stored = numbers.read(folder, split, info.identity, values=True)
+        stored = numbers.read(folder, name, info.identity, values=True)
         if stored.wrong is not None:
-            aside = " and ".join(numbers.put_aside(folder, split))
-            say(f"eval/{split}.json and its values: {stored.wrong}; set aside as {aside}")
+            aside = " and ".join(numbers.put_aside(folder, name))
+            say(f"eval/{name}.json and its values: {stored.wrong}; set aside as {aside}")
         before = version_of([number.protocol for number in stored.numbers.values()])
         if before not in (None, VERSION):
-            notes += (f"eval/{split}.json held numbers of version {before} of the metrics; these are of version {VERSION}",)
+            notes += (f"eval/{name}.json held numbers of version {before} of the metrics; these are of version {VERSION}",)
         metrics = _kept(stored, protocol, names)
         kept = {recorded.evaluator for recorded in metrics.values()}
-        values = {name: value for name, value in stored.values.items() if name.split("/")[0] in kept}
-        for name, findings in found.items():
+        values = {key: value for key, value in stored.values.items() if key.split("/")[0] in kept}
+        for evaluator, findings in found.items():
             for key, metric in findings.metrics.items():
-                if name == registry.OBJECTIVE and key in metrics:
+                if evaluator == registry.OBJECTIVE and key in metrics:
                     continue  # an evaluator's own number, kept from before
                 metrics.pop(key, None)  # a name that the objective has too stands where the evaluator is
-                metrics[key] = Recorded(metric._replace(protocol={**protocol, **mark, **metric.protocol}), name)
-            values |= {f"{name}/{key}": np.asarray(value, np.float32) for key, value in findings.values.items()}
+                metrics[key] = Recorded(metric._replace(protocol={**protocol, **mark, **metric.protocol}), evaluator)
+            values |= {f"{evaluator}/{key}": np.asarray(value, np.float32) for key, value in findings.values.items()}
             notes += findings.notes
-        numbers.write(folder, split, info.identity, {name: recorded.as_json() for name, recorded in metrics.items()}, values)
+        numbers.write(folder, name, info.identity, {key: recorded.as_json() for key, recorded in metrics.items()}, values)
         journal.close()
-    return Measured(metrics, notes, failed)
+    return Measured(metrics, notes, name, failed)
 
 
 def _stamp(protocol: dict[str, Any], request: EvalRequest, judge: Inception | None) -> dict[str, Any]:

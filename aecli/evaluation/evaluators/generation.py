@@ -108,7 +108,7 @@ def _kid(real: Any, drawn: Any) -> Metric:
 
 def judge_of(subject: Subject) -> Classifier:
     """The features to compare by: shipped, or trained for such data and kept."""
-    found = classifier.shipped(subject.dataset.fingerprint)
+    found = classifier.shipped(subject.dataset.of_train or subject.dataset.fingerprint)
     if found is not None:
         return found
 

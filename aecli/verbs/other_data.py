@@ -1,0 +1,102 @@
+"""Other data than a run's for an evaluation of it, in the place of a held-out split.
+
+What is fitted to a train split, the plain methods beside the model and the probes on its codes, is fitted to the run's own, as
+the model was: both are then held against images of which neither has seen any.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from aecli.config import yamlfile
+from aecli.config.load import load as load_config
+from aecli.config.schema import Data
+from aecli.data.dataset import Dataset, open_dataset
+from aecli.data.rows import LabelledRows, Rows
+from aecli.data.scaling import ScaledRows
+from aecli.data.sources.registry import check_name
+from aecli.data.sources.told import some
+from aecli.data.whole import as_classes
+from aecli.errors import DataError, UsageError
+from aecli.evaluation.request import EvalRequest
+from aecli.runs.directory import Run
+from aecli.runs.trained import Trained
+from aecli.system.progress import say
+from aecli.verbs.apply_files import check_form, classes_of
+
+
+class Other(NamedTuple):
+    """What numbers on other data say of it."""
+
+    name: str
+    fingerprint: str
+
+    def stem(self, split: str) -> str:
+        """What the numbers are kept as, beside those on the run's own data."""
+        return f"{split}-{self.fingerprint[:12]}"
+
+    def protocol(self) -> dict[str, Any]:
+        return {"fingerprint": self.fingerprint, "data": self.name, "fitted_to": "the run's own train split"}
+
+
+def open_other(run: Run, trained: Trained, own: Dataset, request: EvalRequest, path: Path) -> tuple[Dataset, Other | None]:
+    """The `own` data of a run with a held-out split of the data that a config, or a file with a block `data` alone, describes;
+    and what that is, None if it is the run's own. Images reach the model as those of the run do: binarized and scaled as they
+    were. Labels are those of the run's classes, by their names; where the classes are others there are none, which is told.
+
+    Raises ConfigError if the file is wrong, DataError if the images are not of the run's form, or its model needs labels and
+    there are none, UsageError if there is no such split."""
+    resolved = yamlfile.parse(run.resolved_config(), "config.resolved.yaml").data
+    config = load_config(path, (), check_name, resolved)
+    with config.locating():
+        other = open_dataset(_as_the_run(trained.experiment.data, config.experiment.data), say)
+    name = config.experiment.data.called
+    if other.fingerprint == own.fingerprint:
+        say(f"{name} is the run's own data")
+        return own, None
+    check_form(run, other.spec, name, "data.{}: {}")
+    split = request.split
+    rows = other.split(split)
+    if not len(rows):
+        raise UsageError(f"{name} has no {split} split: data.validation is 0", "use --split test")
+    if trained.scaling is not None:
+        rows = ScaledRows(rows, trained.scaling)
+    known = classes_of(run)
+    theirs = other.class_names or tuple(map(str, range(other.spec.classes)))
+    labels = as_classes(rows.labels, theirs, known)
+    if labels is None:
+        not_ours = f"the classes of {name}, {some(theirs)}, are not those of the run, {some(known) or 'which has none'}"
+        why = not_ours if theirs else f"{name} has no labels"
+        if trained.model.is_conditional:
+            raise DataError(f"{why}, and the model is conditional on the label", "give data of the run's classes")
+        say(f"note: {why}: what needs labels is left out")
+    return _joined(own, other, split, rows, labels), Other(name, other.fingerprint)
+
+
+def _as_the_run(own: Data, data: Data) -> Data:
+    """How other data is opened for a model."""
+    if own.binarize != data.binarize and data.changed("binarize"):
+        say(f"data.binarize is {own.binarize}, as of the run, and not {data.binarize}")
+    if own.binarize == "fixed" and data.dtype == "float32":
+        raise UsageError("a frozen draw is made from images of 8 bit (the run's data.binarize: fixed)", "leave data.dtype out")
+    return data.model_copy(update={"binarize": own.binarize, "standardize": "none", "batch_size": 1})
+
+
+def _joined(own: Dataset, other: Dataset, split: str, rows: Rows, labels: Any) -> Dataset:
+    spec = own.spec if labels is not None else own.spec._replace(classes=0)
+    rows = LabelledRows(rows, np.full(len(rows), -1, np.int32) if labels is None else labels)
+    both = hashlib.sha256(f"{own.fingerprint} {other.fingerprint}".encode()).hexdigest()
+    return dataclasses.replace(
+        own,
+        spec=spec,
+        validation=rows if split == "validation" else own.validation,
+        test=rows if split == "test" else own.test,
+        fingerprint=both,
+        drawn_from={split: other.drawn_from[split]} if split in other.drawn_from else {},
+        of_train=own.fingerprint,
+    )
