@@ -10,6 +10,7 @@ import io
 import json
 import os
 import re
+import tempfile
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -36,15 +37,18 @@ from aecli.data.sources.registry import check_name
 from aecli.data.sources.vectors import VectorSource
 from aecli.errors import AecliError, VariantError, printable_lines, translate
 from aecli.runs import checkpoint, commits, numbers, seal, trained
+from aecli.runs import labels as run_labels
 from aecli.runs.data import _places
 from aecli.runs.directory import Run
 from aecli.runs.records import Beside, validated
 from aecli.runs.state import state_template
 from aecli.system.arrays import read_arrays
-from aecli.system.files import to_json
+from aecli.system.files import remove_tree, to_json
 from aecli.system.placement import placement
 from aecli.system.reading import Unreadable
+from aecli.verbs.archive import archive, contents_of
 from aecli.verbs.evaluate import _kept
+from aecli.verbs.unpack import unpack
 
 ROOT = Path(__file__).parent.parent
 CODES = {2, 3, 4, 5, 7}
@@ -85,6 +89,8 @@ def targets(place: Path) -> dict[str, Target]:
         "state.json": Target(run.state, mutations.of_json, [sound["state.json"]], 5),
         "metrics.jsonl": Target(run.rows, mutations.of_json_lines, [sound["metrics.jsonl"]], 5),
         "test.json": Target(run.numbers, mutations.of_json, [sound["eval/test.json"]], 5),
+        "labels.json": Target(run.labels, mutations.of_json, [(folder / "labels.json").read_bytes()], 5),
+        "archive": Target(files.archive, mutations.of_archive, list(_runs_in_archives(run.it)), 5),
         "commit": Target(run.commit, mutations.of_commit, [commit], 5),
         "npz": Target(files.npz, mutations.of_npz, list(_archives()), 5),
         "npy": Target(files.npy, mutations.of_npy, [_npy(array) for array in _some_arrays().values()], 5),
@@ -103,6 +109,8 @@ def prepare(place: Path) -> None:
     assert done.returncode == 0, done.stderr
     for path in place.glob("runs/*/eval/.test.seal.json"):
         path.unlink()
+    called("tag", "last", "+fuzzed", "+again", cwd=place)
+    called("note", "last", "of a text", cwd=place)
 
 
 OWN_FILES = (
@@ -155,6 +163,18 @@ class _Files:
         self._folder.mkdir()
         for i in range(3):
             Image.fromarray(np.arange(64, dtype=np.uint8).reshape(8, 8) + 50 * i).save(self._folder / f"{i}.png")
+
+    def archive(self, data: bytes) -> str:
+        """Whole, or not there at all."""
+        path, root = self._place / "fuzzed.tar", self._place / "imported"
+        path.write_bytes(data)
+        found, how = _ended(lambda: unpack(path, root, print_nothing))
+        there = sorted(os.listdir(root)) if root.is_dir() else []
+        assert there == sorted({each.run.id for each in found or ()})
+        for each in found or ():
+            assert each.run.info() and contents_of(each.run.path).files
+        remove_tree(root)
+        return how
 
     def config(self, data: bytes) -> str:
         path = self._place / "fuzzed.yaml"
@@ -344,6 +364,14 @@ class _Run:
                 how += loaded
             return how
 
+    def labels(self, data: bytes) -> str:
+        with self._in_place("labels.json", data):
+            how = self._listed()
+            found, wrong = run_labels.look(self.it)
+            assert wrong is not None or _said(to_json(found.as_json())) == _said(data)
+            self._called("runs", "--columns", "tags,note", "--format", "csv")
+            return how
+
     def state(self, data: bytes) -> str:
         with self._in_place("state.json", data):
             how = self._listed()
@@ -395,6 +423,13 @@ class _Run:
                 now = checkpoint.leaves(loaded.state)
                 assert all(np.array_equal(now[path], leaf) for path, leaf in self._state.items()), "arrays are as saved"
             return "; ".join(map(_line, (how, going_on, restored)))
+
+
+def _runs_in_archives(run: Run) -> Iterator[bytes]:
+    with tempfile.TemporaryDirectory() as folder:
+        for name in ("x.tar", "x.tar.gz"):
+            archive([run], Path(folder) / name, checkpoints=False)
+            yield (Path(folder) / name).read_bytes()
 
 
 def _some_arrays() -> dict[str, Any]:

@@ -4,10 +4,12 @@ takes bytes and a source of chance and gives other bytes; the same chance gives 
 from __future__ import annotations
 
 import contextlib
+import gzip
 import io
 import json
 import re
 import struct
+import tarfile
 import warnings
 import zipfile
 import zlib
@@ -198,6 +200,31 @@ def of_commit(data: bytes, chance: Random) -> bytes:
             made = json_of(data, chance)
             return json.dumps(commits.sealed(made) if isinstance(made, dict) else made).encode()
     return of_json(data, chance)
+
+
+def of_archive(data: bytes, chance: Random) -> bytes:
+    """As `of_bytes`, or the list at the start of an archive changed as `of_json` does, with names and hashes that still fit."""
+    if chance.random() < 0.6:
+        with contextlib.suppress(OSError, EOFError, zlib.error, ValueError, tarfile.TarError):  # of what was changed before
+            return _with_list(data, chance)
+    return of_bytes(data, chance)
+
+
+def _with_list(data: bytes, chance: Random) -> bytes:
+    made = io.BytesIO()
+    packed = data[:2] == b"\x1f\x8b"
+    with (
+        tarfile.open(fileobj=io.BytesIO(gzip.decompress(data) if packed else data)) as source,
+        tarfile.open(fileobj=made, mode="w", format=tarfile.PAX_FORMAT) as target,
+    ):
+        for number, entry in enumerate(source):
+            file = source.extractfile(entry)
+            content = b"" if file is None else file.read()
+            if number == 0:
+                content = of_json(content, chance)
+                entry.size = len(content)
+            target.addfile(entry, io.BytesIO(content))
+    return gzip.compress(made.getvalue(), 1) if packed else made.getvalue()
 
 
 def _paths(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:

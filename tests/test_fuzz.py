@@ -17,7 +17,7 @@ from fuzz import hunt, replay
 from fuzz_targets import Target, prepare, targets
 from mutations import of_bytes
 
-INPUTS = {"commit": 60, **dict.fromkeys(("run.json", "state.json", "metrics.jsonl", "test.json"), 25)}
+INPUTS = {"commit": 60, **dict.fromkeys(("run.json", "state.json", "metrics.jsonl", "test.json", "labels.json"), 25)}
 """Of targets that run whole verbs, or read a checkpoint; of the others 200."""
 
 
@@ -29,7 +29,21 @@ def every(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Target]:
 
 
 @pytest.mark.parametrize(
-    "name", ["config", "flag", "run.json", "state.json", "metrics.jsonl", "test.json", "commit", "npz", "npy", "image"]
+    "name",
+    [
+        "config",
+        "flag",
+        "run.json",
+        "state.json",
+        "metrics.jsonl",
+        "test.json",
+        "labels.json",
+        "archive",
+        "commit",
+        "npz",
+        "npy",
+        "image",
+    ],
 )
 def test_a_file_of_whatever_bytes_is_a_value_or_a_documented_error(name: str, every: dict[str, Target], tmp_path: Path) -> None:
     most = len(every[name].seeds) + INPUTS.get(name, 200)
