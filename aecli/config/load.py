@@ -117,14 +117,25 @@ def load(path: Path, sets: Sequence[str] = (), check_name: CheckName | None = No
 
 def parse(text: str, name: str, sets: Sequence[str] = (), check_name: CheckName | None = None) -> Config:
     """As `load`, from a text; `name` is what messages call it."""
-    document = yamlfile.parse(text, name)
-    problems = list(document.problems)
+    problems: list[Diagnostic] = []
     overrides: list[Override] = []
     for flag in sets:
         try:
-            overrides.append(_override(flag))
+            overrides.append(override_of(flag))
         except ConfigError as error:
             problems.extend(error.diagnostics)
+    return combine(text, yamlfile.parse(text, name), overrides, problems, check_name)
+
+
+def combine(
+    text: str,
+    document: Document,
+    overrides: Sequence[Override],
+    before: Sequence[Diagnostic] = (),
+    check_name: CheckName | None = None,
+) -> Config:
+    """As `parse`, of a text and flags that are parsed already, in which the mistakes `before` were found."""
+    problems = [*document.problems, *before]
     data: Any = copy.deepcopy(document.data)
     if not isinstance(data, dict):
         top = Mark(1, 1, 1)
@@ -157,7 +168,8 @@ def dump_steps(text: str, experiment: Experiment) -> str:
     return to_yaml({**blocks, "train": train})
 
 
-def _override(flag: str) -> Override:
+def override_of(flag: str) -> Override:
+    """What a `--set` flag says. Raises ConfigError if it says nothing."""
     name = f"--set {flag if len(flag) <= MAX_SOURCE else flag[: MAX_SOURCE - 1] + '…'}"  # it stands in every message
     key, separator, text = flag.partition("=")
     path = tuple(key.strip().split("."))

@@ -114,6 +114,13 @@ class Code(Record):
     files: dict[str, Sha256]
 
 
+class CellOf(Record):
+    """The sweep that started a run, and for which of its cells, which count from 1."""
+
+    id: Raw
+    cell: Size
+
+
 class RunFile(Record):
     """`run.json`: what a run was started with. Written once."""
 
@@ -137,6 +144,7 @@ class RunFile(Record):
     code: Code | None = None
     experiment: Sha256 | None = None
     """The seal of the config, see `runs/seal.py`."""
+    sweep: CellOf | None = None
 
     @property
     def identity(self) -> str | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ from aecli.config.load import Config, dump_steps
 from aecli.config.schema import Experiment
 from aecli.data import duplicates
 from aecli.data.dataset import Dataset, open_dataset
-from aecli.errors import RunError, UsageError
+from aecli.errors import DataError, RunError, UsageError
 from aecli.runs import checkpoint, commits, directory, provenance, seal
 from aecli.runs.data import open_run_data, path_facts
 from aecli.runs.directory import Run
@@ -26,12 +26,29 @@ MAY_CHANGE = ("train.steps", "train.epochs")
 """The only settings that a resumed run may change."""
 
 
-def start(config: Config, sets: Sequence[str], name: str, root: Path) -> Run:
-    """Trains a new run to its end. Raises ConfigError if the config does not fit the data, before anything is
-    made; what the loop refuses, a monitor that the model does not report, leaves a run that failed."""
+def _nothing(run: Run) -> None:
+    pass
+
+
+def start(
+    config: Config,
+    sets: Sequence[str],
+    name: str,
+    root: Path,
+    origin: Mapping[str, Any] | None = None,
+    made: Callable[[Run], None] = _nothing,
+    wanted: str | None = None,
+) -> Run:
+    """Trains a new run to its end. `origin` is what `run.json` says beside, of what started it; `made(run)` is called when the run
+    is there and before it is trained; `wanted` is the fingerprint that its data is to have. Raises ConfigError if the config does
+    not fit the data, DataError if that is other data, before anything is made; what the loop refuses, a monitor that the model does
+    not report, leaves a run that failed."""
     with config.locating():
         experiment = config.experiment
         dataset = open_dataset(experiment.data, say)
+        if wanted not in (None, dataset.fingerprint):
+            message = f"the data of {experiment.data.called} is not what it was: its fingerprint is {dataset.fingerprint[:12]}"
+            raise DataError(f"{message}, and was {wanted[:12]}", "restore its images and labels, or begin anew")
         place = placement(experiment.data.batch_size)
         template = state_template(experiment, dataset.spec, len(dataset.train), place)
         weights = parameter_count(template)
@@ -43,12 +60,14 @@ def start(config: Config, sets: Sequence[str], name: str, root: Path) -> Run:
         facts["data"]["duplicates"] = dict(duplicates.count(dataset))
         duplicates.tell(dataset, warn)
         facts["experiment"] = seal.of_config(config.resolved())
+        facts |= origin or {}
         run = directory.create(root, name, config.text, config.resolved(), facts, scaling_file(dataset.scaling))
         rows = f"{len(dataset.train):,} {dataset.spec.kind}s of {experiment.data.called}"
         model = f"{experiment.model.variant} with {weights:,} parameters, {rows}"
         device = f"{place.devices} x {local_devices()[0].device_kind}"
         say(f"{run.id}: {model}, {experiment.steps(len(dataset.train)):,} steps on {device}")
         with run.locked():
+            made(run)
             train(experiment, run, dataset, template, place, warn)
         _say_end(run)
         return run
