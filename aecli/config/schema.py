@@ -176,6 +176,11 @@ class Train(Frozen):
     monitor: str = "loss"
     patience: PositiveInt | None = Field(default=None, description="evaluations without a better monitor before stopping")
     precision: Precision = Field("float32", description="what networks compute in; weights and losses stay float32")
+    threads: Annotated[int, Field(ge=1, le=1024)] | None = Field(
+        default=None,
+        description="that products are spread over on a CPU, which decides the order of sums and so the last bits; by default a"
+        " thread for each core",
+    )
 
     @model_validator(mode="after")
     def _one_length(self) -> Train:

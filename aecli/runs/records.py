@@ -134,9 +134,7 @@ class RunFile(Record):
     command: list[Raw] = []
     overrides: list[Raw] = []
     threads: Size | None = None
-    """Cores that the run computes on, in whose order it adds; None of runs of older versions."""
-    flop_per_step: Annotated[Finite, Field(ge=0)] | None = None
-    """Of the products of matrices and the convolutions of a step, a multiplication and an addition each."""
+    """That products are spread over on a CPU, in whose order sums are added; None of runs of older versions."""
     versions: dict[str, str | None] = {}
     platform: str = ""
     devices: list[str] = []
@@ -163,9 +161,12 @@ class StateFile(Record):
     best_value: Finite | None = None
     reason: str | None = None
     seconds: Annotated[Finite, Field(ge=0)] | None = None
-    """Of training, over all sittings up to `step`, with its validations and saves; None of runs of older versions."""
+    """Of training steps up to `step`, over all sittings, without what is compiled, measured and saved between them; None of runs
+    of older versions, as all that follows."""
     peak_bytes: Count | None = None
-    """The most memory that a process of the run has had; on an accelerator that of the device."""
+    """The most memory that the process of the last sitting has had; on an accelerator that of the device."""
+    flop_per_step: Annotated[Finite, Field(ge=0)] | None = None
+    """See `training/flop.py`."""
 
 
 class Progressed(Record):
@@ -176,6 +177,7 @@ class Progressed(Record):
     best_value: Finite | None
     stale: Count
     evaluated: Count
+    seconds: Annotated[Finite, Field(ge=0)] = 0.0
 
 
 class Beside(Record):

@@ -16,6 +16,7 @@ from aecli.runs import checkpoint, commits, provenance, seal
 from aecli.runs.directory import Run
 from aecli.runs.records import DataFacts
 from aecli.runs.state import state_template
+from aecli.system import threads
 from aecli.system.arrays import pack_arrays, read_arrays
 from aecli.system.placement import Placement, placement
 from aecli.system.reading import GONE, Unreadable
@@ -74,6 +75,7 @@ def load(run: Run, which: str, warn: Callable[[str], None]) -> Trained:
     if which not in ("best", "last"):
         raise UsageError(f"--checkpoint {which}: there are best and last")
     experiment = stored_experiment(run)
+    threads.use(experiment.train.threads)
     changed = provenance.code_warning(run.info())
     if changed is not None:
         warn(changed)

@@ -14,6 +14,7 @@ from aecli.errors import SettingError, UsageError, did_you_mean, translate
 from aecli.evaluation.registry import EVALUATORS, OBJECTIVE, covers, fits
 from aecli.runs.state import state_template
 from aecli.sweeps.draft import rebuilt
+from aecli.system import threads
 from aecli.system.placement import placement
 from aecli.system.progress import say
 from aecli.training.monitor import check_monitor
@@ -38,6 +39,8 @@ def hold(
     for flags in each:
         try:
             experiment = rebuilt(text, name, folder, flags).experiment
+            if not found:
+                threads.use(experiment.train.threads)  # of those that this worker trains first
             key = experiment.data.model_dump_json()
             if key not in datasets:
                 datasets.clear()  # one at a time: they may be large

@@ -9,6 +9,7 @@ import jax
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from aecli.errors import DeviceError
+from aecli.system.progress import peak_bytes
 
 
 class Placement(NamedTuple):
@@ -46,6 +47,12 @@ def placement(batch_size: int) -> Placement:
         NamedSharding(mesh, PartitionSpec("data")),
         NamedSharding(mesh, PartitionSpec(None, "data")),
     )
+
+
+def most_bytes() -> int:
+    """The most memory that this process has had: of the device, or on a CPU of the process."""
+    stats = local_devices()[0].memory_stats()
+    return int(stats["peak_bytes_in_use"]) if stats and "peak_bytes_in_use" in stats else peak_bytes()
 
 
 def put(tree: Any, sharding: NamedSharding) -> Any:

@@ -14,7 +14,7 @@ import numpy as np
 from aecli.config.schema import Experiment
 from aecli.core.model import loss_first
 from aecli.data.dataset import Dataset
-from aecli.data.train_batches import open_feed
+from aecli.data.train_batches import Chunk, open_feed
 from aecli.errors import AecliError, CheckpointError, DivergedError, InterruptedRun
 from aecli.evaluation.registry import quick
 from aecli.evaluation.request import EvalRequest
@@ -23,11 +23,12 @@ from aecli.runs import checkpoint, seal
 from aecli.runs.directory import Run
 from aecli.runs.records import Beside, validated
 from aecli.runs.state import init
-from aecli.system.placement import Placement
+from aecli.system.placement import Placement, most_bytes
 from aecli.system.progress import Progress, say
 from aecli.system.reading import Unreadable
 from aecli.system.signals import Signals, Terminated
 from aecli.training.call import Call, adapt, advance, all_finite
+from aecli.training.flop import products
 from aecli.training.monitor import check_monitor
 from aecli.training.schedule import Schedule
 
@@ -43,6 +44,8 @@ class LoopState:
     """Evaluations since the best one."""
     evaluated: int = 0
     """The last step whose evaluation is done."""
+    seconds: float = 0.0
+    """Of the steps, without what is compiled, measured and saved between them."""
 
 
 @dataclasses.dataclass
@@ -97,6 +100,8 @@ class Training:
             offset = beside.metrics_offset
         run.cut_metrics(offset)
         self.resumed_from = self._saved
+        self._running_since: float | None = None
+        self._flop: float | None = None
 
     def run(self) -> str:
         """Trains to the end; returns why it ended. Raises DivergedError, and InterruptedRun with the state saved."""
@@ -109,6 +114,8 @@ class Training:
                 self._save()
             while self._at.step < self._steps and not self._out_of_patience():
                 self._stop_if_asked()
+                if compiled:
+                    self._go_on()
                 step = self._at.step
                 count = min(per_call, feed.most, self._schedule.next_stop(step) - step)
                 chunk = feed.chunk(step, count)  # while the device works on the call before
@@ -117,7 +124,9 @@ class Training:
                 )
                 if not compiled:
                     compiled, interval = True, Interval()
+                    self._flop = self._flop_per_step(chunk)
                     progress.begin(step)
+                    self._go_on()
                 if pending is not None:
                     self._look(pending, interval)
                 now = time.monotonic()
@@ -128,6 +137,7 @@ class Training:
                     self._look(pending, interval)
                     pending = None
                     stopped = time.monotonic()
+                    self._pause()
                     self._at_stop(interval, progress)
                     called = time.monotonic()
                     interval.since += called - stopped
@@ -136,6 +146,7 @@ class Training:
                 elif interval.steps:
                     values = interval.averages(self._data.batch_size)
                     progress.update(self._at.step, values, self._rate(interval))
+        self._pause()
         if self._saved != self._at.step:
             self._save()
         return "stopped early: no better " + self._train.monitor if self._at.step < self._steps else "done"
@@ -143,6 +154,35 @@ class Training:
     @property
     def at(self) -> LoopState:
         return self._at
+
+    def facts(self) -> dict[str, Any]:
+        """What `state.json` says of how far a run is, and what that has cost."""
+        at = self._at
+        return {
+            "step": at.step,
+            "best_step": at.best_step,
+            "best_value": at.best_value,
+            "seconds": round(at.seconds, 3),
+            "peak_bytes": most_bytes(),
+            **({} if self._flop is None else {"flop_per_step": self._flop}),
+        }
+
+    def _go_on(self) -> None:
+        """The time of steps runs on."""
+        if self._running_since is None:
+            self._running_since = time.monotonic()
+
+    def _pause(self) -> None:
+        """What follows is no training step."""
+        if self._running_since is not None:
+            self._at.seconds += time.monotonic() - self._running_since
+            self._running_since = None
+
+    def _flop_per_step(self, chunk: Chunk) -> float:
+        """Of the program that has just been called, whose trace is kept: to ask for it costs nothing."""
+        first, count = np.int32(self._at.step), np.int32(1)
+        traced = advance.trace(self._model, self._spec, self._data.binarize, self._state, chunk, first, count, self._root)
+        return products(traced.jaxpr)
 
     @property
     def state(self) -> Any:
@@ -217,13 +257,14 @@ class Training:
             checkpoint.save(run.checkpoints, at.step, self._state, extra)
         checkpoint.retain(run.checkpoints, self._train.keep, at.best_step)
         self._saved = at.step
-        run.set_state("running", step=at.step, best_step=at.best_step, best_value=at.best_value)
+        run.set_state("running", **self.facts())
 
     def _stop_if_asked(self) -> None:
         """Ends the run at this step boundary, saved, when a signal has come."""
         signum = self._signals.received
         if signum is None:
             return
+        self._pause()
         if self._saved != self._at.step:
             self._save()
         raise InterruptedRun(signum, f"stopped at step {self._at.step}, which is saved", f"aecli train --resume {self._run.id}")
@@ -289,6 +330,6 @@ def train(
         reason = error.message if isinstance(error, AecliError) else f"{type(error).__name__}: {error}"
         run.set_state("failed", reason=reason[:500])
         raise
-    at = training.at  # whole: after a kill between a checkpoint and `state.json` this may be the first that is told of it
-    run.set_state("completed", step=at.step, best_step=at.best_step, best_value=at.best_value, reason=reason)
+    # whole: after a kill between a checkpoint and `state.json` this may be the first that is told of it
+    run.set_state("completed", **training.facts(), reason=reason)
     return training

@@ -16,8 +16,9 @@ from aecli.core.model import Batch, Kind
 from aecli.data.dataset import Dataset, open_dataset
 from aecli.data.train_batches import open_feed
 from aecli.runs.state import init, state_template
-from aecli.system.placement import local_devices, placement
-from aecli.system.progress import peak_bytes, say
+from aecli.system import threads
+from aecli.system.placement import local_devices, most_bytes, placement
+from aecli.system.progress import say
 from aecli.training.call import adapt, advance
 
 MATMUL_SIDE = 2048
@@ -48,6 +49,7 @@ class Speed(NamedTuple):
 def bench(config: Config, seconds: float) -> Speed:
     """How fast a config trains; see `speed_of`. Raises ConfigError if the config does not fit the data."""
     with config.locating():
+        threads.use(config.experiment.train.threads)
         return speed_of(config.experiment, open_dataset(config.experiment.data, say), seconds)
 
 
@@ -98,7 +100,7 @@ def speed_of(experiment: Experiment, dataset: Dataset, seconds: float) -> Speed:
         flop_per_step=None if flop is None else flop * place.devices,
         matmul_flop_per_s=rate,
         matmul_share=None if flop is None else flop / median / rate,
-        peak_bytes=_peak_bytes(),
+        peak_bytes=most_bytes(),
         tier=dataset.tier,
         devices=f"{place.devices} x {local_devices()[0].device_kind}",
         kind=dataset.spec.kind,
@@ -123,10 +125,3 @@ def _flop(compiled: Any) -> float | None:
     analysis = compiled.cost_analysis() or {}
     flop = float(analysis.get("flops", 0.0))
     return flop if flop > 0 else None
-
-
-def _peak_bytes() -> int:
-    stats = local_devices()[0].memory_stats()
-    if stats and "peak_bytes_in_use" in stats:
-        return int(stats["peak_bytes_in_use"])
-    return peak_bytes()

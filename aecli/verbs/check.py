@@ -20,6 +20,7 @@ from aecli.runs.state import state_template
 from aecli.runs.trained import load, scaling_file
 from aecli.sampling.modes import MODES, modes_of
 from aecli.sampling.request import SampleRequest
+from aecli.system import threads
 from aecli.system.placement import placement
 from aecli.system.progress import say, warn
 from aecli.training.loop import train
@@ -34,6 +35,7 @@ def smoke(config: Config) -> str:
     with config.locating():
         begun = time.monotonic()
         full = config.experiment
+        threads.use(full.train.threads)
         whole = open_dataset(full.data, say)
         duplicates.tell(whole, warn)
         dataset = subset(whole, 2 * full.data.batch_size, 64)

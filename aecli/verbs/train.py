@@ -17,6 +17,7 @@ from aecli.runs.data import open_run_data, path_facts
 from aecli.runs.directory import Run
 from aecli.runs.state import state_template
 from aecli.runs.trained import check_seals, scaling_file, stored_experiment
+from aecli.system import threads
 from aecli.system.files import write_atomic
 from aecli.system.placement import local_devices, placement
 from aecli.system.progress import say, warn
@@ -45,6 +46,7 @@ def start(
     not report, leaves a run that failed."""
     with config.locating():
         experiment = config.experiment
+        count = threads.use(experiment.train.threads)
         dataset = open_dataset(experiment.data, say)
         if wanted not in (None, dataset.fingerprint):
             message = f"the data of {experiment.data.called} is not what it was: its fingerprint is {dataset.fingerprint[:12]}"
@@ -55,6 +57,7 @@ def start(
         facts: dict[str, Any] = {
             **provenance.collect(experiment.model.variant),
             "overrides": list(sets),
+            "threads": count,
             **model_and_data(experiment, dataset, weights, _path_facts(config, root)),
         }
         facts["data"]["duplicates"] = dict(duplicates.count(dataset))
@@ -84,6 +87,7 @@ def resume(run: Run, sets: Sequence[str], data_path: str | None = None) -> None:
             raise UsageError(f"--set {flag}: a resumed run keeps its settings; only {' and '.join(MAY_CHANGE)} may change", where)
     with run.locked():
         experiment = stored_experiment(run, sets)
+        threads.use(experiment.train.threads)
         run.mend(say)
         recorded, known = run.recorded(), commits.steps(run.checkpoints)
         if lost := commits.check_not_lost(run.checkpoints, run.id, recorded.step):

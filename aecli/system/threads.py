@@ -1,0 +1,62 @@
+"""How many threads the products of a CPU are spread over. It decides in which order sums are added, and so the last bits of every
+number: what is to be equal to the bit is computed on the same number of threads, whatever the machine has."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from aecli.errors import UsageError
+from aecli.system.progress import warn
+
+_BLAS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+_NPROC = "NPROC"
+"""What XLA takes the number of its threads from, where it is set."""
+_running: int | None = None
+
+
+def available() -> int:
+    """The cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def use(threads: int | None) -> int:
+    """Starts JAX on so many threads, by default one for each core that the process may use, and returns how many it runs on; what
+    NumPy and scikit-learn compute is held to the same number where it is given. A process has one number, that of the first
+    call. Raises UsageError if JAX runs on another already."""
+    global _running
+    if _running is None:
+        _running = _start(threads)
+    if threads is not None:
+        if _running != threads:
+            raise UsageError(
+                f"train.threads is {threads}, and JAX computes on {_running} in this process already",
+                "do it in a process of its own, such as the command line's",
+            )
+        from threadpoolctl import threadpool_limits
+
+        threadpool_limits(threads)
+    return _running
+
+
+def _start(threads: int | None) -> int:
+    from aecli.system.placement import local_devices
+
+    default = int(given) if (given := os.environ.get(_NPROC, "")).isdecimal() and int(given) else available()
+    if _has_started():  # by the program that aecli is a part of
+        return default
+    if threads is not None:
+        if threads > available():
+            warn(f"train.threads is {threads}, and {available()} may run at once here: the same bits, more slowly")
+        for name in (_NPROC, *_BLAS):
+            os.environ[name] = str(threads)
+    local_devices()
+    if threads is not None:
+        del os.environ[_NPROC]  # a process that this one starts decides for itself
+    return threads or default
+
+
+def _has_started() -> bool:
+    """Whether JAX has made its devices; it tells nobody but itself."""
+    bridge = sys.modules.get("jax._src.xla_bridge")
+    return bool(getattr(bridge, "backends_are_initialized", lambda: False)())
