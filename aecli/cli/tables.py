@@ -45,7 +45,7 @@ class _Console(Console):
         silence(self.file)
 
 
-def _console() -> Console:
+def console_of_stdout() -> Console:
     console = _Console()
     # Into a file or a pipe nothing is cut to the width of a terminal that is not there.
     return _Console(width=max(console.width, NARROWEST)) if console.is_terminal else _Console(width=400)
@@ -75,7 +75,7 @@ def show_runs(facts: Sequence[Mapping[str, Any]], root: Path) -> None:
         best = "" if f["best"] is None else f"{f['best']:.5g}"
         step = "" if f["step"] is None else f"{f['step']:,}"
         table.add_row(f["id"], f["state"], f["variant"] or "", f["data"] or "", step, best, age(f["created"]))
-    _console().print(table)
+    console_of_stdout().print(table)
     for f in facts:
         if f["note"]:
             say(f"{f['id']}: {f['note']}")
@@ -111,7 +111,7 @@ def show_run(run: Run) -> None:
     for label, folder, endings in (("pictures", "samples", (".png",)), ("numbers", "eval", (".json",))):
         found = sorted(path for path in (run.path / folder).glob("*") if path.suffix in endings and not path.name.startswith("."))
         lines += [(label, str(path) + (_about_numbers(path, info) if folder == "eval" else "")) for path in found]
-    console = _console()
+    console = console_of_stdout()
     for label, text in lines:
         console.print(f"{label:10s} {printable(text)}", soft_wrap=True)
     rows, damaged = run.last_rows()
@@ -148,7 +148,7 @@ def show_metrics(run_id: str, metrics: Mapping[str, Recorded]) -> None:
     """A line a number: its value and standard error, the best baseline beside it, and which of the two is better. A dash
     stands in place of a value that there is not."""
     protocol = next(iter(metrics.values())).protocol
-    console = _console()
+    console = console_of_stdout()
     n = max(recorded.metric.n for recorded in metrics.values())
     console.print(f"{run_id}  step {protocol['step']:,}  {n:,} {protocol['split']} examples, binarize {protocol['binarize']}")
     columns = ("", "metric", "value", "+-", "unit", "baseline", "", "better")
@@ -213,7 +213,7 @@ def show_speed(name: str, speed: Speed) -> None:
         ("data", speed.tier),
         ("devices", speed.devices),
     ]
-    console = _console()
+    console = console_of_stdout()
     console.print(name, soft_wrap=True)
     for label, text in rows:
         console.print(f"{label:14s}  {text}", soft_wrap=True)
@@ -224,7 +224,7 @@ def show_variants(variants: Sequence[Variant]) -> None:
     table = _table("variant", "abilities", "what it is")
     for variant in variants:
         table.add_row(variant.name, ", ".join(variant.abilities), variant.summary)
-    console = _console()
+    console = console_of_stdout()
     console.print(table)
     for variant in variants:
         table = _table(f"{variant.name} settings", "default", "")
@@ -250,7 +250,7 @@ def show_data(data: DataSets) -> None:
     table = _table("name", "state", "what it is")
     for row in data.sets:
         table.add_row(*row)
-    console = _console()
+    console = console_of_stdout()
     console.print(table)
     console.print(
         f"kept in {data.root} (set AECLI_DATA_DIR to change); {data.names} TFDS names in all, --all lists them", soft_wrap=True

@@ -194,7 +194,7 @@ def _apply(data: dict[str, Any], override: Override, overrides: Sequence[Overrid
     if not isinstance(block, dict):
         problems.append(Diagnostic(override.flag, 0, 0, "unknown-key", f"'{override.path[0]}' is no block of settings"))
         return
-    block[override.path[-1]] = override.value
+    block[override.path[-1]] = copy.deepcopy(override.value)  # a later flag may change a setting inside
     # steps and epochs say the same thing: a flag for one takes the place of the other in the file.
     other = {"train.steps": "epochs", "train.epochs": "steps"}.get(".".join(override.path))
     if other and not any(o.path == ("train", other) for o in overrides):

@@ -1,5 +1,5 @@
-"""What a sweep is asked for, by flags or by a file: a config, settings that vary, seeds, and what is measured. Every mistake in it
-has its position."""
+"""What a sweep is asked for, by flags or by a file: a config, settings that vary, seeds, and what is measured. Every mistake in
+it has its position."""
 
 from __future__ import annotations
 
@@ -89,13 +89,19 @@ def flag_text(value: Any) -> str:
     style has it in one line."""
     if isinstance(value, str):
         with contextlib.suppress(ConfigError):
-            if value.isprintable() and yamlfile.parse_value(f"[{value}]", "") == (value,) and yamlfile.parse_value(value, "") == value:
+            if (
+                value.isprintable()
+                and yamlfile.parse_value(f"[{value}]", "") == (value,)
+                and yamlfile.parse_value(value, "") == value
+            ):
                 return value
         return '"' + "".join(c if c.isprintable() and c not in '"\\' else f"\\U{ord(c):08x}" for c in value) + '"'
     if isinstance(value, tuple):
         return _list(map(flag_text, cast("tuple[Any, ...]", value)))
     if isinstance(value, dict):
-        return "{" + ", ".join(f"{flag_text(key)}: {flag_text(each)}" for key, each in cast("dict[str, Any]", value).items()) + "}"
+        return (
+            "{" + ", ".join(f"{flag_text(key)}: {flag_text(each)}" for key, each in cast("dict[str, Any]", value).items()) + "}"
+        )
     if isinstance(value, float) and not isfinite(value):
         return ".nan" if value != value else ".inf" if value > 0 else "-.inf"
     return json.dumps(value)
@@ -153,7 +159,9 @@ def _values(text: str, place: Place, problems: list[Diagnostic]) -> tuple[Any, .
     try:
         return cast("tuple[Any, ...]", yamlfile.parse_value(f"[{text}]", ""))
     except ConfigError as error:
-        problems.extend(place(d.rule, d.message, "", "values are separated by commas, as in a list of YAML") for d in error.diagnostics)
+        problems.extend(
+            place(d.rule, d.message, "", "values are separated by commas, as in a list of YAML") for d in error.diagnostics
+        )
         return None
 
 
@@ -182,7 +190,8 @@ def from_file(path: Path, **more: Any) -> Asked:
             )
     config = _config_of(document, path.parent, problems)
     sets = tuple(
-        Value(f"{key}={flag_text(value)}", _at(document, ("set", key))) for key, value in _mapping(document, "set", problems).items()
+        Value(f"{key}={flag_text(value)}", _at(document, ("set", key)))
+        for key, value in _mapping(document, "set", problems).items()
     )
     blocks: list[list[_Varied | None]] = [
         [
@@ -199,15 +208,19 @@ def from_file(path: Path, **more: Any) -> Asked:
     elif seeds is not None and (not isinstance(seeds, int) or isinstance(seeds, bool) or seeds < 1):
         problems.append(place("bad-value", "'seeds' is how many, at least 1, or a list of seeds", "", "such as seeds: 5"))
         seeds = None
-    fields: dict[str, Any] = {"only": _evaluators(document, problems)}
-    for key, kind, what in (("select", str, "the name of a metric"), ("threads", int, "a number of cores"), ("name", str, "a text")):
-        value = said.get(key)
-        if value is not None and (not isinstance(value, kind) or isinstance(value, bool) or (kind is int and value < 1)):
+    words: dict[str, Any] = {}
+    for key, kind, what in (
+        ("select", str, "the name of a metric"),
+        ("threads", int, "a number of cores"),
+        ("name", str, "a text"),
+    ):
+        words[key] = said.get(key)
+        sound = isinstance(words[key], kind) and not isinstance(words[key], bool) and words[key] not in (0, "")
+        if words[key] is not None and not sound:
             problems.append(_at(document, (key,))("bad-value", f"'{key}' must be {what}", "", ""))
-            value = None
-        fields[key] = value
-    fields |= {key: value for key, value in more.items() if value is not None}
-    return _asked(config, sets, *blocks, (seeds, place), problems, text=text, **fields)
+            words[key] = None
+    words |= {"only": _evaluators(document, problems), **{key: value for key, value in more.items() if value is not None}}
+    return _asked(config, sets, blocks[0], blocks[1], (seeds, place), problems, text=text, **words)
 
 
 def _at(document: Document, path: Path_, key: bool = False) -> Place:
@@ -230,8 +243,14 @@ def _mapping(document: Document, block: str, problems: list[Diagnostic]) -> dict
     if value is None or isinstance(value, dict):
         return cast("dict[str, Any]", value or {})
     what = "a value" if block == "set" else "a list of values"
-    problems.append(_at(document, (block,))("bad-value", f"'{block}' is {what} for each setting", "", f"such as {block}: {{model.latent: "
-                                            + ("8}" if block == "set" else "[8, 16]}")))
+    problems.append(
+        _at(document, (block,))(
+            "bad-value",
+            f"'{block}' is {what} for each setting",
+            "",
+            f"such as {block}: {{model.latent: " + ("8}" if block == "set" else "[8, 16]}"),
+        )
+    )
     return {}
 
 
@@ -312,7 +331,9 @@ def _asked(
         counts = ", ".join(f"{each.key} has {len(each.values)}" for each in zips_sound if each.values)
         problems.append(zips_sound[-1].place("zip", f"settings that are zipped need equally many values: {counts}", "", ""))
     elif len(zips) == 1 and zips_sound:
-        problems.append(zips_sound[0].place("zip", "one setting alone cannot be zipped", "", "zip it with another, or use a grid"))
+        problems.append(
+            zips_sound[0].place("zip", "one setting alone cannot be zipped", "", "zip it with another, or use a grid")
+        )
     elif any(each.key == "seed" for each in zips_sound):
         place = next(each.place for each in zips_sound if each.key == "seed")
         problems.append(place("zip", "the seed cannot be zipped", "", "every combination is trained with every seed of --seeds"))
@@ -332,4 +353,3 @@ def _asked(
         problems.append(seeds_place("bad-value", f"there are {MOST_SEED:,} seeds", "", ""))
         which = None
     return Asked(config, sets, tuple(axes), which, problems=tuple(problems), **more)
-

@@ -52,8 +52,8 @@ def config_of(sweep: Sweep, plan: Plan, cell: Cell) -> Config:
     config = rebuilt(sweep.config(), str(path), path.parent, cell.overrides)
     if config_hash(config.experiment.model_dump()) != cell.config:
         raise RunError(
-            f"cell {cell.cell} of sweep {sweep.id} is another experiment to this aecli than to the one that planned it: a setting or"
-            " a default has changed, or a file of the sweep",
+            f"cell {cell.cell} of sweep {sweep.id} is another experiment to this aecli than to the one that planned it: a"
+            " setting or a default has changed, or a file of the sweep",
             "go on with the version of aecli that began the sweep, or begin it anew",
         )
     return config

@@ -6,6 +6,8 @@ import hashlib
 import itertools
 import json
 from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
+from math import prod
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
@@ -29,15 +31,13 @@ from aecli.errors import (
 from aecli.sweeps.asked import MOST_SEED, Asked, Place, Value
 
 MOST_CELLS = 100_000
-MANY_CELLS = 1_000
-"""Of so many, whoever asks is asked whether it is meant."""
 _WHERE_DATA_LIES = ("path", "manual_dir")
 _KINDS = {kind.code: kind for kind in (DataError, RunError, CheckpointError, StorageError, DeviceError)}
 
 
 class Group(NamedTuple):
-    """The cells that differ in the seed alone: the flags that make them of the config, but for the seed, and those among them that
-    vary in the sweep."""
+    """The cells that differ in the seed alone: the flags that make them of the config, but for the seed, and those among them
+    that vary in the sweep."""
 
     number: int
     config: Config
@@ -64,8 +64,8 @@ class Draft(NamedTuple):
 
 
 class Mistakes:
-    """What is wrong with groups. Each mistake is told once, where it was made; what is wrong only with some combinations of a value
-    names the first of them."""
+    """What is wrong with groups. Each mistake is told once, where it was made; what is wrong only with some combinations of a
+    value names the first of them."""
 
     def __init__(self, known: Sequence[Diagnostic] = ()) -> None:
         self._known = list(known)
@@ -86,7 +86,12 @@ class Mistakes:
         else:
             found = [Diagnostic(label or "the config", 0, 0, "unsuitable", error.message, help=error.help or "")]
         for diagnostic in found:
-            key = (diagnostic.rule, diagnostic.message, diagnostic.file.partition("=")[0], f"{diagnostic.line}:{diagnostic.column}")
+            key = (
+                diagnostic.rule,
+                diagnostic.message,
+                diagnostic.file.partition("=")[0],
+                f"{diagnostic.line}:{diagnostic.column}",
+            )
             _, _, labels = self._found.setdefault(key, (diagnostic, error.code, []))
             labels.append(label)
 
@@ -111,20 +116,22 @@ class Mistakes:
         return told._replace(message=f"{told.message} ({where})")
 
 
+def count(asked: Asked) -> int:
+    """The cells of a sweep, if no two are equal. Raises UsageError for more than any sweep has."""
+    seeds = asked.seeds if isinstance(asked.seeds, int) else len(asked.seeds or (0,))
+    cells = prod(len(axis.rows) for axis in asked.axes) * seeds
+    if cells > MOST_CELLS:
+        raise UsageError(f"{cells:,} cells: a sweep has at most {MOST_CELLS:,}", "vary fewer settings at once")
+    return cells
+
+
 def draft(asked: Asked, share: int | None, say: Callable[[str], None]) -> Draft:
-    """Every combination of what varies. `share` is how many cores a cell gets, if they are shared and nothing else was said; `say`
-    is told once of what is found in more than one place, and of cells that are equal. Raises ConfigError if nothing can be made
-    of the config, UsageError for more cells than any sweep has; see `Mistakes.check` for the rest."""
+    """Every combination of what varies. `share` is how many cores a cell gets, if they are shared and nothing else was said;
+    `say` is told once of what is found in more than one place, and of cells that are equal. Raises ConfigError if nothing can
+    be made of the config; see `Mistakes.check` for the rest."""
     text = yamlfile.read_text(asked.config)
     document = yamlfile.parse(text, str(asked.config))
     seeds = _seeds(asked)
-    combinations = 1
-    for axis in asked.axes:
-        combinations *= len(axis.rows)
-    if combinations * max(1, len(seeds)) > MOST_CELLS:
-        raise UsageError(
-            f"{combinations * max(1, len(seeds)):,} cells: a sweep has at most {MOST_CELLS:,}", "vary fewer settings at once"
-        )
     mistakes = Mistakes(asked.problems)
     parsed: dict[int, Override | None] = {}
 
@@ -146,7 +153,9 @@ def draft(asked: Asked, share: int | None, say: Callable[[str], None]) -> Draft:
     groups: list[Group] = []
     known: dict[str, Group] = {}
     for rows in itertools.product(*(axis.rows for axis in asked.axes)):
-        pairs = [(key, value) for axis, row in zip(asked.axes, rows, strict=True) for key, value in zip(axis.keys, row, strict=True)]
+        pairs = [
+            (key, value) for axis, row in zip(asked.axes, rows, strict=True) for key, value in zip(axis.keys, row, strict=True)
+        ]
         varied = [(override(value, key), value) for key, value in pairs]
         sound = [(each, value) for each, value in varied if each is not None]
         overrides = [*common, *(each for each, _ in sound)]
@@ -169,10 +178,12 @@ def draft(asked: Asked, share: int | None, say: Callable[[str], None]) -> Draft:
         groups.append(known[key])
     if groups and not seeds:
         first = groups[0].config.experiment.seed
-        count = asked.seeds if isinstance(asked.seeds, int) else 1
-        if first + count > MOST_SEED:
-            raise UsageError(f"{count:,} seeds from the config's seed {first} on are more than there are", "name them by --seed-list")
-        seeds = tuple(range(first, first + count))
+        many = asked.seeds if isinstance(asked.seeds, int) else 1
+        if first + many > MOST_SEED:
+            raise UsageError(
+                f"{many:,} seeds from the config's seed {first} on are more than there are", "name them by --seed-list"
+            )
+        seeds = tuple(range(first, first + many))
     return Draft(asked, text, tuple(groups), seeds, mistakes)
 
 
@@ -235,12 +246,22 @@ def config_hash(blocks: Mapping[str, Any]) -> str:
 
 
 def rebuilt(text: str, name: str, folder: Path, flags: Sequence[str]) -> Config:
-    """The config of a cell, from the text that the sweep keeps; `folder` is where the config was. Raises ConfigError and DataError
-    as `load` does."""
-    return combine(text, yamlfile.parse(text, name), [override_of(flag) for flag in flags]).beside(folder, lambda line: None)
+    """The config of a cell, from the text that the sweep keeps; `folder` is where the config was. Raises ConfigError and
+    DataError as `load` does."""
+    return combine(text, _parsed(text, name), [override_of(flag) for flag in flags]).beside(folder, lambda line: None)
+
+
+@lru_cache(maxsize=2)
+def _parsed(text: str, name: str) -> Document:
+    return yamlfile.parse(text, name)
+
+
+def error_of(code: int, message: str, help: str | None) -> AecliError:
+    """An error of its parts, which is what a process can tell another one."""
+    return _KINDS.get(code, UsageError)(message, help)
 
 
 def setting_error(parts: Sequence[Any]) -> SettingError:
-    """A SettingError of its five parts, which is what a process can tell another one."""
+    """The same of a SettingError."""
     path, rule, message, label, help = parts
     return SettingError(tuple(path), rule, message, label, help)

@@ -128,7 +128,9 @@ class Sweep(NamedTuple):
         if isinstance(error, OSError) and not isinstance(error, GONE):
             raise error
         why = "it is gone" if isinstance(error, GONE) else str(error)
-        return RunError(f"{name} of sweep {self.id} cannot be read: {why}", "restore it from a backup; the runs stand by themselves")
+        return RunError(
+            f"{name} of sweep {self.id} cannot be read: {why}", "restore it from a backup; the runs stand by themselves"
+        )
 
 
 @lru_cache(maxsize=2)
@@ -141,8 +143,8 @@ def _plan(path: Path, modified: int) -> Plan:
 
 
 def create(root: Path, name: str, asked: str, config: str, plan: Mapping[str, Any]) -> Sweep:
-    """Makes the folder of a new sweep, of files as they were asked for and given; `plan.json` is written last, so a folder without
-    it is no sweep. Survives a power cut once this returns. Raises StorageError if `root` is no folder."""
+    """Makes the folder of a new sweep, of files as they were asked for and given; `plan.json` is written last, so a folder
+    without it is no sweep. Survives a power cut once this returns. Raises StorageError if `root` is no folder."""
     stem = re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-._")[:60] or "sweep"
     try:
         make_folder(root / SWEEPS)

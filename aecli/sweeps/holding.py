@@ -1,5 +1,5 @@
-"""Holds the cells of a sweep against their data before anything is trained. Done in a worker: to ask JAX for a device takes all of
-its memory, which the workers need."""
+"""Holds the cells of a sweep against their data before anything is trained. Done in a worker: to ask JAX for a device takes all
+of its memory, which the workers need."""
 
 from __future__ import annotations
 
@@ -65,7 +65,9 @@ def _hold(experiment: Experiment, dataset: Dataset, only: Sequence[str], select:
             known = did_you_mean(name, EVALUATORS) or "evaluators: " + ", ".join(EVALUATORS)
             raise UsageError(f"there is no evaluator '{name}'", known)
         if name not in able:
-            raise UsageError(f"variant '{experiment.model.variant}' cannot be measured by '{name}'", "it can by: " + ", ".join(able))
+            raise UsageError(
+                f"variant '{experiment.model.variant}' cannot be measured by '{name}'", "it can by: " + ", ".join(able)
+            )
     evaluator = None
     if select is not None:
         evaluator = _evaluator_of(select, reported, able, experiment, dataset.spec)

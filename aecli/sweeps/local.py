@@ -1,5 +1,5 @@
-"""Cells on this machine: each worker is a process of joblib's loky that keeps what it traced and compiled for the next cell, so that
-seeds of one config come one after another in the same one."""
+"""Cells on this machine: each worker is a process of joblib's loky that keeps what it traced and compiled for the next cell, so
+that seeds of one config come one after another in the same one."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 
 from aecli.errors import DeviceError
 from aecli.sweeps import worker
+from aecli.sweeps.cell import config_of
 from aecli.sweeps.folder import Sweep
 from aecli.sweeps.records import Cell
 from aecli.sweeps.worker import Outcome
@@ -152,10 +153,9 @@ class Running(NamedTuple):
     say: Callable[[str], None]
 
 
-def run(sweep: Sweep, cells: Sequence[Cell], workers: Workers, threads: Mapping[int, int | None], running: Running) -> None:
-    """Works on cells until none is left, or, after a signal, until those that are being worked on are saved. `threads`: the cores
-    of each cell, which a worker cannot change."""
-    blocks = Blocks(cells, len(workers))
+def run(workers: Workers, sweep: Sweep, cells: Sequence[Cell], running: Running) -> None:
+    """Works on cells until none is left, or, after a signal, until those that are being worked on are saved."""
+    blocks, threads = Blocks(cells, len(workers)), _threads(sweep, cells)
     working: dict[int, int] = {}
     cores: dict[int, int | None] = {}
     killed: dict[int, int] = {}
@@ -178,13 +178,23 @@ def run(sweep: Sweep, cells: Sequence[Cell], workers: Workers, threads: Mapping[
             running.began(cell)
         for index, outcome in workers.wait(LOOK_SECONDS).items():
             cell = working.pop(index)
-            if outcome is None and signum is None:
-                outcome = _killed(blocks, index, cell, killed, running)
-            elif outcome is None:
+            if outcome is None and signum is not None:
                 outcome = Outcome(128 + signum, "interrupted")  # while it was starting
+            elif outcome is None:
+                outcome = _killed(blocks, index, cell, killed, running)
             if outcome is not None:
                 running.ended(Ended(cell, outcome))
         running.look()
+
+
+def _threads(sweep: Sweep, cells: Sequence[Cell]) -> dict[int, int | None]:
+    """The threads that each cell is to be computed on, which a process cannot change once it has begun."""
+    plan = sweep.plan()
+    of_group: dict[int, int | None] = {}
+    for cell in cells:
+        if cell.group not in of_group:
+            of_group[cell.group] = config_of(sweep, plan, cell).experiment.train.threads
+    return {cell.cell: of_group[cell.group] for cell in cells}
 
 
 def _killed(blocks: Blocks, index: int, cell: int, killed: dict[int, int], running: Running) -> Outcome | None:
@@ -201,10 +211,9 @@ def _killed(blocks: Blocks, index: int, cell: int, killed: dict[int, int], runni
     )
 
 
-
 def environments(jobs: int) -> list[dict[str, str]]:
-    """What each of several workers has in its environment: one of the GPUs that are there, and a share of its memory where they are
-    fewer."""
+    """What each of several workers has in its environment: one of the GPUs that are there, and a share of its memory where they
+    are fewer."""
     gpus = _gpus()
     if jobs < 2 or not gpus:
         return []

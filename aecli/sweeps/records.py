@@ -12,8 +12,8 @@ RunId = Annotated[str, Field(pattern=r"\A[A-Za-z0-9][A-Za-z0-9._-]{0,99}\z")]
 
 
 class Cell(Record):
-    """One run to be: the flags that make it of the config, `config` the hash of what they make, see `plan.config_hash`, and `data`
-    the fingerprint of its data. Cells of one `group` differ in the seed alone. Cells count from 1."""
+    """One run to be: the flags that make it of the config, `config` the hash of what they make, see `plan.config_hash`, and
+    `data` the fingerprint of its data. Cells of one `group` differ in the seed alone. Cells count from 1."""
 
     cell: Size
     group: Size
@@ -24,8 +24,8 @@ class Cell(Record):
 
 
 class Plan(Record):
-    """`plan.json`: written once. `config_path` is where the config was; `only`: by which evaluators test is measured, none for all
-    that fit, None if it is not; `evaluator` measures the metric that `select` names; `monitors`: the name of each group's."""
+    """`plan.json`: written once. `config_path` is where the config was; `only`: by which evaluators test is measured, none for
+    all that fit, None if it is not; `evaluator` measures the metric that `select` names."""
 
     schema_: Schema = Field(alias="schema")
     id: str
@@ -65,5 +65,5 @@ class Selected(Record):
     better: Literal["lower", "higher"]
     group: Size
     choices: list[Choice]
-    left_out: dict[str, str] = {}
+    left_out: dict[str, str]
     """Groups that could not be chosen, and why."""

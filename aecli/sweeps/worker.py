@@ -13,7 +13,8 @@ from collections.abc import Generator
 from pathlib import Path
 from typing import NamedTuple
 
-from aecli.errors import InterruptedRun, printable_lines, translate
+from aecli.errors import InterruptedRun, translate
+from aecli.system.progress import say
 from aecli.system.signals import SIGNALS, Terminated, raise_on_signals
 
 ORPHAN_SECONDS = 0.5
@@ -55,7 +56,7 @@ def work(root: str, sweep_id: str, number: int) -> Outcome:
             if known is None:
                 traceback.print_exc()
             else:
-                print(printable_lines(known.render()), file=sys.stderr)
+                say(known.render())
             text = (str(error).splitlines() or [""])[0]
             code = known.code if known is not None else 1
             message = known.message if known is not None else f"internal error: {type(error).__name__}: {text}"
@@ -85,7 +86,7 @@ def _heed_nothing() -> None:
 
 
 def begin(parent: int, pid_file: str) -> None:
-    """What each worker of the local engine does first: it says who it is, and ends soon after the sweep does, with its run saved."""
+    """What each worker of the local engine does first: it says who it is, and ends soon after the sweep, its run saved."""
     from joblib.externals.loky import process_executor
 
     # There is no other way to say it; where the name is another, workers are replaced more often than needed.

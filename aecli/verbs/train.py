@@ -40,10 +40,10 @@ def start(
     made: Callable[[Run], None] = _nothing,
     wanted: str | None = None,
 ) -> Run:
-    """Trains a new run to its end. `origin` is what `run.json` says beside, of what started it; `made(run)` is called when the run
-    is there and before it is trained; `wanted` is the fingerprint that its data is to have. Raises ConfigError if the config does
-    not fit the data, DataError if that is other data, before anything is made; what the loop refuses, a monitor that the model does
-    not report, leaves a run that failed."""
+    """Trains a new run to its end. `origin`: what `run.json` says beside, of what started it. `made(run)` is called when the run
+    is there and before it is trained. `wanted` is the fingerprint that its data is to have. Raises ConfigError if the config does
+    not fit the data, DataError if that is other data, before anything is made; what the loop refuses, a monitor that the model
+    does not report, leaves a run that failed."""
     with config.locating():
         experiment = config.experiment
         count = threads.use(experiment.train.threads)
