@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from aecli.errors import UsageError
+from aecli.errors import RunError, UsageError
 from aecli.sweeps import draft as drafting
 from aecli.sweeps import flow, folder, local
 from aecli.sweeps import slurm as slurm_engine
@@ -38,6 +38,8 @@ def start(
     """Plans a sweep, and trains and measures every cell. `confirm` is asked about many cells and raises an error if they are not
     meant; `begun` is told of the sweep before its first cell begins. Raises ConfigError and its like for what is wrong with any
     cell, all at once and before anything is made; see `flow.go_on` for the rest."""
+    if slurm is not None:
+        slurm.check()
     cells = drafting.count(asked)
     if cells >= MANY_CELLS:
         confirm(cells)
@@ -66,9 +68,16 @@ def resume(
     fail_fast: bool = False,
 ) -> Done:
     """Goes on with a sweep: with what was interrupted, what was not begun, and, to `retry`, what failed."""
+    if slurm is not None:
+        slurm.check()
     sweep = folder.find(root.absolute() if slurm else root, name)
+    attached = slurm_engine.queued(sweep)
+    if attached and slurm is None:
+        raise RunError(
+            f"{len(attached)} cells of sweep {sweep.id} are queued or running in Slurm", "--engine slurm waits for them"
+        )
     with _workers(jobs, slurm) as workers:
-        return flow.go_on(sweep, _engine(workers, slurm, None), watch, retry, fail_fast)
+        return flow.go_on(sweep, _engine(workers, slurm, None), watch, retry, fail_fast, attached)
 
 
 def _workers(jobs: int, slurm: Slurm | None) -> Workers:

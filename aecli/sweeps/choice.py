@@ -29,14 +29,12 @@ def choose(sweep: Sweep, states: Sequence[State], say: Callable[[str], None]) ->
     choices: list[dict[str, Any]] = []
     better: str | None = None
     for group in dict.fromkeys(state.cell.group for state in states):
-        found = {state: _number(sweep, state, metric) for state in states if state.cell.group == group}
-        values = {
-            state.run_id: number.value for state, number in found.items() if number is not None and number.value is not None
-        }
+        found = [(str(state.run_id), _number(sweep, state, metric)) for state in states if state.cell.group == group]
+        values = {run: number.value for run, number in found if number is not None and number.value is not None}
         if len(values) < len(found):
             left_out[str(group)] = "a cell of it diverged, or has no such number"
             continue
-        directions = {number.better for number in found.values() if number is not None}
+        directions = {number.better for _, number in found if number is not None}
         if len(directions) != 1 or None in directions:
             raise UsageError(f"'{metric}' is not said to be better when it is higher or lower", "--select another metric")
         better = str(directions.pop())

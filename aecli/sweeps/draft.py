@@ -79,12 +79,12 @@ class Mistakes:
         for flag in values:
             self._users[flag] = self._users.get(flag, 0) + 1
 
-    def add(self, error: AecliError, label: str) -> None:
-        """What is wrong with the group of this label."""
+    def add(self, error: AecliError, label: str, flag: str = "") -> None:
+        """What is wrong with the group of this label; `flag` is what made it, if no setting did."""
         if isinstance(error, ConfigError):
             found = error.diagnostics
         else:
-            found = [Diagnostic(label or "the config", 0, 0, "unsuitable", error.message, help=error.help or "")]
+            found = [Diagnostic(flag or label or "the config", 0, 0, "unsuitable", error.message, help=error.help or "")]
         for diagnostic in found:
             key = (
                 diagnostic.rule,

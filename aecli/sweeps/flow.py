@@ -5,11 +5,12 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
-from aecli.errors import AecliError, DivergedError, InterruptedRun, RunError, StorageError
+from aecli.errors import DivergedError, InterruptedRun, RunError, StorageError, UsageError, did_you_mean
+from aecli.evaluation.registry import EVALUATORS
 from aecli.runs.directory import UNREADABLE, Run
 from aecli.sweeps import draft as drafting
 from aecli.sweeps import folder, holding, local, states
@@ -99,12 +100,24 @@ def held(asked: Asked, jobs: int, workers: Workers, say: Callable[[str], None]) 
     """The cells of a sweep and what the data of each group is, with everything checked that can be before training. Raises every
     mistake at once."""
     sketch = drafting.draft(asked, share(jobs), say)
+    for unknown in (name for name in asked.only or () if name not in EVALUATORS):
+        known = did_you_mean(unknown, EVALUATORS) or "evaluators: " + ", ".join(EVALUATORS)
+        sketch.mistakes.add(UsageError(f"there is no evaluator '{unknown}'", known), "", "--only")
     distinct: dict[str, Held | None] = {held_key(group.config.experiment): None for group in sketch.groups}
     first = {held_key(group.config.experiment): group for group in reversed(sketch.groups)}
     name, where = str(asked.config), asked.config.parent
     flags = [first[key].flags for key in distinct]
     with Signals() as signals:
-        workers.begin(0, holding.hold, sketch.text, name, where, flags, asked.only or (), asked.select)
+        workers.begin(
+            0,
+            holding.hold,
+            sketch.text,
+            name,
+            where,
+            flags,
+            [name for name in asked.only or () if name in EVALUATORS],
+            asked.select,
+        )
         returned: dict[int, Any] = {}
         while not returned:
             if signals.received is not None:
@@ -115,17 +128,14 @@ def held(asked: Asked, jobs: int, workers: Workers, say: Callable[[str], None]) 
         raise RunError("the process that checks the cells was killed, most often since the memory is full")
     for key, found in zip(distinct, returned[0], strict=True):
         distinct[key] = found
-        error = _error(found)
-        if error is not None:
-            sketch.mistakes.add(located(first[key].config, error), first[key].label)
+        label = first[key].label
+        if found.setting is not None:
+            sketch.mistakes.add(located(first[key].config, drafting.setting_error(found.setting)), label)
+        if found.other is not None:
+            code, message, help, flag = found.other
+            sketch.mistakes.add(drafting.error_of(code, message, help), label, flag)
     sketch.mistakes.check(len(sketch.groups))
     return sketch, [distinct[held_key(group.config.experiment)] or Held() for group in sketch.groups]
-
-
-def _error(found: Held) -> AecliError | None:
-    if found.setting is not None:
-        return drafting.setting_error(found.setting)
-    return None if found.other is None else drafting.error_of(*found.other)
 
 
 def create(root: Path, sketch: Draft, found: Sequence[Held]) -> Sweep:
@@ -156,13 +166,21 @@ def create(root: Path, sketch: Draft, found: Sequence[Held]) -> Sweep:
     return folder.create(root, asked.name or asked.config.stem, asked.as_file(), sketch.text, plan)
 
 
-def go_on(sweep: Sweep, engine: Engine, watch: Watch, retry: bool = False, fail_fast: bool = False) -> Done:
-    """Does what is left of a sweep. Raises InterruptedRun after a signal, with every run saved, and RunError if another process
-    works on it, or this version of aecli would make other cells of it."""
+def go_on(
+    sweep: Sweep,
+    engine: Engine,
+    watch: Watch,
+    retry: bool = False,
+    fail_fast: bool = False,
+    attached: Collection[int] = (),
+) -> Done:
+    """Does what is left of a sweep; the cells that are `attached` the engine is at work on already. Raises InterruptedRun after
+    a signal, with every run saved, and RunError if another process works on it, or this version of aecli would make other cells
+    of it."""
     with sweep.locked():
         _adopt(sweep, watch.say)
         sitting = _Sitting(sweep, watch, fail_fast)
-        sitting.work(engine, sitting.to_do(retry))
+        sitting.work(engine, sitting.to_do(retry, attached))
         plan = sweep.plan()
         if plan.select is not None and sweep.selected() is None:
             choose(sweep, states.look(sweep), watch.say)
@@ -193,7 +211,7 @@ class _Sitting:
         self._skipped: dict[int, int] = {}
         self._full = False
 
-    def to_do(self, retry: bool) -> list[Cell]:
+    def to_do(self, retry: bool, attached: Collection[int]) -> list[Cell]:
         """The cells that something is left of. What is not gone on with is told."""
         todo: list[Cell] = []
         say, selected = self._watch.say, self._sweep.selected()
@@ -202,7 +220,9 @@ class _Sitting:
             if not left:
                 continue
             named = f"cell {number}"
-            if state.state == GONE:
+            if number in attached:
+                pass
+            elif state.state == GONE:
                 say(f"{named}: run {state.run_id} was removed; it is trained anew")
                 self._sweep.append(cell=number, run=None)
             elif state.state == "failed" and retry:
@@ -254,7 +274,10 @@ class _Sitting:
             working.pop(end.cell, None)
             self._ended[end.cell] = end
             now[end.cell - 1] = states.look_at(self._sweep, end.cell)
-            self._watch.say(self._told(end, now[end.cell - 1]) + f"; {status().left}")
+            told, outcome = self._told(end, now[end.cell - 1]), end.outcome
+            self._watch.say(told if outcome.code > 128 else f"{told}; {status().left}")
+            if 0 < outcome.code < 128:
+                self._watch.say((f"  help: {outcome.help}\n" if outcome.help else "") + f"  log: {self._sweep.log(end.cell)}")
             if end.outcome.code == StorageError.code and not self._full:
                 self._full = True
                 self._watch.say("no other cell is begun: the next would fail in the same way")
@@ -269,7 +292,8 @@ class _Sitting:
                 saved = [end for end in self._ended.values() if end.outcome.code == 128 + signals.received]
                 raise InterruptedRun(
                     signals.received,
-                    f"{count} of {len(cells)} cells ended, {len(saved)} of them interrupted with their runs saved",
+                    f"{count} of {len(cells)} cells ended"
+                    + (f", {len(saved)} of them interrupted with their runs saved" if saved else ""),
                     f"aecli sweep --resume {self._sweep.id}",
                 )
 
@@ -297,9 +321,7 @@ class _Sitting:
         if outcome.code > 128:
             return f"{self._named(end.cell)}: {state.state} at step {state.step:,}"
         what = state.state if state.state != "completed" else "not measured"
-        help = f"\n  help: {outcome.help}" if outcome.help else ""
-        log = self._sweep.log(end.cell)
-        return f"{self._named(end.cell)}: {what} (exit {outcome.code}): {outcome.message}{help}\n  log: {log}\n  so far"
+        return f"{self._named(end.cell)}: {what} (exit {outcome.code}): {outcome.message}"
 
 
 def varied_of(plan: Plan, cell: Cell, seed: bool = False) -> str:

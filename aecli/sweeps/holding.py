@@ -22,12 +22,12 @@ from aecli.training.monitor import check_monitor
 
 class Held(NamedTuple):
     """The fingerprint of a cell's data, and the evaluator of the metric that is to be selected by; or what is wrong: the parts of
-    a SettingError, or the code, message and help of another error."""
+    a SettingError, or the code, message and help of another error, and the flag that made it if no setting did."""
 
     fingerprint: str = ""
     evaluator: str | None = None
     setting: tuple[Any, ...] | None = None
-    other: tuple[int, str, str | None] | None = None
+    other: tuple[int, str, str | None, str] | None = None
 
 
 def hold(
@@ -52,8 +52,15 @@ def hold(
             known = translate(error)
             if known is None:
                 raise
-            found.append(Held(other=(known.code, known.message, known.help)))
+            flag = error.flag if isinstance(error, _FlagError) else ""
+            found.append(Held(other=(known.code, known.message, known.help, flag)))
     return found
+
+
+class _FlagError(UsageError):
+    def __init__(self, flag: str, message: str, help: str) -> None:
+        super().__init__(message, help)
+        self.flag = flag
 
 
 def _hold(experiment: Experiment, dataset: Dataset, only: Sequence[str], select: str | None) -> Held:
@@ -61,12 +68,9 @@ def _hold(experiment: Experiment, dataset: Dataset, only: Sequence[str], select:
     reported = check_monitor(experiment, dataset.spec, len(dataset.validation), template)
     able = fits(experiment.model, dataset.spec.kind)
     for name in only:
-        if name not in EVALUATORS:
-            known = did_you_mean(name, EVALUATORS) or "evaluators: " + ", ".join(EVALUATORS)
-            raise UsageError(f"there is no evaluator '{name}'", known)
         if name not in able:
-            raise UsageError(
-                f"variant '{experiment.model.variant}' cannot be measured by '{name}'", "it can by: " + ", ".join(able)
+            raise _FlagError(
+                "--only", f"variant '{experiment.model.variant}' cannot be measured by '{name}'", "it can by: " + ", ".join(able)
             )
     evaluator = None
     if select is not None:
@@ -85,7 +89,8 @@ def _evaluator_of(metric: str, reported: Sequence[str], able: Sequence[str], exp
     if metric in reported:
         return OBJECTIVE
     names = [*reported, *(each for name in able for each in EVALUATORS[name].metrics)]
-    raise UsageError(
+    raise _FlagError(
+        "--select",
         f"variant '{experiment.model.variant}' on {spec.kind}s has no metric '{metric}' to select by",
         did_you_mean(metric, names) or "metrics: " + ", ".join(names),
     )
