@@ -260,7 +260,13 @@ def _listed(document: Document, path: Path_, values: Any, problems: list[Diagnos
         help = f"settings are written with their block: {path[1]}.key" if isinstance(values, dict) else "such as [8, 16]"
         problems.append(_at(document, path)("bad-value", message, "", help))
         return None
-    return tuple(Value(flag_text(value), _at(document, (*path, i))) for i, value in enumerate(cast("tuple[Any, ...]", values)))
+    return tuple(Value(flag_text(value), _at_value(document, path, i)) for i, value in enumerate(cast("tuple[Any, ...]", values)))
+
+
+def _at_value(document: Document, path: Path_, index: int) -> Place:
+    """At a value in a list, or at the setting's name if there is no such setting."""
+    value, key = _at(document, (*path, index)), _at(document, path, key=True)
+    return lambda rule, *more: (key if rule == "unknown-key" else value)(rule, *more)
 
 
 def _evaluators(document: Document, problems: list[Diagnostic]) -> tuple[str, ...] | None:

@@ -72,9 +72,11 @@ class Mistakes:
         self._found: dict[tuple[str, ...], tuple[Diagnostic, int, list[str]]] = {}
         self._places: dict[str, Place] = {}
         self._users: dict[str, int] = {}
+        self._groups = 0
 
     def use(self, values: Mapping[str, Place]) -> None:
         """Notes the flags of a group, each with its place."""
+        self._groups += 1
         self._places |= values
         for flag in values:
             self._users[flag] = self._users.get(flag, 0) + 1
@@ -95,9 +97,9 @@ class Mistakes:
             _, _, labels = self._found.setdefault(key, (diagnostic, error.code, []))
             labels.append(label)
 
-    def check(self, groups: int) -> None:
+    def check(self) -> None:
         """Raises the mistakes that were found, all of them, if there are any: ConfigError if one is in what was asked for."""
-        told = [(self._tell(diagnostic, labels, groups), code) for diagnostic, code, labels in self._found.values()]
+        told = [(self._tell(diagnostic, labels), code) for diagnostic, code, labels in self._found.values()]
         codes = {code for _, code in told}
         if not told and not self._known:
             return
@@ -107,10 +109,10 @@ class Mistakes:
             raise kind(f"{first.file}: {first.message}{more}", first.help or None)
         raise ConfigError([*self._known, *(diagnostic for diagnostic, _ in told)])
 
-    def _tell(self, found: Diagnostic, labels: Sequence[str], groups: int) -> Diagnostic:
+    def _tell(self, found: Diagnostic, labels: Sequence[str]) -> Diagnostic:
         place = self._places.get(found.file) if not found.line else None
         told = found if place is None else place(found.rule, found.message, found.label, found.help)
-        if len(labels) >= self._users.get(found.file, groups) or told.file == labels[0]:
+        if len(labels) >= self._users.get(found.file, self._groups) or labels[0] in (told.file, ""):
             return told
         where = f"of {labels[0]}" + (f", and {len(labels) - 1:,} more combinations" if len(labels) > 1 else "")
         return told._replace(message=f"{told.message} ({where})")

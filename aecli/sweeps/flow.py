@@ -103,8 +103,8 @@ def held(asked: Asked, jobs: int, workers: Workers, say: Callable[[str], None]) 
     for unknown in (name for name in asked.only or () if name not in EVALUATORS):
         known = did_you_mean(unknown, EVALUATORS) or "evaluators: " + ", ".join(EVALUATORS)
         sketch.mistakes.add(UsageError(f"there is no evaluator '{unknown}'", known), "", "--only")
-    distinct: dict[str, Held | None] = {held_key(group.config.experiment): None for group in sketch.groups}
     first = {held_key(group.config.experiment): group for group in reversed(sketch.groups)}
+    distinct = {held_key(group.config.experiment): Held() for group in sketch.groups}
     name, where = str(asked.config), asked.config.parent
     flags = [first[key].flags for key in distinct]
     with Signals() as signals:
@@ -126,16 +126,16 @@ def held(asked: Asked, jobs: int, workers: Workers, say: Callable[[str], None]) 
             returned = workers.wait(local.LOOK_SECONDS)
     if returned[0] is None:
         raise RunError("the process that checks the cells was killed, most often since the memory is full")
-    for key, found in zip(distinct, returned[0], strict=True):
-        distinct[key] = found
-        label = first[key].label
+    distinct = dict(zip(distinct, returned[0], strict=True))
+    for group in sketch.groups:
+        found = distinct[held_key(group.config.experiment)]
         if found.setting is not None:
-            sketch.mistakes.add(located(first[key].config, drafting.setting_error(found.setting)), label)
+            sketch.mistakes.add(located(group.config, drafting.setting_error(found.setting)), group.label)
         if found.other is not None:
             code, message, help, flag = found.other
-            sketch.mistakes.add(drafting.error_of(code, message, help), label, flag)
-    sketch.mistakes.check(len(sketch.groups))
-    return sketch, [distinct[held_key(group.config.experiment)] or Held() for group in sketch.groups]
+            sketch.mistakes.add(drafting.error_of(code, message, help), group.label, flag)
+    sketch.mistakes.check()
+    return sketch, [distinct[held_key(group.config.experiment)] for group in sketch.groups]
 
 
 def create(root: Path, sketch: Draft, found: Sequence[Held]) -> Sweep:

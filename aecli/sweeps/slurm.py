@@ -26,7 +26,8 @@ from aecli.system.files import make_folder, write_json
 from aecli.system.reading import Unreadable, read_json
 
 POLL_SECONDS = 5.0
-"""How often Slurm is asked which jobs there are."""
+"""How often Slurm is asked which jobs there are; whether they have ended is looked for more often."""
+ENDED_SECONDS = 1.0
 WARNED_SECONDS = 90
 """A job is told so long before its time is over, and requeued with its run saved; of a short time the third."""
 _CELLS = "cells.json"
@@ -149,7 +150,7 @@ class Array:
 
     def remove(self) -> None:
         """Leaves what jobs have printed, if there is anything to find out from it."""
-        bad = any((outcome := self.outcome(cell)) is None or outcome.code for cell in self.cells)
+        bad = any((outcome := self.outcome(cell)) is None or 0 < outcome.code < 128 for cell in self.cells)
         for path in self.path.iterdir():
             if not (bad and path.suffix in (".out", ".err")):
                 path.unlink()
@@ -208,27 +209,29 @@ class _Waiting:
         self._given_up = False
 
     def wait(self) -> None:
-        asked = 0.0
+        looked = asked = 0.0
         while self._left:
             if self._running.stop() is not None:
                 names = ",".join(array.name for array in self._arrays)
                 self._running.say(f"the jobs go on without being watched; scancel --name {names} ends them")
                 return
-            if time.monotonic() - asked >= POLL_SECONDS:
-                asked = time.monotonic()
+            now = time.monotonic()
+            if now - looked >= ENDED_SECONDS:
+                looked, ask = now, now - asked >= POLL_SECONDS
+                asked = now if ask else asked
                 for array in self._arrays:
-                    self._look(array)
+                    self._look(array, array.jobs() if ask else None)
             self._running.look()
             time.sleep(LOOK_SECONDS)
         for array in self._arrays:
             array.remove()
 
-    def _look(self, array: Array) -> None:
+    def _look(self, array: Array, jobs: Mapping[int, str] | None) -> None:
+        """`jobs`: what Slurm said, if it was asked and answered."""
         if self._running.give_up() and not self._given_up:
             self._given_up = True
             for each in self._arrays:
                 subprocess.run(["scancel", "--state=PENDING", "--name", each.name], capture_output=True, timeout=60)
-        jobs = array.jobs()
         for cell in [cell for cell, its in self._left.items() if its is array]:
             outcome = array.outcome(cell)
             if outcome is None and jobs is not None and cell not in jobs:
