@@ -9,10 +9,14 @@ from __future__ import annotations
 
 import difflib
 import errno
+import functools
 import os
 import signal
-from collections.abc import Iterable, Sequence
-from typing import ClassVar, NamedTuple
+from collections.abc import Callable, Iterable, Sequence
+from typing import ClassVar, NamedTuple, ParamSpec, TypeVar
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
 class AecliError(Exception):
@@ -246,3 +250,26 @@ class SettingError(AecliError):
     def __init__(self, path: tuple[str, ...], rule: str, message: str, label: str = "", help: str = "") -> None:
         super().__init__(f"{'.'.join(path)}: {message}" + (f": {label}" if label else ""), help or None)
         self.path, self.rule, self.text, self.label, self.hint = path, rule, message, label, help
+
+
+def told(function: Callable[P, T]) -> Callable[P, T]:
+    """Errors of a public function are told as the command line tells them: whatever raised them becomes an AecliError, with the
+    position and the fix in a note of the exception. A bug stays what it is."""
+
+    @functools.wraps(function)
+    def wrapped(*arguments: P.args, **options: P.kwargs) -> T:
+        try:
+            return function(*arguments, **options)
+        except Exception as error:
+            known = translate(error)
+            if known is None:
+                raise
+            lines = printable_lines(known.render()).split("\n")
+            note = "\n".join(lines[1:] if lines[0] == f"error: {known}" else lines)
+            if note and note not in getattr(known, "__notes__", ()):
+                known.add_note(note)
+            if known is error:
+                raise
+            raise known from error
+
+    return wrapped

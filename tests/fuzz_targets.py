@@ -317,7 +317,7 @@ class _Run:
         shown = self._called("show", self.it.id, "--json")
         assert shown.returncode or json.loads(shown.stdout)["id"]
         plain = self._called("show", self.it.id)
-        return _line(plain.stderr or json.loads(listed.stdout)[0]["note"] or "value")
+        return _line(plain.stderr or json.loads(listed.stdout)[0]["damage"] or "value")
 
     def _called(self, *arguments: str) -> Any:
         with mock.patch.object(typer.main, "get_command", _COMMAND):

@@ -71,6 +71,37 @@ def test_a_run_is_found_by_id_by_a_unique_start_and_as_the_last(tmp_path: Path) 
         directory.find(tmp_path / "empty", "last")
 
 
+def test_a_run_is_found_by_its_end_and_by_how_many_are_newer(tmp_path: Path) -> None:
+    made = [make(tmp_path, name) for name in ("alpha", "beta", "gamma")]
+    for number, run in enumerate(reversed(made)):
+        assert directory.find(tmp_path, f"last~{number}") == run
+        assert directory.find(tmp_path, run.id[1:]) == run, "all but the first letter"
+    assert directory.find(tmp_path, "last~0") == directory.find(tmp_path, "last")
+    for name in ("last~3", "last~999999999"):
+        with pytest.raises(RunError, match=f"there is no run '{name}' in .*: there are 3"):
+            directory.find(tmp_path, name)
+    for name in ("last~", "last~-1", "last~x", "last~1 ", "last~٣", "last~9999999999", "last~1~1"):
+        with pytest.raises(UsageError, match="is no run id"):
+            directory.find(tmp_path, name)
+    with pytest.raises(RunError, match="there are no runs in"):
+        directory.find(tmp_path / "none", "last~1")
+
+
+def test_an_end_names_one_run_or_all_that_it_may_be_are_told(tmp_path: Path) -> None:
+    first, second, third = (make(tmp_path) for _ in range(3))
+    for run, name in ((first, "one-beef"), (second, "two-beef"), (third, "beef-three")):
+        os.rename(run.path, tmp_path / name)
+    assert directory.find(tmp_path, "one-beef") == directory.find(tmp_path, "e-beef")
+    with pytest.raises(RunError, match=r"'beef' is the start or end of 3 run ids: beef-three, one-beef, two-beef") as caught:
+        directory.find(tmp_path, "beef")
+    assert caught.value.help == "give more of the id"
+    with pytest.raises(RunError, match="there is no run 'eef'"):
+        directory.find(tmp_path, "eef")
+    shutil.rmtree(tmp_path / "beef-three")
+    with pytest.raises(RunError, match="'beef' is the end of 2 run ids"):
+        directory.find(tmp_path, "beef")
+
+
 @pytest.mark.parametrize("name", ["../x", "/etc", "a/b", "..", ".", "", "-x", "a\n", "x" * 101, "~root", "[bold]", "a\0b"])
 def test_what_can_be_no_id_is_refused(tmp_path: Path, name: str) -> None:
     make(tmp_path)

@@ -16,9 +16,8 @@ from damage import HOSTILE
 from PIL import Image
 from process import SOAK, TINY, aecli, called, environment
 
-from aecli.cli.tables import NARROWEST
 from aecli.errors import printable, printable_lines
-from aecli.system.terminal import Escaped
+from aecli.system.terminal import NARROWEST, Escaped
 
 NAMED = HOSTILE.replace("\ud800", "")
 """The same as a file system that wants UTF-8 takes it."""

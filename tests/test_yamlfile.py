@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aecli.config.load import parse as parse_config
-from aecli.config.yamlfile import MAX_BYTES, parse, read
+from aecli.config.yamlfile import MAX_BYTES, parse, parse_quickly, read
 from aecli.errors import ConfigError
 
 pytestmark = pytest.mark.portable
@@ -193,3 +193,36 @@ def test_no_text_escapes_as_another_error(text: str) -> None:
         parse(text, "x.yaml")
     except ConfigError as error:
         assert error.render()
+
+
+WRITTEN = sorted((Path(__file__).parent.parent / "configs").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("path", WRITTEN, ids=lambda path: path.stem)
+def test_quickly_is_the_same(path: Path) -> None:
+    text = path.read_text()
+    assert parse_quickly(text, "x") == parse(text, "x").data
+    resolved = parse_config(text, "x").resolved()
+    assert parse_quickly(resolved, "x") == parse(resolved, "x").data
+
+
+@pytest.mark.parametrize("text", SCALARS)
+def test_each_scalar_has_the_same_reading_quickly(text: str) -> None:
+    value = parse_quickly(f"a: {text}", "x.yaml")["a"]
+    assert value == SCALARS[text] and type(value) is type(SCALARS[text])
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize("part", ["[", "- ", "? ", ": ", "-\t", "{a: ", "&a [*a, ", "!!python/object "])
+def test_what_would_overflow_the_stack_is_not_read_in_haste(part: str) -> None:
+    """The loader written in C dies of it, and the process with it."""
+    with pytest.raises(ConfigError):
+        parse_quickly(part * (2 * MAX_BYTES // len(part)), "x")
+    with pytest.raises(ConfigError):
+        parse_quickly("x: " + part * 400, "x")
+
+
+def test_quickly_refuses_what_nothing_can_be_made_of() -> None:
+    for text in ("", "a: [", "a: 9999999999999999999999999999", "a: *x", "\0"):
+        with pytest.raises(ConfigError):
+            parse_quickly(text, "x")

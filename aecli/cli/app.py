@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from aecli import __version__
-from aecli.cli import experiments, keeping, listing, models, sweeping
+from aecli.cli import applying, comparing, experiments, keeping, listing, models, moving, sweeping
 from aecli.cli.group import Group
 from aecli.system.terminal import open_standard_streams
 
@@ -22,7 +22,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,  # plain help: importing rich for its boxes would take longer than everything else that it shows
     help="Train, sample and compare autoencoders and their generative relatives from one YAML file.",
-    epilog="Start with: aecli train configs/quickstart.yaml. RUN is a run's id, the start of one, or 'last'.",
+    epilog="Start with: aecli train configs/quickstart.yaml. RUN is a run's id, the start or the end of one, 'last' or 'last~1'.",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 data_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="List and prepare data sets.")
@@ -33,13 +33,25 @@ for _verb in (
     sweeping.sweep,
     models.sample,
     models.eval,
+    comparing.compare,
+    applying.encode,
+    applying.reconstruct,
+    applying.score,
     keeping.runs,
     keeping.show,
+    keeping.tag,
+    keeping.note,
+    keeping.rm,
+    moving.archive,
+    moving.import_,
+    moving.watch,
     experiments.check,
     experiments.bench,
     listing.variants,
 ):
-    app.command()(_verb)
+    # A tag may stand behind a minus: no letter of it is a flag.
+    settings = {"ignore_unknown_options": True, "help_option_names": ["--help"]} if _verb is keeping.tag else None
+    app.command(_verb.__name__.strip("_"), context_settings=settings)(_verb)
 app.add_typer(data_app, name="data")
 
 

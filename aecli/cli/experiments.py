@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from aecli.cli.options import RUNS, DataPath, Json, RunsDir, Sets, keep_programs, print_json
+from aecli.cli.options import RUNS, DataPath, Json, RunsDir, Sets, keep_programs, names, print_json
 from aecli.errors import UsageError, printable_lines, translate
 
 
@@ -18,14 +18,25 @@ def train(
     sets: Sets = [],  # noqa: B006 (typer reads the default, nothing changes it)
     name: Annotated[str | None, typer.Option(help="The start of the run's id; by default the config's file name.")] = None,
     resume: Annotated[str | None, typer.Option(metavar="RUN", help="Go on with a run from its newest checkpoint.")] = None,
+    source: Annotated[
+        str | None, typer.Option("--from", metavar="RUN", help="Start from the weights of another run's best checkpoint.")
+    ] = None,
+    freeze: Annotated[
+        list[str], typer.Option(metavar="PART,...", help="Keep the weights of these parts of the network as they start.")
+    ] = [],  # noqa: B006 (typer reads the default, nothing changes it)
     data_path: DataPath = None,
     runs_dir: RunsDir = RUNS,
 ) -> None:
-    """Train what a config describes. Prints the run's id, alone, on stdout."""
+    """Train what a config describes. Prints the run's id, alone, on stdout.
+
+    With --from, what fits by name and shape is taken over, and what does not is told; --freeze encoder is short for
+    --set optimizer.freeze=[encoder]."""
     if (config is None) == (resume is None):
         raise UsageError("train takes a CONFIG, or --resume RUN", "aecli train configs/quickstart.yaml")
     if resume is not None and name is not None:
         raise UsageError("--name is for a new run, not for --resume")
+    if resume is not None and (source is not None or freeze):
+        raise UsageError("--from and --freeze are for a new run, not for --resume", "aecli train CONFIG --from RUN")
     if resume is None and data_path is not None:
         raise UsageError("--data-path is for --resume", f"a new run is told by --set data.path={data_path}")
     from aecli.config.load import load
@@ -34,9 +45,11 @@ def train(
     from aecli.verbs import train
 
     if config is not None:
+        sets = [*sets, *([f"optimizer.freeze=[{','.join(names(freeze))}]"] if freeze else [])]
         loaded = load(config, sets, check_name)
+        weights = None if source is None else directory.find(runs_dir, source)
         keep_programs(context)
-        run = train.start(loaded, sets, name or config.stem, runs_dir)
+        run = train.start(loaded, sets, name or config.stem, runs_dir, weights)
     else:
         assert resume is not None
         run = directory.find(runs_dir, resume)

@@ -83,7 +83,8 @@ def eval(
     from aecli.cli.tables import cost, show_metrics
     from aecli.runs import directory
     from aecli.system.progress import Meter, say
-    from aecli.verbs.evaluate import Watch, evaluate
+    from aecli.verbs.evaluate import evaluate
+    from aecli.verbs.telling import Watch
 
     request = EvalRequest(split, names(only), names(skip), samples, draws, inception)
     request.check()  # a wrong flag is told before a missing run

@@ -12,8 +12,9 @@ RunsDir = Annotated[  # typer would refuse one that cannot be read as a mistake 
     Path, typer.Option("--runs-dir", envvar="AECLI_RUNS_DIR", readable=False, help="Where run directories live.")
 ]
 Sets = Annotated[list[str], typer.Option("--set", metavar="BLOCK.KEY=VALUE", help="Change a setting; may be repeated.")]
-RunName = Annotated[str, typer.Argument(metavar="RUN", help="A run's id, the start of one, or 'last'.")]
-Which = Annotated[str, typer.Option("--checkpoint", metavar="best|last", help="The best by validation, or the newest.")]
+RunName = Annotated[str, typer.Argument(metavar="RUN", help="A run's id, its start or its end, 'last', or 'last~1'.")]
+RunNames = Annotated[list[str], typer.Argument(metavar="RUN...", help="Runs by their ids, as RUN of other verbs.")]
+Which = Annotated[str, typer.Option("--checkpoint", metavar="best|last|STEP", help="The best by validation, the newest, or one.")]
 DataPath = Annotated[
     str | None, typer.Option("--data-path", metavar="PATH", help="Where the run's data is by now, if moved or renamed.")
 ]

@@ -143,10 +143,10 @@ def _spread(values: Sequence[float | None]) -> str:
 
 
 def show_sweep(done: Done) -> None:
-    from aecli.cli.tables import console_of_stdout
+    from aecli.cli.console import console
 
-    console = console_of_stdout()
-    console.print(_table(done.sweep.plan(), done.states, numbers_of_test(done), done.selected))
+    out = console()
+    out.print(_table(done.sweep.plan(), done.states, numbers_of_test(done), done.selected))
     if done.selected is not None:
         means = ", ".join(f"group {each.group}: {each.mean:.5g}" for each in done.selected.choices)
         console.print(

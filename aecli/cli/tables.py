@@ -2,83 +2,25 @@
 
 from __future__ import annotations
 
-import datetime
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from rich.box import SIMPLE_HEAD
-from rich.console import Console
-from rich.table import Table
-
+from aecli.cli.console import Table as _Table
+from aecli.cli.console import console as _console
+from aecli.cli.console import table as _table
 from aecli.data.sources.told import some
-from aecli.errors import printable, printable_lines
+from aecli.errors import printable
 from aecli.measures.metric import VERSION, Metric, Recorded, version_of
-from aecli.runs import numbers, provenance
+from aecli.runs import labels, numbers, provenance
 from aecli.runs.directory import Run, run_facts
 from aecli.runs.records import RunFile
-from aecli.system.progress import peak_bytes, say
-from aecli.system.terminal import silence, unescaped
+from aecli.system.progress import age, peak_bytes, say
 
 if TYPE_CHECKING:  # which needs jax, and a table does not
     from aecli.verbs.bench import Speed
     from aecli.verbs.data import DataSets
     from aecli.verbs.variants import Variant
-
-
-NARROWEST = 40
-"""Columns of a terminal that is said to have fewer, or none: in them nothing could be told."""
-
-
-class _Console(Console):
-    """Below the stream that escapes, since it draws; so what it is given is escaped here."""
-
-    def __init__(self, **options: Any) -> None:
-        super().__init__(file=unescaped(sys.stdout), markup=False, highlight=False, emoji=False, **options)
-
-    def print(self, *objects: Any, **options: Any) -> None:
-        super().print(*(printable_lines(each) if isinstance(each, str) else each for each in objects), **options)
-
-    def on_broken_pipe(self) -> None:
-        """rich would exit with 1; that a reader has seen enough is no error."""
-        silence(self.file)
-
-
-def console_of_stdout() -> Console:
-    console = _Console()
-    # Into a file or a pipe nothing is cut to the width of a terminal that is not there.
-    return _Console(width=max(console.width, NARROWEST)) if console.is_terminal else _Console(width=400)
-
-
-class _Table(Table):
-    def __init__(self) -> None:
-        super().__init__(box=SIMPLE_HEAD, pad_edge=False)
-
-    def add_row(self, *cells: Any, **options: Any) -> None:
-        super().add_row(*(printable(cell) if isinstance(cell, str) else cell for cell in cells), **options)
-
-
-def _table(*columns: str, right: Sequence[str] = ()) -> Table:
-    table = _Table()
-    for column in columns:
-        table.add_column(column, justify="right" if column in right else "left", overflow="fold")
-    return table
-
-
-def show_runs(facts: Sequence[Mapping[str, Any]], root: Path) -> None:
-    if not facts:
-        say(f"no such runs in {root}")
-        return
-    table = _table("id", "state", "variant", "data", "step", "best", "age", right=("step", "best", "age"))
-    for f in facts:
-        best = "" if f["best"] is None else f"{f['best']:.5g}"
-        step = "" if f["step"] is None else f"{f['step']:,}"
-        table.add_row(f["id"], f["state"], f["variant"] or "", f["data"] or "", step, best, age(f["created"]))
-    console_of_stdout().print(table)
-    for f in facts:
-        if f["note"]:
-            say(f"{f['id']}: {f['note']}")
 
 
 def show_run(run: Run) -> None:
@@ -95,11 +37,15 @@ def show_run(run: Run) -> None:
         ("classes", some(data.class_names)),
         ("step", f"{facts['step']:,}"),
     ]
+    told, wrong_labels = labels.look(run)
+    note = [("note" if number == 0 else "", line) for number, line in enumerate((told.note or "").splitlines())]
+    lines += [("damaged", wrong_labels or ""), ("tags", " ".join(told.tags)), *note]
     lines = [(label, text) for label, text in lines if text]
     if facts["best_step"] is not None and facts["best"] is not None:
         lines.append(("best", f"{facts['best']:.5g} at step {facts['best_step']:,}"))
     git = info.git
     lines += [
+        ("from", f"{info.from_run.run}, step {info.from_run.step:,}" if info.from_run else ""),
         ("created", f"{info.created} ({age(info.created)} ago)"),
         ("command", " ".join(info.command)),
         ("devices", ", ".join(info.devices)),
@@ -111,7 +57,7 @@ def show_run(run: Run) -> None:
     for label, folder, endings in (("pictures", "samples", (".png",)), ("numbers", "eval", (".json",))):
         found = sorted(path for path in (run.path / folder).glob("*") if path.suffix in endings and not path.name.startswith("."))
         lines += [(label, str(path) + (_about_numbers(path, info) if folder == "eval" else "")) for path in found]
-    console = console_of_stdout()
+    console = _console()
     for label, text in lines:
         console.print(f"{label:10s} {printable(text)}", soft_wrap=True)
     rows, damaged = run.last_rows()
@@ -148,7 +94,7 @@ def show_metrics(run_id: str, metrics: Mapping[str, Recorded]) -> None:
     """A line a number: its value and standard error, the best baseline beside it, and which of the two is better. A dash
     stands in place of a value that there is not."""
     protocol = next(iter(metrics.values())).protocol
-    console = console_of_stdout()
+    console = _console()
     n = max(recorded.metric.n for recorded in metrics.values())
     console.print(f"{run_id}  step {protocol['step']:,}  {n:,} {protocol['split']} examples, binarize {protocol['binarize']}")
     columns = ("", "metric", "value", "+-", "unit", "baseline", "", "better")
@@ -213,7 +159,7 @@ def show_speed(name: str, speed: Speed) -> None:
         ("data", speed.tier),
         ("devices", speed.devices),
     ]
-    console = console_of_stdout()
+    console = _console()
     console.print(name, soft_wrap=True)
     for label, text in rows:
         console.print(f"{label:14s}  {text}", soft_wrap=True)
@@ -224,7 +170,7 @@ def show_variants(variants: Sequence[Variant]) -> None:
     table = _table("variant", "abilities", "what it is")
     for variant in variants:
         table.add_row(variant.name, ", ".join(variant.abilities), variant.summary)
-    console = console_of_stdout()
+    console = _console()
     console.print(table)
     for variant in variants:
         table = _table(f"{variant.name} settings", "default", "")
@@ -250,24 +196,11 @@ def show_data(data: DataSets) -> None:
     table = _table("name", "state", "what it is")
     for row in data.sets:
         table.add_row(*row)
-    console = console_of_stdout()
+    console = _console()
     console.print(table)
     console.print(
         f"kept in {data.root} (set AECLI_DATA_DIR to change); {data.names} TFDS names in all, --all lists them", soft_wrap=True
     )
-
-
-def age(created: Any) -> str:
-    """How long ago an ISO time was: `3 min`."""
-    try:
-        then = datetime.datetime.fromisoformat(str(created))
-        seconds = (datetime.datetime.now(datetime.UTC) - then).total_seconds()
-    except (ValueError, TypeError):
-        return "?"
-    for unit, length in (("d", 86400), ("h", 3600), ("min", 60)):
-        if seconds >= length:
-            return f"{int(seconds // length)} {unit}"
-    return f"{max(0, int(seconds))} s"
 
 
 def _value(value: Any) -> str:

@@ -17,6 +17,7 @@ from pydantic import (
     model_validator,
 )
 
+from aecli.config.length import epoch_end
 from aecli.config.variants import parse_model
 from aecli.core.frozen import Frozen
 from aecli.core.learner import Precision, Recipe
@@ -209,12 +210,6 @@ class Experiment(Frozen):
 
     def recipe(self, train_size: int) -> Recipe:
         return Recipe(self.optimizer, self.steps(train_size), self.train.precision)
-
-
-def epoch_end(epoch: int, size: int, batch: int) -> int:
-    """The step at which `epoch` passes over `size` images are complete. Batches run on across the end of a pass, so that each
-    image is seen once in every pass and none is dropped."""
-    return -(-epoch * size // batch)
 
 
 def dump(experiment: Experiment) -> str:

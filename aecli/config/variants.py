@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import inspect
-import pkgutil
 from collections.abc import Iterable
 from types import ModuleType
 from typing import Any, NamedTuple, cast
@@ -12,14 +11,10 @@ from typing import Any, NamedTuple, cast
 from pydantic_core import PydanticCustomError
 
 from aecli import models
+from aecli.config.names import variants
 from aecli.core.abilities import ABILITIES, lacking
 from aecli.core.model import Model, SingleLoss
 from aecli.errors import VariantError, blame_variant, did_you_mean, printable, translate
-
-
-def variants() -> tuple[str, ...]:
-    """The names of all variants, sorted: of the files, none of which is imported, so that a broken one disturbs nobody."""
-    return tuple(sorted(module.name for module in pkgutil.iter_modules(models.__path__)))
 
 
 class Loaded(NamedTuple):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, Generic, Literal, NamedTuple, TypeVar, cast
 
 import jax
@@ -87,7 +87,7 @@ class Learner(Generic[M]):
         net = self._assemble(self.params)
         change(net)
         params = jax.tree.map(lambda new, old: jnp.where(when, new, old), nnx.state(net, nnx.Param), self.params)
-        return dataclasses.replace(self, params=params)
+        return dataclasses.replace(self, params=self._thawed(params, self.params))
 
     def descend(self, objective: Callable[[M], tuple[jax.Array, V]]) -> tuple[Learner[M], V]:
         """One step down `objective(net) -> (scalar, anything)`; returns the new learner and the second."""
@@ -115,7 +115,11 @@ class Learner(Generic[M]):
 
     def _apply(self, gradient: Any) -> Learner[M]:
         optimizer, steps, _ = self.recipe
+        nothing = jax.tree.map(jnp.zeros_like, gradient)
+        # Before, so that a norm to be clipped is that of what moves; after, since weights may decay without a gradient.
+        gradient = self._thawed(gradient, nothing)
         updates, opt_state = optimizer.build(steps).update(gradient, self.opt_state, self.params)
+        updates = self._thawed(updates, nothing)
         params = optax.apply_updates(self.params, updates)
         ema = self.ema
         if optimizer.ema is not None:
@@ -123,3 +127,19 @@ class Learner(Generic[M]):
             decay = jnp.minimum(optimizer.ema, (1.0 + self.step) / (10.0 + self.step))
             ema = jax.tree.map(lambda average, p: decay * average + (1 - decay) * p, ema, params)
         return dataclasses.replace(self, params=params, opt_state=opt_state, ema=ema, step=self.step + 1)
+
+    def _thawed(self, moving: Any, frozen: Any) -> Any:
+        """`moving`, a tree like that of the parameters, with the leaves of `frozen` in the parts that are frozen."""
+        names = self.recipe.optimizer.freeze
+        if not names:
+            return moving
+
+        def choose(path: Any, new: Any, old: Any) -> Any:
+            return old if is_part(jax.tree_util.keystr(path, simple=True, separator="/"), names) else new
+
+        return jax.tree_util.tree_map_with_path(choose, moving, frozen)
+
+
+def is_part(path: str, names: Iterable[str]) -> bool:
+    """Whether a parameter's path lies in one of the named parts of its network."""
+    return any(path == name or path.startswith(f"{name}/") for name in names)

@@ -26,6 +26,9 @@ class Optimizer(Frozen):
     weight_decay: NonNegativeFloat = Field(default=0.0, description="decoupled from the gradient; adamw, lion and sgd")
     clip_norm: PositiveFloat | None = Field(default=None, description="the largest global norm of the gradient")
     ema: float | None = Field(default=None, gt=0, lt=1, description="decay of the averaged weights that evaluation uses")
+    freeze: tuple[str, ...] = Field(
+        default=(), description="parts of the network whose weights stay as they start, by their names, such as [encoder]"
+    )
 
     @model_validator(mode="after")
     def _adam_has_no_decay(self) -> Optimizer:

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 import mmap
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from aecli.data.sources.base import Images, Labels, Source
+
+_AT_ONCE = 256
+"""Images of a stream that are decoded for their labels."""
 
 
 class Rows(Protocol):
@@ -79,7 +83,8 @@ class StreamRows:
 
     @property
     def labels(self) -> Labels:
-        return self.all()[1]
+        parts = range(0, len(self), _AT_ONCE)  # all images would not fit
+        return np.concatenate([self.part(i, min(i + _AT_ONCE, len(self))).all()[1] for i in parts] or [np.empty(0, np.int32)])
 
     def take(self, index: NDArray[np.int64]) -> tuple[Images, Labels]:
         return self.source.read(self.split, index + self.start)
@@ -89,6 +94,61 @@ class StreamRows:
 
     def part(self, start: int, stop: int) -> StreamRows:
         return dataclasses.replace(self, start=self.start + start, stop=self.start + stop)
+
+
+@dataclasses.dataclass(frozen=True)
+class JoinedRows:
+    """Rows of several splits, one after another."""
+
+    parts: Sequence[Rows]
+
+    def __len__(self) -> int:
+        return sum(map(len, self.parts))
+
+    @property
+    def labels(self) -> Labels:
+        return np.concatenate([part.labels for part in self.parts])
+
+    def take(self, index: NDArray[np.int64]) -> tuple[Images, Labels]:
+        each, again = np.unique(index, return_inverse=True)  # padding asks for the last row again and again
+        found: list[tuple[Images, Labels]] = []
+        start = 0
+        for part in self.parts:
+            here = each[(each >= start) & (each < start + len(part))]
+            found += [part.take(here - start)] if len(here) else []
+            start += len(part)
+        images, labels = (np.concatenate(some) for some in zip(*found, strict=True))
+        return images[again], labels[again]
+
+    def all(self) -> tuple[Images, Labels]:
+        return self.take(np.arange(len(self)))
+
+    def part(self, start: int, stop: int) -> JoinedRows:
+        kept: list[Rows] = []
+        for part in self.parts:
+            kept.append(part.part(max(0, min(start, len(part))), max(0, min(stop, len(part)))))
+            start, stop = start - len(part), stop - len(part)
+        return JoinedRows(kept)
+
+
+@dataclasses.dataclass(frozen=True)
+class LabelledRows:
+    """Rows with other labels, [n], than they bring."""
+
+    rows: Rows
+    labels: Labels
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def take(self, index: NDArray[np.int64]) -> tuple[Images, Labels]:
+        return self.rows.take(index)[0], self.labels[index]
+
+    def all(self) -> tuple[Images, Labels]:
+        return self.rows.all()[0], self.labels
+
+    def part(self, start: int, stop: int) -> LabelledRows:
+        return LabelledRows(self.rows.part(start, stop), self.labels[start:stop])
 
 
 def unit(images: Images) -> NDArray[np.float32]:

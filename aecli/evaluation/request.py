@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -9,6 +10,8 @@ from typing import NamedTuple
 from aecli.errors import UsageError
 
 HELD_OUT = ("test", "validation")
+_OTHER = re.compile(r"\A(test|validation)-[0-9a-f]{12}\Z")
+"""What the numbers on a split of other data than the run's are kept as, by its fingerprint."""
 
 
 class EvalRequest(NamedTuple):
@@ -27,3 +30,9 @@ class EvalRequest(NamedTuple):
         """Raises UsageError if the split is unknown."""
         if self.split not in HELD_OUT:
             raise UsageError(f"--split {self.split}: there are {' and '.join(HELD_OUT)}")
+
+
+def check_measured(split: str) -> None:
+    """Raises UsageError if no numbers are kept under such a name: a held-out split, or one of other data."""
+    if split not in HELD_OUT and not _OTHER.match(split):
+        raise UsageError(f"there are no numbers of a split {split!r}", f"{' and '.join(HELD_OUT)}; see eval/ in the run's folder")

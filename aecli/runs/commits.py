@@ -23,6 +23,8 @@ from aecli.system.reading import GONE, Unreadable, read_json, read_regular
 
 SAVING = ".saving"
 """Holds the step of a checkpoint while it is written."""
+LEFT_OUT = ".left-out"
+"""Stands in place of checkpoints that were left out of the archive that a run came in."""
 REMOVED = re.compile(r"\A(0|[1-9]\d{0,14})\.removed\Z")
 """The name of a commit file while its checkpoint is being removed."""
 _STEP = re.compile(r"\A(0|[1-9]\d{0,14})\.commit\.json\Z")
@@ -63,6 +65,11 @@ def check_not_lost(folder: Path, run_id: str, recorded: int) -> str | None:
     What says that there was one: arrays, damaged checkpoints, or a state above step 0, which is `recorded` and was read before.
     Raises CheckpointError if there is no commit file: whoever went on would train from step 0 again."""
     known, arrays, names = _look(folder)
+    if LEFT_OUT in names and not known:
+        raise CheckpointError(
+            f"the checkpoints of run {run_id} were left out of the archive that it came in",
+            "import an archive with them, after `aecli rm`, or into another --runs-dir",
+        )
     damaged = sorted(name for name in names if ".damaged" in name)
     if known:
         if (lost := max([recorded, *arrays])) <= known[-1]:

@@ -21,11 +21,14 @@ from aecli.errors import CheckpointError, RunError, StorageError, UsageError, di
 from aecli.runs import commits, seal
 from aecli.runs.parts import check_parts
 from aecli.runs.records import SCHEMA, Row, RunFile, StateFile, validated
-from aecli.system.files import fsync_directory, make_folder, write_atomic, write_json
+from aecli.system.files import fsync_directory, holder_of, make_folder, write_atomic, write_json
 from aecli.system.reading import GONE, Unreadable, open_regular, parse_json, read_json, read_regular, set_aside
 
 _ID = re.compile(r"\A[A-Za-z0-9][A-Za-z0-9._-]{0,99}\Z")
 _IDS = "ids are 1 to 100 letters of a to z, digits, '.', '_' and '-', the first a letter or a digit"
+_LAST = re.compile(r"\Alast(?:~(\d{1,9}))?\Z", re.ASCII)
+SHORTEST_END = 4
+"""Letters of the end of an id that name a run: the hex digits at the end of each."""
 _LOCK_SECONDS = 0.5
 UNREADABLE = "unreadable"
 """What stands in place of a state of a run that cannot be read."""
@@ -88,7 +91,11 @@ class Run(NamedTuple):
 
     def state(self) -> str:
         """One of STATES. `crashed` is no record: it says running, and nobody holds the lock."""
-        state = self.recorded().state
+        return self.state_now(self.recorded())
+
+    def state_now(self, recorded: StateFile) -> str:
+        """The same of a `state.json` that has just been read."""
+        state = recorded.state
         if state not in ("running", "created", "crashed"):
             return state
         if self.is_locked():
@@ -119,22 +126,17 @@ class Run(NamedTuple):
             raise _unreadable(self, "config.resolved.yaml", error) from None
 
     def is_locked(self) -> bool:
-        try:
-            handle = open_regular(self.path / ".lock")
-        except (OSError, Unreadable):
-            return False
-        try:
-            fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
-            return False
-        except BlockingIOError:
-            return True
-        finally:
-            os.close(handle)
+        return holder_of(self.path / ".lock") is not None
 
     @contextlib.contextmanager
-    def locked(self) -> Generator[None]:
-        """Holds the run for writing. Raises RunError if another process has it, or the lock is no file of its own."""
-        with os.fdopen(self._open(".lock"), "r+") as file:
+    def locked(self, doing: str | None = None) -> Generator[None]:
+        """Holds the run for training, or for what one is `doing` ("removes it"). Raises RunError if another process has it, the
+        run has been removed meanwhile, or the lock is no file of its own."""
+        try:
+            handle = self._open(".lock")
+        except FileNotFoundError:
+            raise self._removed() from None
+        with os.fdopen(handle, "r+") as file:
             give_up = time.monotonic() + _LOCK_SECONDS  # whoever only looks whether it is locked holds it for an instant
             while True:
                 try:
@@ -144,13 +146,23 @@ class Run(NamedTuple):
                     if time.monotonic() > give_up:
                         file.seek(0)
                         holder = file.read(200).strip() or "another process"
-                        raise RunError(f"run {self.id} is being trained by {holder}", "wait for it, or stop it") from None
+                        held = "held" if ", which" in holder else "being trained"
+                        raise RunError(f"run {self.id} is {held} by {holder}", "wait for it, or stop it") from None
                     time.sleep(0.02)
+            try:
+                there = os.path.samestat(os.fstat(handle), os.lstat(self.path / ".lock"))
+            except FileNotFoundError:
+                there = False
+            if not there:
+                raise self._removed()
             file.seek(0)
             file.truncate()
-            file.write(f"process {os.getpid()} on {socket.gethostname()}")
+            file.write(f"process {os.getpid()} on {socket.gethostname()}" + (f", which {doing}" if doing else ""))
             file.flush()
             yield
+
+    def _removed(self) -> RunError:
+        return RunError(f"run {self.id} has been removed from {self.path.parent}", "`aecli runs` lists those that are there")
 
     def append_metrics(self, row: Mapping[str, Any]) -> None:
         """One line of JSON; NaN and infinity raise ValueError. What a kill or a lost block left of the line before is ended."""
@@ -279,10 +291,20 @@ def create(
     return Run(path)
 
 
+def is_id(name: str) -> bool:
+    """Whether a run could be called so."""
+    return _ID.match(name) is not None
+
+
 def every(root: Path) -> list[Run]:
     """All runs below a folder, oldest first, those whose `run.json` cannot be read before all others. Folders that are no runs
     are left out: those without a `run.json`, unless they hold checkpoints. Raises OSError if it is no folder that can be read."""
-    found: list[tuple[str, Run]] = []
+    return [run for run, _ in every_with_info(root)]
+
+
+def every_with_info(root: Path) -> list[tuple[Run, RunFile | None]]:
+    """The same, each with its `run.json` as it was just read; None where it cannot be."""
+    found: list[tuple[Run, RunFile | None]] = []
     try:
         entries = list(os.scandir(root))
     except FileNotFoundError:
@@ -292,19 +314,20 @@ def every(root: Path) -> list[Run]:
             continue
         run = Run(Path(entry.path))
         try:
-            found.append((run.info().created, run))
+            found.append((run, run.info()))
         except RunError:
             if os.path.lexists(run.path / "run.json") or commits.steps(run.checkpoints):
-                found.append(("", run))
+                found.append((run, None))
         except OSError:
-            found.append(("", run))
-    return [run for _, run in sorted(found, key=lambda pair: (pair[0], pair[1].id))]
+            found.append((run, None))
+    return sorted(found, key=lambda pair: ("" if pair[1] is None else pair[1].created, pair[0].id))
 
 
 def find(root: Path, name: str) -> Run:
-    """The run with this id, or the only one whose id starts so, or the newest for `last`. Raises RunError, also for a run that
-    holds what no run holds (`parts.py`) or whose `run.json` cannot be read, and UsageError for what can be no id."""
-    if not _ID.match(name):
+    """The run with this id, or the only one whose id starts or ends so, or the newest for `last`, the one before it for `last~1`.
+    Raises RunError, also for a run that holds what no run holds (`parts.py`) or whose `run.json` cannot be read, and UsageError
+    for what can be no id."""
+    if not _ID.match(name) and not _LAST.match(name):
         help = "`aecli runs` lists them"
         with contextlib.suppress(OSError):  # of a name that is too long
             if "/" not in name and (root / name / "run.json").is_file():
@@ -319,8 +342,11 @@ def find(root: Path, name: str) -> Run:
 def _path_of(root: Path, name: str) -> Path:
     path = root / name
     runs = [run for run in every(root) if _ID.match(run.id)]
-    if name == "last":  # whatever is called so
-        path = runs[-1].path if runs else path
+    if (last := _LAST.match(name)) and runs:  # whatever is called so
+        before = int(last[1] or 0)
+        if before >= len(runs):
+            raise RunError(f"there is no run '{name}' in {root}: there are {len(runs)}", "`aecli runs` lists them")
+        path = runs[-1 - before].path
     elif path.is_symlink():
         if not path.exists():
             raise RunError(f"{path} is a link that leads nowhere", "remove it; `aecli runs` lists the runs")
@@ -333,12 +359,15 @@ def _path_of(root: Path, name: str) -> Path:
         return path
     if not runs:
         raise RunError(f"there are no runs in {root}", "train one: aecli train configs/quickstart.yaml")
-    matches = [run for run in runs if run.id.startswith(name)]
+    starts = [run for run in runs if run.id.startswith(name)]
+    ends = [run for run in runs if len(name) >= SHORTEST_END and run.id.endswith(name) and run not in starts]
+    matches = starts + ends
     if len(matches) == 1:
         return matches[0].path
     if matches:
         shown = ", ".join(run.id for run in matches[:5]) + (", ..." if len(matches) > 5 else "")
-        raise RunError(f"'{name}' is the start of {len(matches)} run ids: {shown}", "give more of the id")
+        where = " or ".join(word for word, found in (("start", starts), ("end", ends)) if found)
+        raise RunError(f"'{name}' is the {where} of {len(matches)} run ids: {shown}", "give more of the id")
     raise RunError(
         f"there is no run '{name}' in {root}", did_you_mean(name, [run.id for run in runs]) or "`aecli runs` lists them"
     )
@@ -360,19 +389,20 @@ def _contradiction(run: Run, info: RunFile, recorded: StateFile) -> str | None:
     return None
 
 
-def run_facts(run: Run) -> dict[str, Any]:
-    """The row of a run; a run whose files are damaged still has one. `note` says what is wrong with it, if anything is."""
+def run_facts(run: Run, info: RunFile | None = None) -> dict[str, Any]:
+    """The row of a run, whose `run.json` may have been read already; a run whose files are damaged still has one. `note` says
+    what is wrong with it, if anything is."""
     facts: dict[str, Any] = dict.fromkeys(("variant", "data", "step", "best", "best_step", "created", "note"))
     facts = {"id": run.id, "state": UNREADABLE, **facts}
     try:
         if not _ID.match(run.id):
             raise RunError(f"its name can be no id: {_IDS}; rename the folder")
         check_parts(run.path)
-        info = run.info()
+        info = info or run.info()
         facts |= {"variant": info.variant, "data": info.data.name, "created": info.created}
         recorded, wrong = run.look()
         facts |= {"step": recorded.step, "best": recorded.best_value, "best_step": recorded.best_step}
-        facts["state"] = run.state()
+        facts["state"] = run.state_now(recorded)
         facts["note"] = wrong or _contradiction(run, info, recorded)
     except (RunError, CheckpointError) as error:
         facts["note"] = error.message

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from aecli.runs.records import Number, validated
-from aecli.system.arrays import pack_arrays, read_arrays
 from aecli.system.files import to_json, write_atomic
 from aecli.system.reading import Unreadable, open_regular, parse_json, read_json, read_regular, set_aside
 
@@ -51,6 +50,8 @@ def read(folder: Path, split: str, identity: str | None, values: bool = False) -
 def write(folder: Path, split: str, identity: str | None, numbers: Mapping[str, Any], values: Mapping[str, Any]) -> None:
     """Replaces what is kept of a split. The seal is written first and knows the old files too: whenever the process is killed,
     what is there is believed."""
+    from aecli.system.arrays import pack_arrays
+
     content, packed = to_json(numbers), pack_arrays(values)
     seals = [_hash(identity, content), _hash(identity, packed)]
     for path in (_json(folder, split), _npz(folder, split)):
@@ -68,6 +69,8 @@ def put_aside(folder: Path, split: str) -> list[str]:
 
 
 def _values(folder: Path, split: str, identity: str | None, seals: list[str]) -> dict[str, Any]:
+    from aecli.system.arrays import read_arrays  # numpy, which whoever lists the numbers of many runs does without
+
     path = _npz(folder, split)
     try:
         if seals and _hash_file(identity, path) not in seals:

@@ -17,25 +17,26 @@ MOST = 200_000
 
 def check_parts(run: Path) -> None:
     """Raises RunError if anything below a run folder is a link, a FIFO, a socket or a device, or one of FOLDERS is no folder."""
-    for name in FOLDERS:
-        if os.path.lexists(run / name) and (not os.path.isdir(run / name) or os.path.islink(run / name)):
-            raise RunError(
-                f"{name} of run {run.name} is {kind_of(os.lstat(run / name).st_mode) or 'a file'}, and no folder", _FIX
-            )
     seen = 0
-    folders = [run]
+    top = str(run)
+    folders = [top]
     while folders:
+        # Of a run that is listed this is most of the work: texts, since a Path takes longer to make than an entry to look at.
         # A run that is being trained makes and removes folders; what has gone holds nothing.
-        with contextlib.suppress(FileNotFoundError), os.scandir(folders.pop()) as entries:
+        folder = folders.pop()
+        with contextlib.suppress(FileNotFoundError), os.scandir(folder) as entries:
             for entry in entries:
                 seen += 1
                 if entry.is_dir(follow_symlinks=False):
-                    folders.append(Path(entry.path))
-                elif not entry.is_file(follow_symlinks=False):
+                    folders.append(entry.path)
+                    continue
+                named = folder is top and entry.name in FOLDERS
+                if named or not entry.is_file(follow_symlinks=False):
                     with contextlib.suppress(FileNotFoundError):
                         what = kind_of(entry.stat(follow_symlinks=False).st_mode)
                         where = os.path.relpath(entry.path, run)
-                        raise RunError(f"{where} of run {run.name} is {what}, which no run holds", _FIX)
+                        wrong = f"{what or 'a file'}, and no folder" if named else f"{what}, which no run holds"
+                        raise RunError(f"{where} of run {run.name} is {wrong}", _FIX)
         if seen > MOST:
             raise RunError(f"run {run.name} holds more than {MOST:,} files", "this is no run that aecli made")
 

@@ -121,6 +121,17 @@ class CellOf(Record):
     cell: Size
 
 
+class Origin(Record):
+    """The run whose weights another one started from: which checkpoint of it, by its number and its seal, and how many of the
+    weights that is."""
+
+    run: str
+    step: Count
+    seal: Sha256
+    fitted: Count
+    left: list[Raw] = []
+
+
 class RunFile(Record):
     """`run.json`: what a run was started with. Written once."""
 
@@ -140,15 +151,19 @@ class RunFile(Record):
     devices: list[str] = []
     git: Git | None = None
     code: Code | None = None
+    from_run: Origin | None = None
     experiment: Sha256 | None = None
     """The seal of the config, see `runs/seal.py`."""
     sweep: CellOf | None = None
 
     @property
     def identity(self) -> str | None:
-        """Config and data, by their hashes: what numbers, samplers and unfinished work bear that are of this run. None of runs of
-        older versions, which keep no seal."""
-        return None if self.experiment is None else f"{self.experiment} on {self.data.fingerprint}"
+        """Config, data and the weights that it started from, by their hashes: what numbers, samplers and unfinished work bear
+        that are of this run. None of runs of older versions, which keep no seal."""
+        if self.experiment is None:
+            return None
+        start = "" if self.from_run is None else f" from {self.from_run.seal}"
+        return f"{self.experiment} on {self.data.fingerprint}{start}"
 
 
 class StateFile(Record):
@@ -207,6 +222,14 @@ def _inside(name: str) -> str:
     return name
 
 
+def _below(name: str) -> str:
+    """The name of a file below a run's folder, of bytes that need not be UTF-8."""
+    try:
+        return _path(_inside(name))
+    except ValueError:
+        raise ValueError("has a name that leads out of the run's folder") from None
+
+
 class Commit(Record):
     """`checkpoints/<step>.commit.json`. `extra` is what a training keeps beside the arrays."""
 
@@ -216,6 +239,21 @@ class Commit(Record):
     leaves: list[Leaf]
     extra: dict[str, Any]
     seal: Sha256
+
+
+class ArchivedRun(Record):
+    """A run in an archive: its folders, and size and hash of each of its files, by names below its own folder."""
+
+    id: Annotated[str, Field(pattern=r"\A[A-Za-z0-9][A-Za-z0-9._-]{0,99}\z")]
+    folders: list[Annotated[Raw, AfterValidator(_below)]]
+    files: dict[Annotated[Raw, AfterValidator(_below)], FileFacts]
+
+
+class Manifest(Record):
+    """`aecli-archive.json`, the first file of an archive."""
+
+    schema_: Schema = Field(alias="schema")
+    runs: Annotated[list[ArchivedRun], Field(min_length=1, max_length=10_000)]
 
 
 class Number(Record):
@@ -230,6 +268,26 @@ class Number(Record):
     protocol: dict[str, Any]
     evaluator: str
     note: str | None = None
+
+
+MOST_TAGS = 100
+MOST_NOTE = 10_000
+"""Letters."""
+Tag = Annotated[str, Field(pattern=r"\A[A-Za-z0-9][A-Za-z0-9._-]{0,49}\z")]
+
+
+def _note(value: Any) -> str:
+    if not isinstance(value, str) or len(value) > MOST_NOTE:
+        raise ValueError(f"is no text of at most {MOST_NOTE:,} letters")
+    return value
+
+
+class Labels(Record):
+    """`labels.json`: what somebody wants to remember of a run."""
+
+    schema_: Schema = Field(alias="schema", default=SCHEMA)
+    tags: Annotated[list[Tag], Field(max_length=MOST_TAGS)] = []
+    note: Annotated[Any, AfterValidator(_note)] | None = None
 
 
 class Row(Record):

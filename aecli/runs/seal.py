@@ -27,6 +27,11 @@ def of_config(text: str) -> str:
         said: Any = yamlfile.parse(text, _FILE).data
     except ConfigError as error:
         raise RunError(f"{_FILE} cannot be read:\n{error.render()}", _MEND) from None
+    return of_settings(said)
+
+
+def of_settings(said: Any) -> str:
+    """The same of a config that has been read."""
     blocks = dict(cast("Mapping[str, Any]", said)) if isinstance(said, dict) else {"": said}
     for name, free in FREE.items():
         block = blocks.get(name)

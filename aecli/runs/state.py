@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -9,9 +10,9 @@ import jax
 from aecli.config.schema import Experiment
 from aecli.config.variants import load_all
 from aecli.core.keys import Stream, stream
-from aecli.core.learner import Recipe
+from aecli.core.learner import Recipe, is_part
 from aecli.core.model import Model, Spec
-from aecli.errors import SettingError
+from aecli.errors import SettingError, did_you_mean
 from aecli.system.placement import Placement, put
 
 
@@ -20,6 +21,7 @@ def state_template(experiment: Experiment, spec: Spec, train_size: int, place: P
     into, without computing anything. Raises SettingError if the model cannot serve the data."""
     check_model(experiment, spec)
     shapes = _start.eval_shape(experiment.model, jax.random.key(0), spec, experiment.recipe(train_size))
+    _check_frozen(shapes, experiment.optimizer.freeze)
     return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=place.replicated), shapes)
 
 
@@ -42,6 +44,24 @@ _STATIC = ("model", "spec", "recipe")
 _start = jax.jit(_first_state, static_argnames=_STATIC)
 _start_in_haste = jax.jit(_first_state, static_argnames=_STATIC, compiler_options={"xla_backend_optimization_level": 0})
 """For a CPU: the program runs once, and XLA would optimize it for three times as long as it otherwise takes to compile it."""
+
+
+def _check_frozen(shapes: Any, names: Sequence[str]) -> None:
+    """Raises SettingError if a frozen part is none of the model's networks, or nothing is left to train."""
+    if not names:
+        return
+    flat, _ = jax.tree_util.tree_flatten_with_path(shapes)
+    paths = [jax.tree_util.keystr(path, simple=True, separator="/") for path, _ in flat]
+    weights = [path.split("/params/", 1)[-1].removeprefix("params/") for path in paths if "params" in path.split("/")[:-1]]
+    parts = sorted({path.split("/")[0] for path in weights})
+    for name in names:
+        if not any(is_part(path, [name]) for path in weights):
+            message = f"'{name}' is no part of the model"
+            raise SettingError(
+                ("optimizer", "freeze"), "unknown-part", message, did_you_mean(name, parts), f"parts: {', '.join(parts)}"
+            )
+    if all(is_part(path, names) for path in weights):
+        raise SettingError(("optimizer", "freeze"), "unsuitable", "every weight is frozen: there is nothing to train")
 
 
 def check_model(experiment: Experiment, spec: Spec) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -11,7 +12,7 @@ from aecli.config.schema import Experiment
 from aecli.core.model import Model, Spec
 from aecli.data.eval_batches import EVAL_BATCH
 from aecli.data.scaling import Scaling
-from aecli.errors import ConfigError, RunError, UsageError, printable
+from aecli.errors import CheckpointError, ConfigError, RunError, UsageError, printable
 from aecli.runs import checkpoint, commits, provenance, seal
 from aecli.runs.directory import Run
 from aecli.runs.records import DataFacts
@@ -21,6 +22,7 @@ from aecli.system.arrays import pack_arrays, read_arrays
 from aecli.system.placement import Placement, placement
 from aecli.system.reading import GONE, Unreadable
 
+_STEP = re.compile(r"\A[0-9]{1,15}\Z")
 SCALING = "scaling.npz"
 """The file of a run that holds mean and scale of standardized vectors."""
 
@@ -68,14 +70,15 @@ def stored_experiment(run: Run, sets: Sequence[str] = ()) -> Experiment:
     return experiment.model_copy(update={"data": data})
 
 
-def load(run: Run, which: str, warn: Callable[[str], None]) -> Trained:
-    """The `best` or the `last` checkpoint. Warns if the variant's code is not what it was trained with, and refuses nothing: the
-    change may be one that no number depends on. Raises UsageError if `which` is neither, RunError if there is no checkpoint yet,
-    CheckpointError if none is good, or all are gone."""
-    if which not in ("best", "last"):
-        raise UsageError(f"--checkpoint {which}: there are best and last")
+def load(run: Run, which: str, warn: Callable[[str], None], computing: bool = True) -> Trained:
+    """The `best` or the `last` checkpoint, or that of a step; if it is for `computing`, on as many threads as the run was trained
+    on. Warns if the variant's code is not what it was trained with, and refuses nothing: the change may be one that no number
+    depends on. Raises UsageError if `which` is none of these, RunError if there is no checkpoint yet, or none of that step,
+    CheckpointError if none is good, the one asked for is not, or all are gone."""
+    asked = _asked_step(which)
     experiment = stored_experiment(run)
-    threads.use(experiment.train.threads)
+    if computing:
+        threads.use(experiment.train.threads)
     changed = provenance.code_warning(run.info())
     if changed is not None:
         warn(changed)
@@ -89,19 +92,33 @@ def load(run: Run, which: str, warn: Callable[[str], None]) -> Trained:
     known = commits.steps(run.checkpoints)
     if not known:
         raise RunError(f"run {run.id} has no checkpoint yet, it is {run.state()}", "train it for longer")
+    if asked is not None and asked not in known:
+        there = ", ".join(f"{step}" for step in known)
+        raise RunError(f"run {run.id} has no checkpoint of step {asked}", f"there are those of steps {there}")
     best = best_step(run, known) if which == "best" else None
     if best is not None and best not in known:
         warn(f"checkpoint {best} of run {run.id}, its best, is lost")
-    wanted = known[-1] if best is None else best
+    wanted = asked if asked is not None else known[-1] if best is None else best
     check_seals(run, warn)
     restored = checkpoint.restore(run.checkpoints, template, warn, wanted)
     if restored is None:
         raise RunError(f"run {run.id} has no checkpoint any more")
     if restored.step != wanted:
+        if asked is not None:
+            raise CheckpointError(f"checkpoint {asked} of run {run.id} is damaged", "take another, or best or last")
         warn(f"using step {restored.step} instead of {wanted}")
     names = _class_names(info, spec.classes)
     scaling = None if experiment.data.standardize == "none" else read_scaling(run)
     return Trained(experiment, spec, restored.state, restored.step, place, names, scaling)
+
+
+def _asked_step(which: str) -> int | None:
+    """The step that `--checkpoint` names; None for `best` and `last`."""
+    if which in ("best", "last"):
+        return None
+    if not _STEP.match(which):
+        raise UsageError(f"--checkpoint {which}: there are best and last, and the number of a step")
+    return int(which)
 
 
 def check_seals(run: Run, warn: Callable[[str], None]) -> None:

@@ -73,9 +73,9 @@ def _train(sweep: Sweep, plan: Plan, cell: Cell, run: Run | None) -> Run:
         cell.overrides,
         f"{plan.name}-c{cell.cell}",
         sweep.root,
-        origin,
-        lambda run: sweep.append(cell=cell.cell, run=run.id),
-        cell.data,
+        cell=origin,
+        made=lambda run: sweep.append(cell=cell.cell, run=run.id),
+        wanted=cell.data,
     )
 
 

@@ -12,11 +12,11 @@ import math
 import os
 import sys
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from aecli.system.files import exclusive, write_atomic
+from aecli.system.files import exclusive, replacing, write_atomic
 from aecli.system.progress import say
 from aecli.system.reading import Unreadable, open_regular, set_aside
 
@@ -28,6 +28,33 @@ _KEY, _SEAL = "key", "seal"
 def write_arrays(path: Path, arrays: Mapping[str, Any]) -> None:
     """A compressed npz, at once."""
     write_atomic(path, pack_arrays(arrays))
+
+
+def write_in_pieces(
+    path: Path, name: str, shape: tuple[int, ...], dtype: Any, pieces: Iterable[Any], more: Mapping[str, Any]
+) -> None:
+    """A compressed npz, at once: an array of this shape from its pieces [m, ...], of which one is in memory, and `more` arrays by
+    name. An error of `pieces` leaves nothing behind."""
+    import numpy as np
+
+    def member(archive: zipfile.ZipFile, called: str) -> Any:
+        info = zipfile.ZipInfo(f"{called}.npy")  # of no time: the same arrays are the same bytes
+        info.compress_type = zipfile.ZIP_DEFLATED
+        return archive.open(info, "w", force_zip64=True)
+
+    with replacing(path) as file, zipfile.ZipFile(file, "w", compresslevel=1) as archive:
+        with member(archive, name) as target:
+            form = {"descr": np.lib.format.dtype_to_descr(np.dtype(dtype)), "fortran_order": False, "shape": shape}
+            np.lib.format.write_array_header_1_0(target, form)
+            n = 0
+            for piece in pieces:
+                target.write(np.ascontiguousarray(piece, dtype).tobytes())
+                n += len(piece)
+        if n != shape[0]:
+            raise ValueError(f"{n} rows of {shape[0]}")
+        for called, array in more.items():
+            with member(archive, called) as target:
+                np.lib.format.write_array(target, np.asarray(array), allow_pickle=False)
 
 
 def pack_arrays(arrays: Mapping[str, Any]) -> bytes:

@@ -18,6 +18,7 @@ import platform
 import shutil
 import stat
 import tempfile
+import threading
 import zlib
 from collections.abc import Generator
 from importlib import import_module
@@ -45,10 +46,12 @@ class _Seal(NamedTuple):
 
 @contextlib.contextmanager
 def kept_programs(root: Path) -> Generator[None]:
-    """Compiles with the programs kept under `root`, and keeps new ones there. Where that cannot be, compiles without."""
+    """Compiles with the programs kept under `root`, and keeps new ones there. Where that cannot be, compiles without, as in any
+    thread but the main one: it is a setting of jax for all of them."""
     import jax
 
-    if os.environ.get("JAX_COMPILATION_CACHE_DIR") or os.environ.get("JAX_ENABLE_COMPILATION_CACHE"):
+    ours = threading.current_thread() is threading.main_thread()
+    if not ours or os.environ.get("JAX_COMPILATION_CACHE_DIR") or os.environ.get("JAX_ENABLE_COMPILATION_CACHE"):
         yield
         return
     try:

@@ -8,11 +8,12 @@ import hashlib
 import json
 import os
 import re
+import shutil
 import tempfile
 import time
 from collections.abc import Callable, Generator
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from aecli.errors import StorageError
 from aecli.system.reading import Unreadable, open_regular
@@ -56,10 +57,17 @@ def make_folder(path: Path) -> None:
 
 def write_atomic(path: Path, data: bytes) -> None:
     """Replaces `path` by `data` at once: a reader, a kill or a power cut sees the old file or the new one."""
+    with replacing(path) as file:
+        file.write(data)
+
+
+@contextlib.contextmanager
+def replacing(path: Path) -> Generator[BinaryIO]:
+    """A file to write to that takes the place of `path` at once when all is written; after an error `path` is as it was."""
     handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
     try:
         with os.fdopen(handle, "wb") as file:
-            file.write(data)
+            yield file
             file.flush()
             os.fsync(file.fileno())
         os.chmod(temporary, 0o666 & ~current_umask())
@@ -114,6 +122,29 @@ def exclusive(path: Path, doing: str, say: Callable[[str], None]) -> Generator[N
             yield
         finally:
             _leave(handle, "")
+
+
+def holder_of(path: Path) -> str | None:
+    """Who holds the lock on a file, in the words that it left there, or `another process`; None if nobody does."""
+    try:
+        handle = open_regular(path)
+    except (OSError, Unreadable):
+        return None
+    try:
+        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        return None
+    except BlockingIOError:
+        return _holder(handle)
+    finally:
+        os.close(handle)
+
+
+def remove_tree(path: Path) -> None:
+    """Removes a folder with all that is in it; links in it are not followed. Somebody else may do the same at once. Raises
+    OSError as the system does."""
+    while os.path.lexists(path):
+        with contextlib.suppress(FileNotFoundError):
+            shutil.rmtree(path)
 
 
 def _taken(handle: int) -> bool:

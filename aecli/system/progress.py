@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import sys
 import time
 from collections.abc import Mapping
@@ -38,6 +39,19 @@ def duration(seconds: float) -> str:
     minutes, s = divmod(max(0, round(seconds)), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02d}:{s:02d}" if hours else f"{minutes}:{s:02d}"
+
+
+def age(created: Any) -> str:
+    """How long ago an ISO time was: `3 min`."""
+    try:
+        then = datetime.datetime.fromisoformat(str(created))
+        seconds = (datetime.datetime.now(datetime.UTC) - then).total_seconds()
+    except (ValueError, TypeError):
+        return "?"
+    for unit, length in (("d", 86400), ("h", 3600), ("min", 60)):
+        if seconds >= length:
+            return f"{int(seconds // length)} {unit}"
+    return f"{max(0, int(seconds))} s"
 
 
 def _bar() -> Any:
@@ -80,10 +94,12 @@ class Progress:
         """The first call is compiled: from here on the time left can be told."""
         self._first = (time.monotonic(), step)
 
-    def update(self, step: int, values: Mapping[str, float], per_s: float) -> None:
+    def update(self, step: int, values: Mapping[str, float], per_s: float, left: float | None = None) -> None:
+        """`left`: the seconds left, where somebody knows them better than from the time since `begin`."""
         now = time.monotonic()
-        begun, start = self._first
-        left = (now - begun) / max(1, step - start) * (self._total - step)
+        if left is None:
+            begun, start = self._first
+            left = (now - begun) / max(1, step - start) * (self._total - step)
         loss = f"  loss {values['loss']:.5g}" if "loss" in values else ""
         text = f"{step:,}/{self._total:,}{loss}  {per_s:,.0f} {self._kind}s/s  {duration(left)} left"
         if self._bar is not None:

@@ -130,18 +130,16 @@ def _finite(digits: str) -> float:
 
 def _is_deeper(value: Any, most: int) -> bool:
     """Level by level, so that a deep value needs no deep stack."""
-    level: list[Any] = [value]
+    level: list[Any] = [value] if isinstance(value, dict | list) else []
     for _ in range(most + 1):
         inner: list[Any] = []
         for each in level:
-            if isinstance(each, dict):
-                inner += each.values()
-            elif isinstance(each, list):
-                inner += each
+            held = each.values() if type(each) is dict else each
+            inner += [one for one in held if type(one) is dict or type(one) is list]
         if not inner:
             return False
         level = inner
-    return any(isinstance(each, dict | list) for each in level)
+    return True
 
 
 def set_aside(path: Path) -> Path:

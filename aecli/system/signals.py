@@ -22,20 +22,23 @@ AGAIN_SECONDS = 0.01
 
 
 class Signals:
-    """While it is entered, a signal is only noted in `received`."""
+    """While it is entered, a signal is only noted in `received`. In another thread than the main one, to which Python gives no
+    signals, it does nothing."""
 
     def __init__(self) -> None:
         self.received: int | None = None
         self._before: dict[int, Any] = {}
 
     def __enter__(self) -> Signals:
-        for signum in _heeded():
-            self._before[signum] = signal.signal(signum, self._note)
+        if threading.current_thread() is threading.main_thread():
+            for signum in _heeded():
+                self._before[signum] = signal.signal(signum, self._note)
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         for signum, handler in self._before.items():
-            signal.signal(signum, handler)
+            if handler is not None:  # of a program that embeds Python, which set its own without it
+                signal.signal(signum, handler)
 
     def _note(self, signum: int, frame: FrameType | None) -> None:
         self.received = self.received or signum

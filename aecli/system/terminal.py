@@ -11,6 +11,20 @@ from typing import Any
 
 from aecli.errors import printable_lines
 
+NARROWEST = 40
+"""Columns of a terminal that is said to have fewer, or none: in them nothing could be told."""
+
+
+def columns_of(stream: Any) -> int | None:
+    """How many columns the terminal has that a stream leads to, as COLUMNS or the system says; None where there is no terminal,
+    and nothing needs to be cut."""
+    import shutil  # which the command does not need to start
+
+    if not (stream.isatty() or os.environ.get("FORCE_COLOR")):
+        return None
+    told = os.environ.get("COLUMNS", "")
+    return max(NARROWEST, int(told) if told.isdecimal() else shutil.get_terminal_size().columns)
+
 
 class Escaped:
     """A text stream that writes what is not printable as escapes; lines stay lines. `stream` is the one below, for those who draw

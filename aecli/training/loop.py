@@ -78,6 +78,7 @@ class Training:
         place: Placement,
         signals: Signals,
         warn: Callable[[str], None],
+        start: Any = None,
     ) -> None:
         self._run, self._dataset, self._signals, self._seed = run, dataset, signals, experiment.seed
         self._model, self._data, self._train = experiment.model, experiment.data, experiment.train
@@ -92,7 +93,8 @@ class Training:
         self._seal = seal.facts(run.resolved_config(), run.info().data)
         restored = checkpoint.restore(run.checkpoints, template, warn, writing=True)
         if restored is None:
-            self._state, offset = init(experiment, dataset.spec, self._size, self._place), 0
+            fresh = init(experiment, dataset.spec, self._size, self._place) if start is None else start
+            self._state, offset = fresh, 0
         else:
             self._state, self._saved = restored.state, restored.step
             beside = _beside(restored)
@@ -102,6 +104,8 @@ class Training:
         self.resumed_from = self._saved
         self._running_since: float | None = None
         self._flop: float | None = None
+        if restored is None and start is not None:
+            self._save()  # the run has what it starts from, whatever becomes of where that came from
 
     def run(self) -> str:
         """Trains to the end; returns why it ended. Raises DivergedError, and InterruptedRun with the state saved."""
@@ -306,14 +310,20 @@ def _beside(restored: checkpoint.Loaded) -> Beside:
 
 
 def train(
-    experiment: Experiment, run: Run, dataset: Dataset, template: Any, place: Placement, warn: Callable[[str], None]
+    experiment: Experiment,
+    run: Run,
+    dataset: Dataset,
+    template: Any,
+    place: Placement,
+    warn: Callable[[str], None],
+    start: Any = None,
 ) -> Training:
     """Trains a run that the caller has locked, and keeps `state.json` true whatever happens. `template` is the form of its state
-    (`state_template`), spread over `place`."""
+    (`state_template`), spread over `place`; `start` a first state other than the one that the seed gives."""
     run.set_state("running")
     try:
         with Signals() as signals:
-            training = Training(experiment, run, dataset, template, place, signals, warn)
+            training = Training(experiment, run, dataset, template, place, signals, warn, start)
             if training.resumed_from is not None:
                 say(f"resuming at step {training.resumed_from}")
             reason = training.run()

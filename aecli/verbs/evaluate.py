@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -25,13 +25,7 @@ from aecli.runs.numbers import Stored
 from aecli.runs.trained import Trained, load
 from aecli.system.files import exclusive
 from aecli.system.progress import say, warn
-
-
-class Watch(NamedTuple):
-    """What is told of a measurement that goes on: `begin(evaluator)`, then `tell(done, total)`."""
-
-    begin: Callable[[str], None] = lambda name: None
-    tell: Callable[[int, int], None] = lambda done, total: None
+from aecli.verbs.telling import NOBODY, Watch
 
 
 class Measured(NamedTuple):
@@ -40,9 +34,6 @@ class Measured(NamedTuple):
     metrics: dict[str, Recorded]
     notes: tuple[str, ...]
     failed: Mapping[str, Exception] = {}
-
-
-NOBODY = Watch()
 
 
 def evaluate(

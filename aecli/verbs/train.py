@@ -15,8 +15,10 @@ from aecli.errors import DataError, RunError, UsageError
 from aecli.runs import checkpoint, commits, directory, provenance, seal
 from aecli.runs.data import open_run_data, path_facts
 from aecli.runs.directory import Run
-from aecli.runs.state import state_template
-from aecli.runs.trained import check_seals, scaling_file, stored_experiment
+from aecli.runs.inherited import Inherited, inherit, started_from
+from aecli.runs.records import Origin
+from aecli.runs.state import init, state_template
+from aecli.runs.trained import check_seals, load, scaling_file, stored_experiment
 from aecli.system import threads
 from aecli.system.files import write_atomic
 from aecli.system.placement import local_devices, placement
@@ -36,14 +38,16 @@ def start(
     sets: Sequence[str],
     name: str,
     root: Path,
-    origin: Mapping[str, Any] | None = None,
+    source: Run | None = None,
+    cell: Mapping[str, Any] | None = None,
     made: Callable[[Run], None] = _nothing,
     wanted: str | None = None,
 ) -> Run:
-    """Trains a new run to its end. `origin`: what `run.json` says beside, of what started it. `made(run)` is called when the run
-    is there and before it is trained. `wanted` is the fingerprint that its data is to have. Raises ConfigError if the config does
-    not fit the data, DataError if that is other data, before anything is made; what the loop refuses, a monitor that the model
-    does not report, leaves a run that failed."""
+    """Trains a new run to its end, from the weights of the best checkpoint of a `source` where one is given. `cell`: what
+    `run.json` says beside, of the sweep that it is a part of. `made(run)` is called when the run is there and before it is
+    trained. `wanted` is the fingerprint that its data is to have. Raises ConfigError if the config does not fit the data,
+    DataError if that is other data, RunError if nothing of the source fits the model, all before anything is made; what the
+    loop refuses, a monitor that the model does not report, leaves a run that failed."""
     with config.locating():
         experiment = config.experiment
         count = threads.use(experiment.train.threads)
@@ -63,7 +67,8 @@ def start(
         facts["data"]["duplicates"] = dict(duplicates.count(dataset))
         duplicates.tell(dataset, warn)
         facts["experiment"] = seal.of_config(config.resolved())
-        facts |= origin or {}
+        facts |= cell or {}
+        given = None if source is None else _weights_of(source, template, facts)
         run = directory.create(root, name, config.text, config.resolved(), facts, scaling_file(dataset.scaling))
         rows = f"{len(dataset.train):,} {dataset.spec.kind}s of {experiment.data.called}"
         model = f"{experiment.model.variant} with {weights:,} parameters, {rows}"
@@ -71,9 +76,28 @@ def start(
         say(f"{run.id}: {model}, {experiment.steps(len(dataset.train)):,} steps on {device}")
         with run.locked():
             made(run)
-            train(experiment, run, dataset, template, place, warn)
+            first = None
+            if given is not None:
+                first = started_from(init(experiment, dataset.spec, len(dataset.train), place), given)
+            train(experiment, run, dataset, template, place, warn, first)
         _say_end(run)
         return run
+
+
+def _weights_of(source: Run, template: Any, facts: dict[str, Any]) -> Inherited:
+    """What a new state takes over from a run, which is told and added to the `facts` of the new one."""
+    trained = load(source, "best", warn, computing=False)
+    given = inherit(template, trained, source.id)
+    say(given.told(source.id, trained.step))
+    origin = Origin(
+        run=source.id,
+        step=trained.step,
+        seal=commits.read(source.checkpoints, trained.step).seal,
+        fitted=given.fitted,
+        left=list(given.left),
+    )
+    facts["from_run"] = origin.as_json()
+    return given
 
 
 def resume(run: Run, sets: Sequence[str], data_path: str | None = None) -> None:
@@ -107,6 +131,9 @@ def resume(run: Run, sets: Sequence[str], data_path: str | None = None) -> None:
         if sets:
             lengthened = dump_steps(run.resolved_config(), experiment)
             write_atomic(run.path / "config.resolved.yaml", lengthened.encode())
+        if not known and (origin := run.info().from_run) is not None:
+            message = f"run {run.id} ended before the weights of {origin.run}, which it starts from, were saved"
+            raise RunError(message, "train anew")
         if not known:
             say(f"{run.id} has no checkpoint yet: starting at step 0")
         place = placement(experiment.data.batch_size)

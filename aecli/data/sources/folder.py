@@ -30,9 +30,10 @@ class _File(NamedTuple):
 
 
 class FolderSource:
-    """The files in a fixed shuffled order, since neighbours on disk tend to have one label."""
+    """The files in a fixed shuffled order, since neighbours on disk tend to have one label; or the `whole` folder, or a single
+    file, in natural order, of which nothing is held out."""
 
-    def __init__(self, data: Data) -> None:
+    def __init__(self, data: Data, whole: bool = False) -> None:
         """Raises DataError if the folder can be understood in two ways, or a part of it that is needed is empty."""
         assert data.path is not None
         self._look, self._root = Look.of(data), Path(data.path)
@@ -40,12 +41,17 @@ class FolderSource:
         self._warned: dict[Path, str] = {}
         self._dark: set[Path] = set()
         self._extremes: dict[int, tuple[float, float]] = {}
-        if not self._root.is_dir():
+        alone = whole and self._root.is_file() and self._root.suffix.lower() in SUFFIXES
+        if not self._root.is_dir() and not alone:
             what = "is a file, not a folder" if self._root.exists() else "does not exist"
             raise DataError(
                 f"{self._root} {what}", "set data.path to a folder of image files, or data.name: npz to read an .npz or .npy file"
             )
-        tree = walk(self._root)
+        if alone:
+            image, self._root = self._root, self._root.parent
+            tree = Folder(self._root, self._root.name, [image], [], Counter())
+        else:
+            tree = walk(self._root)
         if not tree:
             raise DataError(
                 f"{self._root} holds no {', '.join(FORMATS)} files" + _but(tree.left_out), f"images end in {', '.join(SUFFIXES)}"
@@ -53,7 +59,9 @@ class FolderSource:
         facts: list[str] = []
         files = _files(data, tree, facts)
         shuffled = {split: [listed[i] for i in fixed_shuffle(len(listed))] for split, listed in files.items()}
-        if "test" not in shuffled:
+        if whole:
+            shuffled = files
+        elif "test" not in shuffled:
             everything = shuffled["train"]
             cut = len(everything) - max(1, round(data.test * len(everything)))
             if cut == 0:
@@ -114,6 +122,13 @@ class FolderSource:
         if self._dark:
             facts.append(f"all but black, below an eighth of white: {len(self._dark):,}, such as {self._inside(min(self._dark))}")
         return tuple(facts)
+
+    def labels(self, split: str) -> Labels:
+        return self._labels[split]
+
+    def names(self, split: str) -> list[str]:
+        """What the files of a split are called in the folder."""
+        return [self._inside(path) for path in self._files[split]]
 
     def _inside(self, path: Path) -> str:
         """As it is called in the folder, wherever that is: what is told is kept with the decoded images."""

@@ -27,8 +27,9 @@ _HELP = "np.savez(path, image=images, label=labels) and, if there are such, test
 
 
 class NpzSource:
-    def __init__(self, data: Data) -> None:
-        """Raises DataError if there are no images, or what is there can be understood in two ways."""
+    def __init__(self, data: Data, whole: bool = False) -> None:
+        """Of a `whole` file nothing is held out. Raises DataError if there are no images, or what is there can be understood in
+        two ways."""
         assert data.path is not None
         self._path, self._layout = Path(data.path), Layout.of(data)
         arrays, unused, facts = _load(self._path, data)
@@ -45,7 +46,7 @@ class NpzSource:
         self._rows: dict[str, tuple[StoredArray, Labels, NDArray[np.int64]]] = {
             split: (array, classes.labels[split], np.arange(len(array))) for split, array in images.items()
         }
-        if "test" not in self._rows:
+        if "test" not in self._rows and not whole:
             self._cut(data.test, facts)
         self._names = {split: names.get(split, names["train"]) for split in self._rows}
         self._rows = {split: self._rows[split] for split in ("train", "validation", "test") if split in self._rows}
@@ -72,6 +73,10 @@ class NpzSource:
             found = [self._layout.arrange_array(image, f"{name}[{i}]") for i, image in zip(index, chosen, strict=True)]
             chosen = stack(found, lambda i: f"{name}[{index[i]}]")
         return chosen, labels[kept[index]]
+
+    def labels(self, split: str) -> Labels:
+        _, labels, kept = self._rows[split]
+        return labels[kept]
 
     def converted(self) -> tuple[str, ...]:
         return ()  # all is known, and told, when the file is opened

@@ -73,7 +73,7 @@ def checked(
     slack = SLACK if floats else 0
     if low < scale.black - slack or high > scale.white + slack:
         meant = "floats are read as [0, 1]" if floats else f"{dtype} is read as 0 to {number(scale.white)}"
-        black, white = _likely(low, high)
+        black, white = likely(low, high)
         formula = ", as (x + 1) / 2 does" if (black, white) == (-1, 1) else ""
         fix = f"set data.range: [{number(black)}, {number(white)}]"
         raise DataError(f"{told}, and {meant}", f"{fix}, which makes {number(black)} black and {number(white)} white{formula}")
@@ -81,7 +81,7 @@ def checked(
     dark = not floats and high < scale.white / LEVELS
     if low < high and (dark or (spread < LEVELS and not kept)):
         of = "" if floats else f": the largest value is {number(high)} of {number(scale.white)}"
-        black, white = (min(low, 0.0), high) if floats else _likely(low, high)
+        black, white = (min(low, 0.0), high) if floats else likely(low, high)
         raise DataError(
             f"{told}{of}, so that {'8 bits would keep next to nothing' if floats else 'every picture would be all but black'}",
             f"set data.range: [{number(black)}, {number(white)}], which makes {number(white)} white, or"
@@ -98,7 +98,7 @@ def checked(
     return scale, "" if dtype == "uint8" else f"{dtype} from {number(low)} to {number(high)} taken as 0 to 255"
 
 
-def _likely(low: float, high: float) -> tuple[float, float]:
+def likely(low: float, high: float) -> tuple[float, float]:
     """The range that values between these two are likely to be meant in."""
     if low >= 0:
         tops = (1, 255, 1023, 4095, 16383, 65535)

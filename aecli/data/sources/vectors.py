@@ -72,8 +72,9 @@ class Stored(NamedTuple):
 class VectorSource:
     """Vectors [n, d] as [n, 1, d, 1]; where the file has no test split, one is drawn from its rows, always the same."""
 
-    def __init__(self, data: Data) -> None:
-        """Raises DataError if there are no vectors, or what is there can be understood in two ways."""
+    def __init__(self, data: Data, whole: bool = False) -> None:
+        """Of a `whole` file nothing is held out. Raises DataError if there are no vectors, or what is there can be understood in
+        two ways."""
         assert data.path is not None
         self._path = Path(data.path)
         stored = _open(self._path, data)
@@ -91,7 +92,7 @@ class VectorSource:
         sizes = {split: rows.shape[0] for split, rows in self._stored.items()}
         classes = _classes(self._path, stored, sizes, data, facts)
         self._kept = {split: (split, np.arange(n)) for split, n in sizes.items()}
-        if "test" not in self._kept:
+        if "test" not in self._kept and not whole:
             n = sizes["train"]
             order, held_out = fixed_shuffle(n), max(1, round(data.test * n))
             if held_out >= n:
@@ -120,6 +121,9 @@ class VectorSource:
                 "replace what is no finite number, or leave those rows out",
             )
         return found[:, None, :, None], labels[index]
+
+    def labels(self, split: str) -> Labels:
+        return self._of(split)[0]
 
     def converted(self) -> tuple[str, ...]:
         return ()

@@ -1,0 +1,74 @@
+"""The verb that puts runs side by side: compare."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+from aecli.cli.options import RUNS, RunsDir
+
+
+def compare(
+    runs: Annotated[list[str] | None, typer.Argument(metavar="RUN...", help="Ids, the starts of some, or 'last'.")] = None,
+    where: Annotated[
+        list[str], typer.Option(metavar="KEY=VALUE", help="All runs that are so, such as variant=vae; may be repeated.")
+    ] = [],  # noqa: B006 (typer reads the default, nothing changes it)
+    by: Annotated[
+        str | None, typer.Option(metavar="BLOCK.KEY", help="Group by this setting instead of by all but the seed.")
+    ] = None,
+    metric: Annotated[list[str], typer.Option(metavar="NAME,...", help="These metrics alone; may be repeated.")] = [],  # noqa: B006
+    baseline: Annotated[str | None, typer.Option(metavar="RUN", help="Hold every other group against that of this run.")] = None,
+    split: Annotated[str, typer.Option(metavar="test|validation", help="Which held-out images.")] = "test",
+    format: Annotated[str, typer.Option(metavar="table|md|csv|latex|json", help="How it is written.")] = "table",
+    all_settings: Annotated[bool, typer.Option("--all-settings", help="Also the settings that are alike.")] = False,
+    anyway: Annotated[bool, typer.Option("--anyway", help="Show numbers of differing protocols, marked.")] = False,
+    pareto: Annotated[
+        str | None, typer.Option(metavar="NAME,NAME", help="Mark what no other group beats in all of these metrics and costs.")
+    ] = None,
+    intervals: Annotated[
+        bool | None,
+        typer.Option("--intervals/--no-intervals", help="Differences: by default of two groups, or with a baseline."),
+    ] = None,
+    runs_dir: RunsDir = RUNS,
+) -> None:
+    """Put runs side by side. Settings that differ, numbers with their spread over seeds, differences with a verdict, costs.
+
+    Runs that differ in the seed alone are one group. Numbers that were measured in different ways are refused (exit code 4)."""
+    from aecli.errors import RunError, UsageError, did_you_mean
+    from aecli.reports.table import FORMATS, PLAIN, width
+    from aecli.runs import directory, query
+    from aecli.system.progress import say
+    from aecli.verbs import compare as verb
+
+    if format not in FORMATS:
+        raise UsageError(f"--format {format}: there is no such format", did_you_mean(format, FORMATS) or ", ".join(FORMATS))
+    if not runs and not where:
+        raise UsageError("which runs?", "aecli compare RUN RUN, or --where variant=vae")
+    named = [directory.find(runs_dir, name) for name in runs or []]
+    base = None if baseline is None else directory.find(runs_dir, baseline)
+    chosen = list(reversed(query.select(runs_dir, where))) if where else []
+    if where and not chosen:
+        raise RunError(f"no run in {runs_dir} is so: {', '.join(where)}", "`aecli runs` lists them")
+    comparison = verb.compare(
+        [*named, *chosen],
+        split=split,
+        metrics=metric or None,
+        by=by,
+        baseline=base,
+        all_settings=all_settings,
+        anyway=anyway,
+        pareto=None if pareto is None else [pareto],
+        intervals=intervals,
+        skip_unreadable=chosen,
+    )
+    text = comparison.render(format, width())
+    try:
+        text.encode(sys.stdout.encoding or "utf-8")
+    except (UnicodeEncodeError, LookupError):
+        text = text.translate(PLAIN) if format in ("table", "md") else text
+    print(text)
+    if format in ("csv", "latex", "json"):
+        for line in (*comparison.notes, *comparison.commands()):
+            say(line)

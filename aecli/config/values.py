@@ -1,0 +1,53 @@
+"""Settings that a program gives as Python values, as the text that a config or a flag has: read, and refused, as any other."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any, cast
+
+from aecli.errors import UsageError
+
+_DEEPEST = 50
+
+
+def as_config(blocks: Mapping[str, Any]) -> str:
+    """A config as YAML, a line a block. Raises UsageError for what is no setting."""
+    names = ((str(key), value) for key, value in blocks.items())
+    return "".join(f"{key if key.isidentifier() else json.dumps(key)}: {as_text(key, value)}\n" for key, value in names)
+
+
+def as_flags(overrides: Mapping[str, Any] | None) -> list[str]:
+    """Settings by their path, `{"train.epochs": 2}`, as of `--set`. Raises UsageError for what is no setting."""
+    return [f"{key}={as_text(str(key), value)}" for key, value in (overrides or {}).items()]
+
+
+def as_text(key: str, value: Any) -> str:
+    """A setting as JSON, which is YAML that has one reading. Raises UsageError for what is no setting."""
+    return json.dumps(_json(key, value), ensure_ascii=False)
+
+
+def _json(key: str, value: Any, depth: int = 0) -> Any:
+    """As JSON has it; numbers of NumPy and paths are what they say."""
+    if depth > _DEEPEST:
+        raise UsageError(f"{key} holds settings more than {_DEEPEST} deep")
+    if value is None or isinstance(value, str | int | float):
+        return value
+    if isinstance(value, Mapping):
+        blocks = cast("Mapping[Any, Any]", value)
+        return {str(inner): _json(f"{key}.{inner}", each, depth + 1) for inner, each in blocks.items()}
+    if isinstance(value, list | tuple):
+        return [_json(key, each, depth + 1) for each in cast("Sequence[Any]", value)]
+    if isinstance(value, os.PathLike):
+        return os.fspath(cast("os.PathLike[str]", value))
+    if hasattr(value, "tolist"):  # of NumPy
+        return _json(key, value.tolist(), depth + 1)
+    raise UsageError(f"{key} is a {type(value).__name__}", "settings are numbers, texts, true and false, lists and dicts")
+
+
+def as_lists(value: Any) -> Any:
+    """A parsed config with lists for its tuples: a copy."""
+    if isinstance(value, dict):
+        return {key: as_lists(inner) for key, inner in cast("dict[str, Any]", value).items()}
+    return [as_lists(inner) for inner in cast("tuple[Any, ...]", value)] if isinstance(value, tuple) else value

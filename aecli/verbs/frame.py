@@ -1,0 +1,31 @@
+"""Runs as rows of a table for a user's own analysis: facts, settings and numbers by name. Imports no jax."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from aecli.errors import RunError
+from aecli.runs import numbers
+from aecli.runs.directory import UNREADABLE, Run, run_facts
+from aecli.runs.query import settings
+
+
+def row(run: Run, split: str) -> dict[str, Any]:
+    """`id`, `state`, `variant`, `data`, `step`, `created`; what it cost; every setting by its path; every number of a split by
+    its name. Of a run that cannot be read the first alone. Raises RunError if its numbers are not what aecli wrote."""
+    facts = run_facts(run)
+    found: dict[str, Any] = {key: facts[key] for key in ("id", "state", "variant", "data", "step", "created")}
+    if facts["state"] == UNREADABLE:
+        return found
+    info, recorded = run.info(), run.recorded()
+    found |= {"parameters": info.parameters, "seconds": recorded.seconds, "peak_bytes": recorded.peak_bytes}
+    found |= {"flop_per_step": recorded.flop_per_step, **settings(run)}
+    return found | {name: number.value for name, number in stored_numbers(run, split).items()}
+
+
+def stored_numbers(run: Run, split: str) -> dict[str, Any]:
+    """The numbers that are kept of a split, by name. Raises RunError if they are not what aecli wrote of this run."""
+    stored = numbers.read(run.path / "eval", split, run.info().identity)
+    if stored.wrong is not None:
+        raise RunError(f"eval/{split}.json of run {run.id}: {stored.wrong}", f"aecli eval {run.id} --split {split.split('-')[0]}")
+    return dict(stored.numbers)

@@ -1,0 +1,16 @@
+"""What is told of work that goes on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+
+class Watch(NamedTuple):
+    """`begin(part)`, then `tell(done, total)`."""
+
+    begin: Callable[[str], None] = lambda name: None
+    tell: Callable[[int, int], None] = lambda done, total: None
+
+
+NOBODY = Watch()
