@@ -22,6 +22,11 @@ from process import SOAK, called
 from aecli.errors import RunError
 from aecli.runs import checkpoint, commits, directory, numbers, trained
 from aecli.sampling import samplers
+from aecli.sweeps import flow
+from aecli.sweeps import folder as sweeps
+from aecli.sweeps.asked import from_flags
+from aecli.sweeps.draft import draft
+from aecli.sweeps.holding import Held
 from aecli.system import arrays
 
 CONFIG = """\
@@ -201,3 +206,32 @@ def test_a_resume_after_a_cut_in_a_first_save_can_be_cut_again(story: Story, bef
     again = record(home, ["train", "--resume", story.name])
     assert again.digests[24] == story.digests[24], "it ends as one that was never cut"
     assert check_all(again, tmp_path, again.cuts(), [("created", story.name)]) >= {24}
+
+
+def test_a_sweep_that_was_begun_and_each_run_that_was_noted_are_found_after_a_power_cut(tmp_path: Path) -> None:
+    home = new_home(tmp_path / "home")
+    (home / "runs").mkdir()
+    made = draft(from_flags(home / "tiny.yaml", grid=["model.latent=1,2"], seeds=2), None, refuse)
+    recorder = Recorder(home / "runs")
+    with recorder.recording():
+        sweep = flow.create(home / "runs", made, [Held("f" * 64)] * len(made.groups))
+        recorder.tell("begun", sweep.plan())
+        for cell in (3, 1, 2):
+            sweep.append(cell=cell, run=f"run-{cell}")
+            recorder.tell("noted", cell)
+    story = Story(sweep.id, recorder.began, recorder.events, {})
+    cuts, found = story.cuts(1), set[int]()
+    for where, runs, told in disks(story, tmp_path, cuts):
+        said, noted = dict(told), [value for word, value in told if word == "noted"]
+        ids = sweeps.every(runs)
+        assert ids == [sweep.id] or "begun" not in said, where
+        if ids:
+            left = sweeps.find(runs, "last")
+            assert left.plan().model_dump(exclude={"created"}) == sweep.plan().model_dump(exclude={"created"}), where
+            assert left.config() == CONFIG and (left.path / "logs").is_dir(), where
+            lines = [line.cell for line in left.lines()[0]]
+            assert lines[: len(noted)] == noted and lines == [3, 1, 2][: len(lines)], where
+            left.append(cell=4, run="run-4")
+            assert [line.cell for line in left.lines()[0]] == [*lines, 4], "whatever was left of a line"
+            found.add(len(lines))
+    assert found == {0, 1, 2, 3}

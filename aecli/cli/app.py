@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from aecli import __version__
-from aecli.cli import applying, comparing, experiments, keeping, listing, models, moving
+from aecli.cli import applying, comparing, experiments, keeping, listing, models, moving, sweeping
 from aecli.cli.group import Group
 from aecli.system.terminal import open_standard_streams
 
@@ -30,6 +30,7 @@ data_app.command("list")(listing.data_list)
 data_app.command("prepare")(listing.data_prepare)
 for _verb in (
     experiments.train,
+    sweeping.sweep,
     models.sample,
     models.eval,
     comparing.compare,

@@ -128,14 +128,25 @@ def parse(
     others: Mapping[str, Any] | None = None,
 ) -> Config:
     """As `load`, from a text; `name` is what messages call it."""
-    document = yamlfile.parse(text, name)
-    problems = list(document.problems)
+    problems: list[Diagnostic] = []
     overrides: list[Override] = []
     for flag in sets:
         try:
-            overrides.append(_override(flag))
+            overrides.append(override_of(flag))
         except ConfigError as error:
             problems.extend(error.diagnostics)
+    return combine(text, yamlfile.parse(text, name), overrides, problems, check_name)
+
+
+def combine(
+    text: str,
+    document: Document,
+    overrides: Sequence[Override],
+    before: Sequence[Diagnostic] = (),
+    check_name: CheckName | None = None,
+) -> Config:
+    """As `parse`, of a text and flags that are parsed already, in which the mistakes `before` were found."""
+    problems = [*document.problems, *before]
     data: Any = copy.deepcopy(document.data)
     if not isinstance(data, dict):
         top = Mark(1, 1, 1)
@@ -171,7 +182,8 @@ def dump_steps(text: str, experiment: Experiment) -> str:
     return to_yaml({**blocks, "train": train})
 
 
-def _override(flag: str) -> Override:
+def override_of(flag: str) -> Override:
+    """What a `--set` flag says. Raises ConfigError if it says nothing."""
     name = f"--set {flag if len(flag) <= MAX_SOURCE else flag[: MAX_SOURCE - 1] + '…'}"  # it stands in every message
     key, separator, text = flag.partition("=")
     path = tuple(key.strip().split("."))
@@ -196,7 +208,7 @@ def _apply(data: dict[str, Any], override: Override, overrides: Sequence[Overrid
     if not isinstance(block, dict):
         problems.append(Diagnostic(override.flag, 0, 0, "unknown-key", f"'{override.path[0]}' is no block of settings"))
         return
-    block[override.path[-1]] = override.value
+    block[override.path[-1]] = copy.deepcopy(override.value)  # a later flag may change a setting inside
     # steps and epochs say the same thing: a flag for one takes the place of the other in the file.
     other = {"train.steps": "epochs", "train.epochs": "steps"}.get(".".join(override.path))
     if other and not any(o.path == ("train", other) for o in overrides):

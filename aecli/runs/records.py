@@ -114,6 +114,13 @@ class Code(Record):
     files: dict[str, Sha256]
 
 
+class CellOf(Record):
+    """The sweep that started a run, and for which of its cells, which count from 1."""
+
+    id: Raw
+    cell: Size
+
+
 class Origin(Record):
     """The run whose weights another one started from: which checkpoint of it, by its number and its seal, and how many of the
     weights that is."""
@@ -147,6 +154,7 @@ class RunFile(Record):
     from_run: Origin | None = None
     experiment: Sha256 | None = None
     """The seal of the config, see `runs/seal.py`."""
+    sweep: CellOf | None = None
 
     @property
     def identity(self) -> str | None:

@@ -12,11 +12,10 @@ import jax
 import numpy as np
 
 from aecli.config.schema import Experiment
-from aecli.core.model import Batch, check_values, loss_first
+from aecli.core.model import loss_first
 from aecli.data.dataset import Dataset
-from aecli.data.eval_batches import EVAL_BATCH
 from aecli.data.train_batches import Chunk, open_feed
-from aecli.errors import AecliError, CheckpointError, DivergedError, InterruptedRun, SettingError, did_you_mean
+from aecli.errors import AecliError, CheckpointError, DivergedError, InterruptedRun
 from aecli.evaluation.registry import quick
 from aecli.evaluation.request import EvalRequest
 from aecli.evaluation.subject import Subject
@@ -30,6 +29,7 @@ from aecli.system.reading import Unreadable
 from aecli.system.signals import Signals, Terminated
 from aecli.training.call import Call, adapt, advance, all_finite
 from aecli.training.flop import products
+from aecli.training.monitor import check_monitor
 from aecli.training.schedule import Schedule
 
 
@@ -87,7 +87,7 @@ class Training:
         self._schedule = Schedule(experiment.train, self._steps, self._size, self._data.batch_size)
         self._root = jax.random.key(experiment.seed)
         self._place = place
-        self._check_monitor(template)
+        check_monitor(experiment, dataset.spec, len(dataset.validation), template)
         self._at = LoopState()
         self._saved: int | None = None
         self._seal = seal.facts(run.resolved_config(), run.info().data)
@@ -290,19 +290,6 @@ class Training:
             f"{what} at step {step}; {kept}",
             "lower optimizer.learning_rate, add optimizer.warmup, or set optimizer.clip_norm: 1.0",
         )
-
-    def _check_monitor(self, template: Any) -> None:
-        """Raises SettingError for a monitor that the model does not report, or that nothing feeds, before anything is trained."""
-        if self._train.patience is not None and not len(self._dataset.validation):
-            message = "patience watches the validation split, and data.validation is 0"
-            raise SettingError(("train", "patience"), "unsuitable", message, help="set data.validation, or leave patience out")
-        batch = Batch.abstract(EVAL_BATCH, self._spec)
-        values = jax.eval_shape(self._model.evaluate, template, batch, self._root)
-        names = [*check_values(self._model, "evaluate", values, EVAL_BATCH)]
-        if self._train.monitor not in names:
-            message = f"'{self._train.monitor}' is no metric of variant '{self._model.variant}'"
-            hint = "metrics: " + ", ".join(names)
-            raise SettingError(("train", "monitor"), "unknown-metric", message, did_you_mean(self._train.monitor, names), hint)
 
     def _out_of_patience(self) -> bool:
         return self._train.patience is not None and self._at.stale >= self._train.patience

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ from aecli.config.load import Config, dump_steps
 from aecli.config.schema import Experiment
 from aecli.data import duplicates
 from aecli.data.dataset import Dataset, open_dataset
-from aecli.errors import RunError, UsageError
+from aecli.errors import DataError, RunError, UsageError
 from aecli.runs import checkpoint, commits, directory, provenance, seal
 from aecli.runs.data import open_run_data, path_facts
 from aecli.runs.directory import Run
@@ -29,14 +29,32 @@ MAY_CHANGE = ("train.steps", "train.epochs")
 """The only settings that a resumed run may change."""
 
 
-def start(config: Config, sets: Sequence[str], name: str, root: Path, source: Run | None = None) -> Run:
-    """Trains a new run to its end, from the weights of the best checkpoint of a `source` where one is given. Raises ConfigError
-    if the config does not fit the data, RunError if nothing of the source fits the model, both before anything is made; what the
+def _nothing(run: Run) -> None:
+    pass
+
+
+def start(
+    config: Config,
+    sets: Sequence[str],
+    name: str,
+    root: Path,
+    source: Run | None = None,
+    cell: Mapping[str, Any] | None = None,
+    made: Callable[[Run], None] = _nothing,
+    wanted: str | None = None,
+) -> Run:
+    """Trains a new run to its end, from the weights of the best checkpoint of a `source` where one is given. `cell`: what
+    `run.json` says beside, of the sweep that it is a part of. `made(run)` is called when the run is there and before it is
+    trained. `wanted` is the fingerprint that its data is to have. Raises ConfigError if the config does not fit the data,
+    DataError if that is other data, RunError if nothing of the source fits the model, all before anything is made; what the
     loop refuses, a monitor that the model does not report, leaves a run that failed."""
     with config.locating():
         experiment = config.experiment
         count = threads.use(experiment.train.threads)
         dataset = open_dataset(experiment.data, say)
+        if wanted not in (None, dataset.fingerprint):
+            message = f"the data of {experiment.data.called} is not what it was: its fingerprint is {dataset.fingerprint[:12]}"
+            raise DataError(f"{message}, and was {wanted[:12]}", "restore its images and labels, or begin anew")
         place = placement(experiment.data.batch_size)
         template = state_template(experiment, dataset.spec, len(dataset.train), place)
         weights = parameter_count(template)
@@ -49,6 +67,7 @@ def start(config: Config, sets: Sequence[str], name: str, root: Path, source: Ru
         facts["data"]["duplicates"] = dict(duplicates.count(dataset))
         duplicates.tell(dataset, warn)
         facts["experiment"] = seal.of_config(config.resolved())
+        facts |= cell or {}
         given = None if source is None else _weights_of(source, template, facts)
         run = directory.create(root, name, config.text, config.resolved(), facts, scaling_file(dataset.scaling))
         rows = f"{len(dataset.train):,} {dataset.spec.kind}s of {experiment.data.called}"
@@ -56,6 +75,7 @@ def start(config: Config, sets: Sequence[str], name: str, root: Path, source: Ru
         device = f"{place.devices} x {local_devices()[0].device_kind}"
         say(f"{run.id}: {model}, {experiment.steps(len(dataset.train)):,} steps on {device}")
         with run.locked():
+            made(run)
             first = None
             if given is not None:
                 first = started_from(init(experiment, dataset.spec, len(dataset.train), place), given)

@@ -1,0 +1,134 @@
+"""What the command line and `aecli.sweep` call: a new sweep, and going on with one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from aecli.errors import RunError, UsageError
+from aecli.sweeps import draft as drafting
+from aecli.sweeps import flow, folder, local
+from aecli.sweeps import slurm as slurm_engine
+from aecli.sweeps.asked import Asked
+from aecli.sweeps.flow import NOBODY, Done, Engine, Watch
+from aecli.sweeps.folder import Sweep
+from aecli.sweeps.local import Workers
+from aecli.sweeps.slurm import Slurm
+
+MANY_CELLS = 1_000
+"""From so many on it is asked whether they are meant."""
+
+
+def _anything(cells: int) -> None:
+    pass
+
+
+def start(
+    asked: Asked,
+    root: Path,
+    jobs: int = 1,
+    slurm: Slurm | None = None,
+    watch: Watch = NOBODY,
+    fail_fast: bool = False,
+    confirm: Callable[[int], None] = _anything,
+    begun: Callable[[Sweep], None] = lambda sweep: None,
+) -> Done:
+    """Plans a sweep, and trains and measures every cell. `confirm` is asked about many cells and raises an error if they are not
+    meant; `begun` is told of the sweep before its first cell begins. Raises ConfigError and its like for what is wrong with any
+    cell, all at once and before anything is made; see `flow.go_on` for the rest."""
+    if slurm is not None:
+        slurm.check()
+    cells = drafting.count(asked)
+    if cells >= MANY_CELLS:
+        confirm(cells)
+    with _workers(jobs, slurm) as workers:
+        sketch, found = flow.held(asked, 1 if slurm else jobs, workers, watch.say)
+        sweep = flow.create(root.absolute() if slurm else root, sketch, found)
+        begun(sweep)
+        return flow.go_on(sweep, _engine(workers, slurm, asked.threads), watch, fail_fast=fail_fast)
+
+
+def plan(asked: Asked, jobs: int = 1, say: Callable[[str], None] = lambda line: None) -> list[list[str]]:
+    """The flags of every cell, checked as `start` does. Makes nothing."""
+    drafting.count(asked)
+    with _workers(jobs, None) as workers:
+        sketch, _ = flow.held(asked, jobs, workers, say)
+    return [[*group.flags, f"seed={seed}"] for group in sketch.groups for seed in sketch.seeds]
+
+
+def resume(
+    root: Path,
+    name: str,
+    jobs: int = 1,
+    slurm: Slurm | None = None,
+    watch: Watch = NOBODY,
+    retry: bool = False,
+    fail_fast: bool = False,
+) -> Done:
+    """Goes on with a sweep: with what was interrupted, what was not begun, and, to `retry`, what failed."""
+    if slurm is not None:
+        slurm.check()
+    sweep = folder.find(root.absolute() if slurm else root, name)
+    attached = slurm_engine.queued(sweep)
+    if attached and slurm is None:
+        raise RunError(
+            f"{len(attached)} cells of sweep {sweep.id} are queued or running in Slurm", "--engine slurm waits for them"
+        )
+    with _workers(jobs, slurm) as workers:
+        return flow.go_on(sweep, _engine(workers, slurm, None), watch, retry, fail_fast, attached)
+
+
+def _workers(jobs: int, slurm: Slurm | None) -> Workers:
+    # Where jobs are submitted there may be no such device as they will have.
+    return Workers(1, [{"JAX_PLATFORMS": "cpu"}]) if slurm else Workers(jobs, local.environments(jobs))
+
+
+def _engine(workers: Workers, slurm: Slurm | None, threads: int | None) -> Engine:
+    if slurm is None:
+        return partial(local.run, workers)
+    workers.end(0)
+    return partial(slurm_engine.run, slurm, threads)
+
+
+def sweep(
+    config: str | Path,
+    grid: dict[str, list[Any]] | None = None,
+    zipped: dict[str, list[Any]] | None = None,
+    seeds: int | list[int] | None = None,
+    sets: dict[str, Any] | None = None,
+    evaluate: bool | list[str] = False,
+    select: str | None = None,
+    jobs: int = 1,
+    threads: int | None = None,
+    name: str | None = None,
+    runs_dir: str | Path = "runs",
+    watch: Watch = NOBODY,
+) -> Done:
+    """`aecli sweep` from Python: see docs/sweep.md. Returns the sweep with its `id`, `path`, `cells` and `runs`; a cell that
+    failed or diverged is told by its state and by `code`, not by an error."""
+    from aecli.sweeps.asked import flag_text, from_flags
+
+    def flags(values: dict[str, list[Any]] | None) -> list[str]:
+        return [f"{key}={', '.join(flag_text(_plain(each)) for each in some)}" for key, some in (values or {}).items()]
+
+    if isinstance(evaluate, list) and not evaluate:
+        raise UsageError("an empty list of evaluators measures nothing", "evaluate=True measures by all that fit")
+    asked = from_flags(
+        Path(config),
+        [f"{key}={flag_text(_plain(value))}" for key, value in (sets or {}).items()],
+        flags(grid),
+        flags(zipped),
+        seeds if isinstance(seeds, int) else None,
+        None if seeds is None or isinstance(seeds, int) else ",".join(map(str, seeds)),
+        only=() if evaluate is True else tuple(evaluate) if evaluate else None,
+        select=select,
+        threads=threads,
+        name=name,
+    )
+    return start(asked, Path(runs_dir), jobs, watch=watch)
+
+
+def _plain(value: Any) -> Any:
+    return tuple(map(_plain, value)) if isinstance(value, list) else value

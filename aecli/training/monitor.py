@@ -1,0 +1,30 @@
+"""Whether what a training watches is there: told before anything is trained."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+
+from aecli.config.schema import Experiment
+from aecli.core.model import Batch, Spec, check_values
+from aecli.data.eval_batches import EVAL_BATCH
+from aecli.errors import SettingError, did_you_mean
+
+
+def check_monitor(experiment: Experiment, spec: Spec, validation: int, template: Any) -> tuple[str, ...]:
+    """The names of what the model reports of a validation split of so many examples; `template` is the form of its state. Raises
+    SettingError for a monitor that is not among them, or for patience that nothing feeds."""
+    model, train = experiment.model, experiment.train
+    if train.patience is not None and not validation:
+        message = "patience watches the validation split, and data.validation is 0"
+        raise SettingError(("train", "patience"), "unsuitable", message, help="set data.validation, or leave patience out")
+    batch = Batch.abstract(EVAL_BATCH, spec)
+    values = jax.eval_shape(model.evaluate, template, batch, jax.random.key(experiment.seed))
+    names = (*check_values(model, "evaluate", values, EVAL_BATCH),)
+    if train.monitor not in names:
+        message = f"'{train.monitor}' is no metric of variant '{model.variant}'"
+        raise SettingError(
+            ("train", "monitor"), "unknown-metric", message, did_you_mean(train.monitor, names), "metrics: " + ", ".join(names)
+        )
+    return names
