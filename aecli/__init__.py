@@ -5,11 +5,14 @@ package takes no time, and neither jax nor numpy."""
 
 TYPE_CHECKING = False  # for editors; `typing` itself takes longer to import than all of this
 if TYPE_CHECKING:
-    from aecli.api import Number, Split, TrainedRun, compare, frame, list_runs, load, train
+    from aecli.api import Number, Split, TrainedRun, compare, frame, list_runs, load, sweep, train
     from aecli.errors import AecliError
 
 __version__ = "0.1.0"
-__all__ = ["AecliError", "Number", "Split", "TrainedRun", "__version__", "compare", "frame", "list_runs", "load", "train"]
+__all__ = [
+    *("AecliError", "Number", "Split", "TrainedRun", "__version__"),
+    *("compare", "frame", "list_runs", "load", "sweep", "train"),
+]
 
 _PUBLIC = {name: "errors" if name == "AecliError" else "api" for name in __all__ if name != "__version__"}
 """Public name -> the module that it is in."""

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from aecli.runs.trained import Trained
     from aecli.verbs.evaluate import Measured
 
-__all__ = ["Number", "Split", "TrainedRun", "compare", "frame", "list_runs", "load", "train"]
+__all__ = ["Number", "Split", "TrainedRun", "compare", "frame", "list_runs", "load", "sweep", "train"]
 
 Checkpoint: TypeAlias = Literal["best", "last"] | int
 
@@ -430,6 +430,64 @@ def compare(
 
     first = None if baseline is None else _run_of(load(baseline, runs_dir=runs_dir).path)
     return beside([_run_of(each.path) for each in _each(runs, runs_dir)], baseline=first, **options)
+
+
+class SweepResult(NamedTuple):
+    """`runs` in the order of the cells, those that are there. `states` are those of all cells: `completed`, `diverged`, ...;
+    `code` is 0 if all is done, 6 if a cell diverged, else the exit code of the first that failed. `chosen`: the runs that a
+    `select` chose on validation, the only ones that were measured on test."""
+
+    id: str
+    path: Path
+    runs: list[TrainedRun]
+    states: list[str]
+    code: int
+    chosen: list[TrainedRun]
+
+
+@told
+def sweep(
+    config: str | os.PathLike[str],
+    *,
+    grid: Mapping[str, Sequence[Any]] | None = None,
+    zipped: Mapping[str, Sequence[Any]] | None = None,
+    seeds: int | Sequence[int] | None = None,
+    overrides: Mapping[str, Any] | None = None,
+    evaluate: bool | Sequence[str] = False,
+    select: str | None = None,
+    jobs: int = 1,
+    threads: int | None = None,
+    name: str | None = None,
+    runs_dir: str | os.PathLike[str] | None = None,
+) -> SweepResult:
+    """Trains a config in many ways, as `aecli sweep` does (docs/sweep.md): every combination of the values of `grid` and of those
+    of `zipped`, which vary together, each with `seeds` seeds from the config's own on, or these; `jobs` at once in processes of
+    their own. `evaluate` measures each on test, by all evaluators that fit or those named; `select` names the metric by which the
+    best is chosen on validation, and then measured on test alone. Raises ConfigError for what is wrong with any cell, before
+    the first begins. What becomes of cells is told by `states` and `code`, not by an error."""
+    from aecli.sweeps.api import sweep as run_all
+    from aecli.sweeps.flow import Watch
+    from aecli.system.progress import say
+
+    done = run_all(
+        Path(os.path.expanduser(os.fspath(config))),
+        {key: list(values) for key, values in (grid or {}).items()},
+        {key: list(values) for key, values in (zipped or {}).items()},
+        seeds if seeds is None or isinstance(seeds, int) else list(seeds),
+        dict(overrides or {}),
+        evaluate if isinstance(evaluate, bool) else list(evaluate),
+        select,
+        jobs,
+        threads,
+        name,
+        _root(runs_dir),
+        Watch(say),
+    )
+    group = None if done.selected is None else done.selected.group
+    chosen = [state.run_id for state in done.states if state.cell.group == group]
+    runs = [TrainedRun(run.path) for run in done.runs]
+    states = [state.state for state in done.states]
+    return SweepResult(done.id, done.path, runs, states, done.code, [run for run in runs if run.id in chosen])
 
 
 @told

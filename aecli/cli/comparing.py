@@ -15,6 +15,9 @@ def compare(
     where: Annotated[
         list[str], typer.Option(metavar="KEY=VALUE", help="All runs that are so, such as variant=vae; may be repeated.")
     ] = [],  # noqa: B006 (typer reads the default, nothing changes it)
+    sweep: Annotated[
+        str | None, typer.Option(metavar="SWEEP", help="All runs of a sweep: its id, the start of it, or 'last'.")
+    ] = None,
     by: Annotated[
         str | None, typer.Option(metavar="BLOCK.KEY", help="Group by this setting instead of by all but the seed.")
     ] = None,
@@ -44,13 +47,21 @@ def compare(
 
     if format not in FORMATS:
         raise UsageError(f"--format {format}: there is no such format", did_you_mean(format, FORMATS) or ", ".join(FORMATS))
-    if not runs and not where:
-        raise UsageError("which runs?", "aecli compare RUN RUN, or --where variant=vae")
+    if not runs and not where and sweep is None:
+        raise UsageError("which runs?", "aecli compare RUN RUN, --sweep last, or --where variant=vae")
     named = [directory.find(runs_dir, name) for name in runs or []]
     base = None if baseline is None else directory.find(runs_dir, baseline)
     chosen = list(reversed(query.select(runs_dir, where))) if where else []
     if where and not chosen:
         raise RunError(f"no run in {runs_dir} is so: {', '.join(where)}", "`aecli runs` lists them")
+    if sweep is not None:
+        from aecli.sweeps import folder, states
+
+        swept = folder.find(runs_dir, sweep)
+        its = states.runs_of(swept)
+        if not its:
+            raise RunError(f"sweep {swept.id} has no runs", f"aecli sweep --resume {swept.id}")
+        chosen += its
     comparison = verb.compare(
         [*named, *chosen],
         split=split,

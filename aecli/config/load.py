@@ -135,7 +135,7 @@ def parse(
             overrides.append(override_of(flag))
         except ConfigError as error:
             problems.extend(error.diagnostics)
-    return combine(text, yamlfile.parse(text, name), overrides, problems, check_name)
+    return combine(text, yamlfile.parse(text, name), overrides, problems, check_name, others)
 
 
 def combine(
@@ -144,6 +144,7 @@ def combine(
     overrides: Sequence[Override],
     before: Sequence[Diagnostic] = (),
     check_name: CheckName | None = None,
+    others: Mapping[str, Any] | None = None,
 ) -> Config:
     """As `parse`, of a text and flags that are parsed already, in which the mistakes `before` were found."""
     problems = [*document.problems, *before]

@@ -48,6 +48,13 @@ def look(sweep: Sweep) -> list[State]:
     return [_state(sweep, cell, *known.get(cell.cell, (None, {}))) for cell in sweep.plan().cells]
 
 
+def runs_of(sweep: Sweep) -> list[Run]:
+    """The runs that are there, in the order of the cells."""
+    found = ((known[0] if known else None) for known in (_known(sweep).get(cell.cell) for cell in sweep.plan().cells))
+    there = (run_of(sweep, run_id) for run_id in found if run_id is not None)
+    return [run for run in there if run is not None]
+
+
 def look_at(sweep: Sweep, number: int) -> State:
     """That of one cell."""
     return _state(sweep, sweep.cell(number), *_known(sweep).get(number, (None, {})))
