@@ -6,7 +6,7 @@ from __future__ import annotations
 import gc
 import io
 import sys
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -28,24 +28,26 @@ app = typer.Typer(
 data_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="List and prepare data sets.")
 data_app.command("list")(listing.data_list)
 data_app.command("prepare")(listing.data_prepare)
+_NAMES: dict[Any, str] = {moving.import_: "import"}
+_SETTINGS: dict[Any, dict[str, Any]] = {keeping.tag: {"ignore_unknown_options": True, "help_option_names": ["--help"]}}
+"""A tag may stand behind a minus, and no letter of it is a flag."""
 for _verb in (
     experiments.train,
     models.sample,
     models.eval,
     keeping.runs,
     keeping.show,
+    keeping.tag,
     keeping.note,
     keeping.rm,
     moving.archive,
+    moving.import_,
     moving.watch,
     experiments.check,
     experiments.bench,
     listing.variants,
 ):
-    app.command()(_verb)
-# A tag may stand behind a minus: no letter of it is a flag.
-app.command(context_settings={"ignore_unknown_options": True, "help_option_names": ["--help"]})(keeping.tag)
-app.command("import")(moving.import_)
+    app.command(_NAMES.get(_verb), context_settings=_SETTINGS.get(_verb))(_verb)
 app.add_typer(data_app, name="data")
 
 
