@@ -10,8 +10,17 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 __all__ = [
-    *("AecliError", "Number", "Split", "TrainedRun", "__version__"),
-    *("compare", "frame", "list_runs", "load", "sweep", "train"),
+    "AecliError",
+    "Number",
+    "Split",
+    "TrainedRun",
+    "__version__",
+    "compare",
+    "frame",
+    "list_runs",
+    "load",
+    "sweep",
+    "train",
 ]
 
 _PUBLIC = {name: "errors" if name == "AecliError" else "api" for name in __all__ if name != "__version__"}

@@ -128,6 +128,17 @@ def test_a_run_that_cannot_be_read_disturbs_no_list(three: tuple[Run, ...]) -> N
     assert set(listing.damage) == {first.id, second.id, third.id}
 
 
+def test_numbers_that_somebody_edited_are_not_told(three: tuple[Run, ...]) -> None:
+    first, second, _ = three
+    path = first.path / "eval" / "test.json"
+    path.write_text(path.read_text().replace("30.5", "3.05"))
+    measured(second, {"mse": 1.0}, "validation")
+    (second.path / "eval" / ".validation.seal.json").unlink()
+    listing = list_runs(first.path.parent, columns=["nll_nats"])
+    assert {row["id"]: row["nll_nats"] for row in listing.rows}[first.id] is None
+    assert list(listing.damage) == [first.id] and "eval/test.json is not believed" in listing.damage[first.id]
+
+
 @pytest.mark.parametrize(("sort", "expected"), [("nll_nats", "bag"), ("-nll_nats", "abg"), ("name", "abg"), ("-name", "gba")])
 def test_order_is_by_a_key_and_what_has_none_is_last(three: tuple[Run, ...], sort: str, expected: str) -> None:
     listing = list_runs(three[0].path.parent, sort=sort)

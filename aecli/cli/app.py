@@ -6,7 +6,7 @@ from __future__ import annotations
 import gc
 import io
 import sys
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -28,6 +28,9 @@ app = typer.Typer(
 data_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="List and prepare data sets.")
 data_app.command("list")(listing.data_list)
 data_app.command("prepare")(listing.data_prepare)
+_NAMES: dict[Any, str] = {moving.import_: "import"}
+_SETTINGS: dict[Any, dict[str, Any]] = {keeping.tag: {"ignore_unknown_options": True, "help_option_names": ["--help"]}}
+"""A tag may stand behind a minus, and no letter of it is a flag."""
 for _verb in (
     experiments.train,
     sweeping.sweep,
@@ -49,9 +52,7 @@ for _verb in (
     experiments.bench,
     listing.variants,
 ):
-    # A tag may stand behind a minus: no letter of it is a flag.
-    settings = {"ignore_unknown_options": True, "help_option_names": ["--help"]} if _verb is keeping.tag else None
-    app.command(_verb.__name__.strip("_"), context_settings=settings)(_verb)
+    app.command(_NAMES.get(_verb), context_settings=_SETTINGS.get(_verb))(_verb)
 app.add_typer(data_app, name="data")
 
 

@@ -79,7 +79,7 @@ def show(run_name: RunName, as_json: Json = False, runs_dir: RunsDir = RUNS) -> 
 def tag(
     run_name: RunName,
     tags: Annotated[
-        list[str] | None, typer.Argument(metavar="[+TAG|-TAG]...", help="+TAG or TAG adds one, -TAG removes one.")
+        list[str] | None, typer.Argument(metavar="[+TAG|-TAG]", help="+TAG or TAG adds one, -TAG removes one.")
     ] = None,
     runs_dir: RunsDir = RUNS,
 ) -> None:

@@ -3,7 +3,6 @@ is not asked for is not read. Imports no jax."""
 
 from __future__ import annotations
 
-import contextlib
 import math
 import operator
 import re
@@ -130,8 +129,12 @@ class Known:
         if split not in self._measured:
             found: Mapping[str, Number] = {}
             if self._info is not None and self.facts["state"] != UNREADABLE:
-                with contextlib.suppress(OSError):
-                    found = numbers.read(self.run.path / "eval", split, self._info.identity).numbers
+                try:
+                    found, _, wrong = numbers.read(self.run.path / "eval", split, self._info.identity)
+                except OSError as error:
+                    wrong = (error.strerror or str(error)).lower()
+                if wrong is not None:
+                    self._wrong = f"eval/{split}.json is not believed: {wrong}"
             self._measured[split] = found
         return self._measured[split]
 
