@@ -135,6 +135,18 @@ def test_numbers_are_those_of_the_command_line(place: Path, run: TrainedRun) -> 
     assert run.numbers("validation") == {}
 
 
+@pytest.mark.parametrize("binarize", ["dynamic", "fixed"])
+def test_the_likelihood_of_drawn_images_is_that_of_the_evaluation(place: Path, binarize: str) -> None:
+    config = {"data": {"name": "digits", "batch_size": 32, "binarize": binarize}, "train": {"steps": 5}}
+    handle = aecli.train(config | {"model": {"variant": "vae", "hidden": [16], "latent": 3}}, runs_dir=place / "drawn")
+    measured = handle.evaluate(only="likelihood,reconstruction", samples=10)
+    images, _ = handle.data()
+    assert (len(np.unique(images)) == 2) == (binarize == "fixed")
+    nll = np.load(handle.path / "eval" / "test-values.npz")["likelihood/nll_nats"]
+    assert np.array_equal(handle.score(images, samples=10), nll) and measured["nll_nats"].value == pytest.approx(nll.mean())
+    assert np.array_equal(handle.score(images[:40], samples=10), nll[:40]), "of the first images alone, too"
+
+
 def test_an_exact_likelihood_is_that_of_the_evaluator(tmp_path: Path) -> None:
     e = experiment("variant: autoregressive, net: made, levels: 2, hidden: [20], conditional: true", "steps: 3")
     made, _ = fit(tmp_path, e, DATA)
