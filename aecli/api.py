@@ -241,6 +241,7 @@ class TrainedRun:
         `labels`."""
         from aecli.verbs import apply, given
 
+        samples = given.whole_of(samples, "samples", 1, given.MOST_SAMPLES)
         trained, rows = self._rows("score", images, labels)
         return _joined(apply.scores(trained, rows, samples, None if seed is None else given.seed_of(seed)), (0,))
 
@@ -253,8 +254,7 @@ class TrainedRun:
         from aecli.sampling.limits import check_room
         from aecli.verbs import apply, given
 
-        if not isinstance(n, int) or isinstance(n, bool) or n < 0:  # pyright: ignore[reportUnnecessaryIsInstance]
-            raise UsageError(f"n is {n!r}: how many images, a whole number from 0 on")
+        n = given.whole_of(n, "n", 0, given.MOST)
         apply.check_able(self._experiment.model, "sample")
         check_room(n, 1, self.spec)
         trained = self._trained

@@ -135,6 +135,18 @@ def test_numbers_are_those_of_the_command_line(place: Path, run: TrainedRun) -> 
     assert run.numbers("validation") == {}
 
 
+@pytest.mark.parametrize("binarize", ["dynamic", "fixed"])
+def test_the_likelihood_of_drawn_images_is_that_of_the_evaluation(place: Path, binarize: str) -> None:
+    config = {"data": {"name": "digits", "batch_size": 32, "binarize": binarize}, "train": {"steps": 5}}
+    handle = aecli.train(config | {"model": {"variant": "vae", "hidden": [16], "latent": 3}}, runs_dir=place / "drawn")
+    measured = handle.evaluate(only="likelihood,reconstruction", samples=10)
+    images, _ = handle.data()
+    assert (len(np.unique(images)) == 2) == (binarize == "fixed")
+    nll = np.load(handle.path / "eval" / "test-values.npz")["likelihood/nll_nats"]
+    assert np.array_equal(handle.score(images, samples=10), nll) and measured["nll_nats"].value == pytest.approx(nll.mean())
+    assert np.array_equal(handle.score(images[:40], samples=10), nll[:40]), "of the first images alone, too"
+
+
 def test_an_exact_likelihood_is_that_of_the_evaluator(tmp_path: Path) -> None:
     e = experiment("variant: autoregressive, net: made, levels: 2, hidden: [20], conditional: true", "steps: 3")
     made, _ = fit(tmp_path, e, DATA)
@@ -156,7 +168,7 @@ def test_draws_are_those_of_the_verb_before_they_are_rounded(place: Path, run: T
     done = called("sample", run.id, "-n", "5", "--seed", "3", "--temperature", "0.7", cwd=place)
     arrays = np.load(place / done.stdout.split()[1])
     assert np.array_equal(np.rint(run.sample(5, seed=3, temperature=0.7) * 255).astype(np.uint8), arrays["image"])
-    assert run.sample(0).shape == (0, 8, 8, 1)
+    assert run.sample(np.int64(0)).shape == (0, 8, 8, 1)
 
 
 def test_gray_images_have_no_likelihood_of_binary_pixels(tmp_path: Path) -> None:
@@ -223,13 +235,17 @@ def test_labels_that_are_no_classes_are_refused(run: TrainedRun, labels: Any, sa
         (lambda run: run.decode(np.zeros(3)), r"codes \[3\]"),
         (lambda run: run.decode(np.full((1, 3), np.nan)), "codes hold nan"),
         (lambda run: run.decode(np.full((1, 3), 1e300)), "beyond float32"),
-        (lambda run: run.sample(-1), "n is -1"),
+        (lambda run: run.sample(-1), "n is -1: a whole number"),
         (lambda run: run.sample(2.0), r"n is 2\.0"),
         (lambda run: run.sample(10**12), "may be used"),
         (lambda run: run.sample(2, seed=-1), "seed is -1"),
         (lambda run: run.sample(2, temperature=0), "temperature is 0"),
         (lambda run: run.sample(2, label=1), "not conditional"),
-        (lambda run: run.score(np.zeros((1, 8, 8)), samples=0), "samples 0"),
+        (lambda run: run.score(np.zeros((1, 8, 8)), samples=0), "samples is 0"),
+        (lambda run: run.score(np.zeros((1, 8, 8)), samples=2.5), r"samples is 2\.5"),
+        (lambda run: run.evaluate(samples=0), "--samples 0"),
+        (lambda run: run.evaluate(draws=True), "--draws True"),
+        (lambda run: run.sample(2, temperature="x"), "temperature is 'x'"),
         (lambda run: run.complete(np.zeros((1, 8, 8)), np.ones((8, 8), bool)), "variant 'vae' cannot complete: it lacks"),
         (lambda run: run.metrics("test"), "no metrics of a split 'test'"),
         (lambda run: run.numbers("../run"), "no numbers of a split"),
@@ -302,7 +318,7 @@ def test_mistakes_are_told_with_their_places(place: Path) -> None:
     said = called("train", "wrong.yaml", "--set", "train.epoch=2", cwd=place).stderr
     assert caught.value.render().replace(f"{place}/", "") == said.strip() and caught.value.render() in caught.value.__notes__
     for config, overrides, told in (
-        ({"data": {"name": "digits"}, "model": {"variant": "vae", "latent": {1, 2}}}, {}, "model.latent is a set"),
+        ({"data": {"name": "digits"}, "model": {"variant": "vae", "latent": {1, 2}}}, {}, "model.latent is of type set"),
         ({"data": {"name": "digits"}, "model": {"variant": "vae"}}, {"train.steps": "many"}, "many"),
         ({"data": {"name": "digits"}, "model": {"variant": "vae"}, "train": {"steps": 1}}, {"train.steps": object()}, "object"),
         ({"data": {"name": "digts"}, "model": {"variant": "vae"}, "train": {"steps": 1}}, {}, "digts"),

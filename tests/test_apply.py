@@ -139,6 +139,21 @@ def test_vectors_are_read_as_a_run_on_vectors_reads_them(tmp_path: Path) -> None
     assert done.returncode == 3 and "vectors of 5" in done.stderr and "vectors of 4" in done.stderr
 
 
+def test_a_file_is_read_as_the_runs_own_files_were(tmp_path: Path) -> None:
+    levels = np.random.default_rng(0).integers(0, 5, (60, 8, 8)).astype(np.float32)
+    np.savez(tmp_path / "x.npz", image=levels, label=np.arange(60) % 3)
+    np.save(tmp_path / "new.npy", levels[:9])
+    config = {"data": {"name": "npz", "path": "x.npz", "batch_size": 8, "range": [0, 4], "labels": "none"}}
+    config |= {"model": {"variant": "bottleneck", "net": "linear", "latent": 2}, "train": {"steps": 2}}
+    (tmp_path / "c.yaml").write_text(json.dumps(config))
+    assert called("train", "c.yaml", cwd=tmp_path).returncode == 0
+    handle = aecli.load(runs_dir=tmp_path / "runs")
+    for file, images in (("x.npz", levels), ("new.npy", levels[:9])):
+        arrays, _ = made(tmp_path, "encode", "last", file)
+        assert set(arrays) == {"code"}, "without labels, as the run's own"
+        assert np.array_equal(arrays["code"], handle.encode(np.rint(images / 4 * 255).astype(np.uint8))), file
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "said"),
     [
@@ -246,6 +261,14 @@ def test_other_data_is_measured_beside_the_runs_own(place: Path, run: TrainedRun
     assert run.evaluate(only=("reconstruction",), data=place / "other.yaml")["mse"].value == found["mse"]["value"]
     for verb in (["show", run.id], ["eval", run.id, "--data", "other.yaml", "--only", "reconstruction"]):
         assert f"other data, other.npz {protocol['fingerprint'][:12]}" in called(*verb, cwd=place).stdout, verb
+
+
+def test_other_data_that_the_model_has_seen_is_told(place: Path, run: TrainedRun) -> None:
+    seen, _ = run.data("train")
+    np.savez(place / "seen.npz", image=seen[:50], test_image=np.concatenate([seen[:30], seen[:7, ::-1]]))
+    (place / "seen.yaml").write_text("data: {name: npz, path: seen.npz}\n")
+    found, said = measured(place, run.id, "--data", "seen.yaml", "--only", "objective")
+    assert "30 of the 37 test images are equal to train images" in said and found["loss"]["n"] == 37
 
 
 def test_other_data_that_is_the_runs_own_is_told(place: Path, run: TrainedRun) -> None:

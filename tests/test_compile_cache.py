@@ -222,6 +222,7 @@ def test_a_second_run_reads_what_the_first_has_compiled_and_ends_with_its_bits(t
 def test_every_verb_that_compiles_reads_what_it_compiled_before(tmp_path: Path) -> None:
     (tmp_path / "tiny.yaml").write_text(TINY)
     calls = [["check", "--smoke", "tiny.yaml"], ["sample", "last", "-n", "4"], ["eval", "last", "--only", "objective"]]
+    calls.append(["encode", "last", "--split", "test", "-o", "codes.npz", "--force"])
     _, *first = verbs(["train", "tiny.yaml"], *calls, cwd=tmp_path)
     second = verbs(*calls, cwd=tmp_path)
     for [name, *_], (_, before), (_, after) in zip(calls, first, second, strict=True):

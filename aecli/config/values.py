@@ -43,7 +43,7 @@ def _json(key: str, value: Any, depth: int = 0) -> Any:
         return os.fspath(cast("os.PathLike[str]", value))
     if hasattr(value, "tolist"):  # of NumPy
         return _json(key, value.tolist(), depth + 1)
-    raise UsageError(f"{key} is a {type(value).__name__}", "settings are numbers, texts, true and false, lists and dicts")
+    raise UsageError(f"{key} is of type {type(value).__name__}", "settings are numbers, texts, true and false, lists and dicts")
 
 
 def as_lists(value: Any) -> Any:

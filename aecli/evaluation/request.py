@@ -5,11 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from aecli.errors import UsageError
 
 HELD_OUT = ("test", "validation")
+MOST = 100_000
+"""Importance samples of an image, and draws."""
 _OTHER = re.compile(r"\A(test|validation)-[0-9a-f]{12}\Z")
 """What the numbers on a split of other data than the run's are kept as, by its fingerprint."""
 
@@ -27,9 +29,13 @@ class EvalRequest(NamedTuple):
     inception: Path | None = None
 
     def check(self) -> None:
-        """Raises UsageError if the split is unknown."""
+        """Raises UsageError if the split is unknown, or a number cannot be."""
         if self.split not in HELD_OUT:
             raise UsageError(f"--split {self.split}: there are {' and '.join(HELD_OUT)}")
+        numbers: dict[str, Any] = {"samples": self.samples, "draws": self.draws}
+        for name, number in numbers.items():
+            if not isinstance(number, int) or isinstance(number, bool) or not 1 <= number <= MOST:
+                raise UsageError(f"--{name} {number!r}: a whole number from 1 to {MOST:,}")
 
 
 def check_measured(split: str) -> None:

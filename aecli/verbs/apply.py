@@ -39,8 +39,6 @@ NEEDED = {
 """What can be done with a model, and the abilities of which it needs one."""
 LABELLED = ("decode", "reconstruct", "score", "complete")
 """What a conditional model does only for an image whose class it is told."""
-MOST_SAMPLES = 100_000
-"""Importance samples of an image, at most."""
 
 
 def check_able(model: Model, doing: str) -> None:
@@ -113,8 +111,6 @@ def scores(trained: Trained, rows: Rows, samples: int, seed: int | None = None) 
     samples, drawn by `seed`, by default that of the run. Raises UsageError for gray images under a likelihood of binary ones."""
     model: Any = trained.model
     root = jax.random.key(trained.experiment.seed if seed is None else seed)
-    if not 1 <= samples <= MOST_SAMPLES:
-        raise UsageError(f"samples {samples}: 1 to {MOST_SAMPLES:,} codes an image")
     numbers = iter(range(len(rows)))
 
     def nll(batch: Batch, key: jax.Array) -> jax.Array:

@@ -3,6 +3,7 @@ is told before anything is computed."""
 
 from __future__ import annotations
 
+from operator import index
 from typing import Any
 
 import numpy as np
@@ -12,9 +13,13 @@ from aecli.core.model import Spec
 from aecli.data.rows import ArrayRows, Rows
 from aecli.data.scaling import ScaledRows
 from aecli.data.sources.scale import SLACK, likely, number
-from aecli.errors import UsageError
+from aecli.errors import UsageError, printable
 from aecli.runs.trained import Trained
 
+MOST_SAMPLES = 100_000
+"""Importance samples of an image."""
+MOST = 2**53
+"""Images: so many are nowhere, and the memory that is there decides."""
 _AXES = "[image, row, column, channel]"
 
 
@@ -72,18 +77,27 @@ def mask_of(known: Any, n: int, spec: Spec) -> NDArray[np.bool_]:
     return np.broadcast_to(array, (n, *here))
 
 
-def seed_of(seed: Any) -> int:
-    """Raises UsageError if it is no seed."""
-    if isinstance(seed, bool) or not hasattr(seed, "__index__") or not 0 <= seed < 2**32:
-        raise UsageError(f"seed is {seed!r}: a whole number from 0 to 2**32 - 1")
-    return int(seed)
+def whole_of(value: Any, what: str, least: int, most: int) -> int:
+    """Raises UsageError if `what` is no whole number from `least` to `most`."""
+    try:
+        number = None if isinstance(value, bool) else index(value)
+    except TypeError:
+        number = None
+    if number is None or not least <= number <= most:
+        raise UsageError(f"{what} is {value!r}: a whole number from {least:,} to {most:,}")
+    return number
 
 
-def temperature_of(temperature: Any) -> float:
+def seed_of(value: Any) -> int:
     """Raises UsageError if it is none."""
-    if not 0.01 <= temperature <= 100:
-        raise UsageError(f"temperature is {temperature!r}: a number from 0.01 to 100, 1 for the model's own distribution")
-    return float(temperature)
+    return whole_of(value, "seed", 0, 2**32 - 1)
+
+
+def temperature_of(value: Any) -> float:
+    """Raises UsageError if it is none."""
+    if isinstance(value, str) or not 0.01 <= value <= 100:
+        raise UsageError(f"temperature is {value!r}: a number from 0.01 to 100, 1 for the model's own distribution")
+    return float(value)
 
 
 def _numbers(given: Any, what: str, instead: str) -> NDArray[Any]:
@@ -93,7 +107,7 @@ def _numbers(given: Any, what: str, instead: str) -> NDArray[Any]:
     try:
         array = np.asarray(given)
     except Exception as error:  # whatever the library that it is of raises
-        why = (str(error).splitlines() or [type(error).__name__])[0]
+        why = printable((str(error).splitlines() or [type(error).__name__])[0])
         raise UsageError(f"{what} cannot be read as an array: {why}", f"give {instead}") from None
     if array.dtype.kind == "V" and "float" in array.dtype.name:  # bfloat16 and its like, which NumPy does not know
         array = array.astype(np.float32)

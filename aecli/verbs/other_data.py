@@ -16,6 +16,7 @@ import numpy as np
 from aecli.config import yamlfile
 from aecli.config.load import load as load_config
 from aecli.config.schema import Data
+from aecli.data import duplicates
 from aecli.data.dataset import Dataset, open_dataset
 from aecli.data.rows import LabelledRows, Rows
 from aecli.data.scaling import ScaledRows
@@ -26,7 +27,7 @@ from aecli.errors import DataError, UsageError
 from aecli.evaluation.request import EvalRequest
 from aecli.runs.directory import Run
 from aecli.runs.trained import Trained
-from aecli.system.progress import say
+from aecli.system.progress import say, warn
 from aecli.verbs.apply_files import check_form, classes_of
 
 
@@ -75,7 +76,9 @@ def open_other(run: Run, trained: Trained, own: Dataset, request: EvalRequest, p
         if trained.model.is_conditional:
             raise DataError(f"{why}, and the model is conditional on the label", "give data of the run's classes")
         say(f"note: {why}: what needs labels is left out")
-    return _joined(own, other, split, rows, labels), Other(name, other.fingerprint)
+    joined = _joined(own, other, split, rows, labels)
+    duplicates.tell(joined, warn)
+    return joined, Other(name, other.fingerprint)
 
 
 def _as_the_run(own: Data, data: Data) -> Data:
@@ -90,13 +93,13 @@ def _as_the_run(own: Data, data: Data) -> Data:
 def _joined(own: Dataset, other: Dataset, split: str, rows: Rows, labels: Any) -> Dataset:
     spec = own.spec if labels is not None else own.spec._replace(classes=0)
     rows = LabelledRows(rows, np.full(len(rows), -1, np.int32) if labels is None else labels)
-    both = hashlib.sha256(f"{own.fingerprint} {other.fingerprint}".encode()).hexdigest()
+    both = hashlib.sha256(f"{own.fingerprint} {other.fingerprint} {split}".encode()).hexdigest()
     return dataclasses.replace(
         own,
         spec=spec,
         validation=rows if split == "validation" else own.validation,
         test=rows if split == "test" else own.test,
         fingerprint=both,
-        drawn_from={split: other.drawn_from[split]} if split in other.drawn_from else {},
+        drawn_from={**own.drawn_from, split: other.intensity(split)} if own.drawn_from else {},
         of_train=own.fingerprint,
     )
