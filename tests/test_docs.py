@@ -83,12 +83,20 @@ def mistakes(words: list[str]) -> list[str]:
 
 
 def command_lines(text: str) -> Iterator[list[str]]:
-    """The words after each `aecli` of a shell script."""
+    """The words after each `aecli` of a shell script, up to what ends a command."""
     for line in re.sub(r"\\\n", " ", text).splitlines():
-        for part in re.split(r"\$\(|\)|;|&&|\|\||\||<|>", line.partition(" #")[0]):
-            words = shlex.split(part.removeprefix("$ "), comments=True)
-            if "aecli" in words:
-                yield words[words.index("aecli") + 1 :]
+        lexer = shlex.shlex(line.replace("$(", " ( "), posix=True, punctuation_chars=True)
+        lexer.whitespace_split = True
+        words: list[str] | None = None
+        for word in (*lexer, ";"):
+            if re.fullmatch(r"[();<>|&]+", word):
+                if words is not None:
+                    yield words
+                words = None
+            elif words is not None:
+                words.append(word)
+            elif word == "aecli":
+                words = []
 
 
 def test_no_block_is_of_a_language_that_nobody_looks_at() -> None:
