@@ -79,6 +79,7 @@ NOT_QUICK = {
         "test_data",
         "test_folder",
         "test_arrays",
+        "test_archive",
         "test_evaluators",
         "test_train",
         "test_bounds",
@@ -95,6 +96,7 @@ NOT_QUICK = {
         "test_terminal",
         "test_tfds",
         "test_vectors",
+        "test_watch",
     ),
 }
 """Files left out of `make quick`, which has two minutes: what remains trains, resumes, evaluates and samples too
