@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -162,6 +163,10 @@ def test_a_file_is_read_as_the_runs_own_files_were(tmp_path: Path) -> None:
         (["-o", "none.npz"], 2, "takes a file or a folder, or a split"),
         (["test.npz", "-o", "none.txt"], 2, "-o none.txt.npz"),
         (["test.npz", "-o", "none/none.npz"], 7, "there is no folder none"),
+        (["test.npz", "-o", "fifo.npz", "--force"], 7, "fifo.npz is a FIFO"),
+        (["test.npz", "-o", "link.npz", "--force"], 7, "link.npz is a link"),
+        (["test.npz", "-o", "folder.npz", "--force"], 7, "folder.npz is a folder"),
+        (["fifo.npz", "-o", "none.npz"], 3, "is a FIFO, not a file"),
         (["test.npz", "-o", "test.npz", "--force"], 2, "would take the place of what it is made from"),
         (["test.npz", "-o", "none.npz", "--set", "model.latent=2"], 2, "only how data is read may be set"),
         (["test.npz", "-o", "none.npz", "--set", "data.sise=2"], 2, "did you mean 'size'"),
@@ -187,6 +192,10 @@ def test_what_cannot_be_done_is_told_and_nothing_is_written(place: Path, argumen
     (place / "broken" / "7.png").write_bytes(b"")
     np.savez(place / "nan.npz", image=np.full((2, 8, 8), np.nan))
     (place / "old.npz").write_bytes(b"old")
+    if not (place / "fifo.npz").exists():
+        os.mkfifo(place / "fifo.npz")
+        (place / "link.npz").symlink_to("old.npz")
+        (place / "folder.npz").mkdir()
     before = set(place.iterdir())
     done = called("encode", "plain", *(arguments if "-o" in arguments else [*arguments, "-o", "old.npz"]), cwd=place)
     assert done.returncode == code and said in done.stderr, done.stderr

@@ -27,6 +27,7 @@ from aecli.runs.trained import Trained, load, spec_of, stored_experiment
 from aecli.sampling.pictures import to_uint8
 from aecli.system.arrays import write_in_pieces
 from aecli.system.progress import say, warn
+from aecli.system.reading import kind_of
 from aecli.verbs import apply
 from aecli.verbs.telling import NOBODY, Watch
 
@@ -66,8 +67,8 @@ class Request(NamedTuple):
             raise UsageError(f"-o {self.out}: arrays are written as .npz", f"-o {self.out}.npz")
         if not self.out.parent.is_dir():
             raise StorageError(f"there is no folder {self.out.parent} for {self.out.name}", "make it first")
-        if self.out.is_dir() or self.out.is_symlink():
-            raise StorageError(f"{self.out} is no file", "name another by -o")
+        if os.path.lexists(self.out) and (kind := kind_of(os.lstat(self.out).st_mode)):
+            raise StorageError(f"{self.out} is {kind}, not a file", "name another by -o")
         if os.path.lexists(self.out) and not self.force:
             raise UsageError(f"{self.out} is there already", "--force replaces it")
         if self.source is not None and self.out.exists() and self.source.exists() and self.out.samefile(self.source):

@@ -29,7 +29,7 @@ def about(
     of = f"of {len(names)} class{'es' * (len(names) != 1)} ({some(names)})" if names else "without labels"
     parts = [
         f"{sum(sizes.values()):,} {kind}s {of}, {form}",
-        ", ".join(f"{n:,} {split}" for split, n in sizes.items()),
+        *([", ".join(f"{n:,} {split}" for split, n in sizes.items())] if len(sizes) > 1 else []),
         *facts,
     ]
     return "; ".join(parts)
