@@ -149,9 +149,7 @@ def show_sweep(done: Done) -> None:
     out.print(_table(done.sweep.plan(), done.states, numbers_of_test(done), done.selected))
     if done.selected is not None:
         means = ", ".join(f"group {each.group}: {each.mean:.5g}" for each in done.selected.choices)
-        console.print(
-            f"selected by {done.selected.metric} on validation, {done.selected.better} is better ({means})", soft_wrap=True
-        )
+        out.print(f"selected by {done.selected.metric} on validation, {done.selected.better} is better ({means})", soft_wrap=True)
 
 
 def numbers_of_test(done: Done) -> dict[int, dict[str, float]]:
