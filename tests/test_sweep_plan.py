@@ -6,6 +6,7 @@ from __future__ import annotations
 import itertools
 import json
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -126,6 +127,14 @@ def test_a_file_says_the_same_as_flags(config: Path, tmp_path: Path) -> None:
     assert flags_of(drafted(again)) == flags_of(drafted(told))
     assert (again.only, again.select, again.threads, again.name) == (told.only, told.select, told.threads, told.name)
     assert again.as_file() == path.read_text(), "kept as it was given"
+
+
+def test_the_file_of_the_documents_is_one(tmp_path: Path) -> None:
+    root = Path(__file__).parent.parent
+    (block,) = re.findall(r"```yaml\n(.*?)```", (root / "docs" / "sweep.md").read_text(), re.DOTALL)
+    (tmp_path / "configs").symlink_to(root / "configs")
+    (tmp_path / "sweep.yaml").write_text(block)
+    assert is_sweep(tmp_path / "sweep.yaml") and drafted(from_file(tmp_path / "sweep.yaml")).cells == 2 * 2 * 5
 
 
 def test_every_mistake_is_told_once_and_at_its_flag(config: Path) -> None:

@@ -11,11 +11,14 @@ import threading
 import time
 from collections.abc import Generator
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from aecli.errors import InterruptedRun, translate
 from aecli.system.progress import say
 from aecli.system.signals import SIGNALS, Terminated, raise_on_signals
+
+if TYPE_CHECKING:
+    from aecli.sweeps.folder import Sweep
 
 ORPHAN_SECONDS = 0.5
 """How often a worker looks whether the sweep is still there."""
@@ -39,31 +42,41 @@ def work(root: str, sweep_id: str, number: int) -> Outcome:
 
     begun = time.monotonic()
     sweep = Sweep(Path(root), sweep_id)
-    with _Busy(), _output_to(sweep.log(number)):
-        raise_on_signals()
-        try:
-            from aecli.sweeps.cell import finish
+    try:
+        with _Busy(), _output_to(sweep.log(number)):
+            ended = _finish(sweep, number)
+    except OSError as error:  # there is no log to write to
+        ended = _told(error)
+    return Outcome(*ended, time.monotonic() - begun)
 
-            code, message, help = finish(sweep, number)
-        except InterruptedRun as error:
-            code, message, help = 128 + error.signum, error.message, ""
-        except (KeyboardInterrupt, Terminated) as error:
-            code, message, help = 128 + (error.signum if isinstance(error, Terminated) else signal.SIGINT), "interrupted", ""
-        except Exception as error:
-            import traceback
 
-            known = translate(error)
-            if known is None:
-                traceback.print_exc()
-            else:
-                say(known.render())
-            text = (str(error).splitlines() or [""])[0]
-            code = known.code if known is not None else 1
-            message = known.message if known is not None else f"internal error: {type(error).__name__}: {text}"
-            help = (known.help if known is not None else None) or ""
-        finally:
-            _heed_nothing()
-    return Outcome(code, message, help, time.monotonic() - begun)
+def _finish(sweep: Sweep, number: int) -> tuple[int, str, str]:
+    """Code, message and help of how it ended; whatever is wrong stands in the log, too."""
+    raise_on_signals()
+    try:
+        from aecli.sweeps.cell import finish
+
+        return finish(sweep, number)
+    except InterruptedRun as error:
+        return 128 + error.signum, error.message, ""
+    except (KeyboardInterrupt, Terminated) as error:
+        return 128 + (error.signum if isinstance(error, Terminated) else signal.SIGINT), "interrupted", ""
+    except Exception as error:
+        import traceback
+
+        known = translate(error)
+        with contextlib.suppress(OSError):  # a full disk
+            say(known.render() if known is not None else traceback.format_exc())
+        return _told(error)
+    finally:
+        _heed_nothing()
+
+
+def _told(error: Exception) -> tuple[int, str, str]:
+    known = translate(error)
+    if known is None:
+        return 1, f"internal error: {type(error).__name__}: {(str(error).splitlines() or [''])[0]}", ""
+    return known.code, known.message, known.help or ""
 
 
 class _Busy:
