@@ -55,6 +55,8 @@ def fresh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 LONG = (
     "test_configs",
+    "test_sweep",
+    "test_slurm",
     "test_kill",
     "test_damage",
     "test_cli",

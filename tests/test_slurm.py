@@ -14,18 +14,19 @@ from typing import Any
 
 import pytest
 import slurm
-from process import TINY, aecli, started, wait_for
+from process import TINY, aecli, called, started, wait_for
 
 from aecli.errors import DeviceError, RunError, UsageError
 from aecli.runs import commits, directory
 from aecli.runs.directory import Run
 from aecli.sweeps import folder
+from aecli.sweeps import slurm as engine
 from aecli.sweeps.folder import Sweep
 from aecli.sweeps.slurm import Array, Job, arrays
 
 pytest.importorskip("submitit", reason="needs submitit: pip install 'aecli[slurm]'")
 ENGINE = ["--engine", "slurm", "--time", "10m", "--threads", "1"]
-LONG = TINY.replace("steps: 40", "steps: 3000").replace("checkpoint_every: 10", "checkpoint_every: 100, eval_every: 100")
+LONG = TINY.replace("steps: 40", "steps: 6000").replace("checkpoint_every: 10", "checkpoint_every: 1000, eval_every: 100")
 
 
 def digests(run: Run) -> dict[str, str]:
@@ -98,7 +99,7 @@ def test_a_sweep_is_submitted_and_looked_at_again(tmp_path: Path, home: Path) ->
 
 def test_to_stop_waiting_leaves_the_jobs_to_themselves(tmp_path: Path, home: Path) -> None:
     env = slurm.stand_in(tmp_path)
-    with started("sweep", "c.yaml", "--seeds", "2", *ENGINE, cwd=home, **env) as process:
+    with started("sweep", "c.yaml", "--seeds", "1", *ENGINE, cwd=home, **env) as process:
         wait_for(lambda: list(home.glob("runs/.sweeps/*/slurm/*/cells.json")), process)
         time.sleep(1)
         process.send_signal(signal.SIGINT)
@@ -107,24 +108,28 @@ def test_to_stop_waiting_leaves_the_jobs_to_themselves(tmp_path: Path, home: Pat
         assert "the jobs go on without being watched; scancel --name" in err and "aecli sweep --resume" in err
     done = aecli("sweep", "--resume", "last", *ENGINE[:4], cwd=home, **env)
     assert done.returncode == 0, done.stderr
-    assert [run.state() for run in runs_of(home).values()] == ["completed"] * 2
+    assert [run.state() for run in runs_of(home).values()] == ["completed"]
 
 
-def test_a_job_that_ends_without_a_word_is_told(tmp_path: Path, home: Path) -> None:
-    env = slurm.stand_in(tmp_path)
+def test_a_job_that_ends_without_a_word_is_told(tmp_path: Path, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", slurm.stand_in(tmp_path)["PATH"])
+    monkeypatch.setattr(engine, "POLL_SECONDS", 0.1)
+    monkeypatch.setattr(engine, "ENDED_SECONDS", 0.1)
     (tmp_path / "programs" / "srun").write_text("#!/bin/sh\nkill -9 $$\n")
-    done = aecli("sweep", "c.yaml", "--seeds", "1", *ENGINE, cwd=home, **env)
+    done = called("sweep", "c.yaml", "--seeds", "1", *ENGINE, cwd=home)
     assert done.returncode == DeviceError.code and "its job ended without a word" in done.stderr, done.stderr
 
 
-def test_where_nothing_can_be_submitted_that_is_told_first(tmp_path: Path, home: Path) -> None:
-    done = aecli("sweep", "c.yaml", "--seeds", "2", *ENGINE, cwd=home, PATH=str(tmp_path))
+def test_where_nothing_can_be_submitted_that_is_told_first(tmp_path: Path, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patch:
+        patch.setenv("PATH", str(tmp_path))
+        done = called("sweep", "c.yaml", "--seeds", "2", *ENGINE, cwd=home)
     assert done.returncode == UsageError.code and "there is no sbatch here" in done.stderr
-    env = slurm.stand_in(tmp_path)
+    monkeypatch.setenv("PATH", slurm.stand_in(tmp_path)["PATH"])
     (tmp_path / "programs" / "sbatch").write_text(
         "#!/bin/sh\necho 'sbatch: error: invalid partition specified: nope' >&2\nexit 1\n"
     )
-    done = aecli("sweep", "c.yaml", "--seeds", "2", *ENGINE, "--partition", "nope", cwd=home, **env)
+    done = called("sweep", "c.yaml", "--seeds", "2", *ENGINE, "--partition", "nope", cwd=home)
     assert done.returncode == UsageError.code and "Slurm refuses: " in done.stderr and "nope" in done.stderr, done.stderr
     assert arrays(only_sweep(home)) == []
 

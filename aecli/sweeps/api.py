@@ -71,11 +71,15 @@ def resume(
     if slurm is not None:
         slurm.check()
     sweep = folder.find(root.absolute() if slurm else root, name)
-    attached = slurm_engine.queued(sweep)
-    if attached and slurm is None:
-        raise RunError(
-            f"{len(attached)} cells of sweep {sweep.id} are queued or running in Slurm", "--engine slurm waits for them"
-        )
+
+    def attached() -> set[int]:
+        found = slurm_engine.queued(sweep)
+        if found and slurm is None:
+            raise RunError(
+                f"{len(found)} cells of sweep {sweep.id} are queued or running in Slurm", "--engine slurm waits for them"
+            )
+        return found
+
     with _workers(jobs, slurm) as workers:
         return flow.go_on(sweep, _engine(workers, slurm, None), watch, retry, fail_fast, attached)
 

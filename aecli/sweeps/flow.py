@@ -172,7 +172,7 @@ def go_on(
     watch: Watch,
     retry: bool = False,
     fail_fast: bool = False,
-    attached: Collection[int] = (),
+    attached: Callable[[], Collection[int]] = tuple,
 ) -> Done:
     """Does what is left of a sweep; the cells that are `attached` the engine is at work on already. Raises InterruptedRun after
     a signal, with every run saved, and RunError if another process works on it, or this version of aecli would make other cells
@@ -180,7 +180,7 @@ def go_on(
     with sweep.locked():
         _adopt(sweep, watch.say)
         sitting = _Sitting(sweep, watch, fail_fast)
-        sitting.work(engine, sitting.to_do(retry, attached))
+        sitting.work(engine, sitting.to_do(retry, attached()))
         plan = sweep.plan()
         if plan.select is not None and sweep.selected() is None:
             choose(sweep, states.look(sweep), watch.say)

@@ -165,7 +165,8 @@ def arrays(sweep: Sweep) -> list[Array]:
 
 
 def queued(sweep: Sweep) -> set[int]:
-    """The cells whose jobs are queued or running. Raises RunError if that cannot be known here."""
+    """The cells whose jobs are queued or running; of arrays that have ended nothing is kept. The caller has locked the sweep.
+    Raises RunError if that cannot be known here."""
     found: set[int] = set()
     for array in arrays(sweep):
         jobs = array.jobs()
@@ -175,25 +176,23 @@ def queued(sweep: Sweep) -> set[int]:
                 f"go on where squeue answers; if the jobs are gone for sure, remove {array.path}",
             )
         found |= set(jobs)
+        if not jobs:
+            array.remove()
     return found
 
 
 def run(slurm: Slurm, threads: int | None, sweep: Sweep, cells: Sequence[Cell], running: Running) -> None:
     """Submits the cells whose jobs are not there yet, and waits for all of them unless that is not wanted. A signal ends the
     waiting alone."""
-    known = {array.path.name: array for array in arrays(sweep)}
-    alive = {name: array.jobs() or {} for name, array in known.items()}
-    for name, array in list(known.items()):
-        if not alive[name]:
-            array.remove()
-            del known[name]
-    there = {cell for jobs in alive.values() for cell in jobs}
+    known = arrays(sweep)
+    there = queued(sweep) if known else set[int]()
+    known = [array for array in known if array.path.exists()]
     if new := [cell for cell in cells if cell.cell not in there]:
         array = _submit(slurm, threads, sweep, new)
-        known[array.path.name] = array
+        known.append(array)
         running.say(f"{len(new)} jobs submitted: squeue --name {array.name}")
     if slurm.wait:
-        _Waiting(sweep, list(known.values()), {cell.cell for cell in cells}, running).wait()
+        _Waiting(sweep, known, {cell.cell for cell in cells}, running).wait()
     else:
         running.say(f"aecli sweep --resume {sweep.id} --engine slurm --time {slurm.time} tells what has become of them")
 
