@@ -13,7 +13,9 @@ import pytest
 import aecli
 
 ROOT = Path(__file__).parent.parent
-FILES = sorted([*(ROOT / "aecli").glob("*/**/*.py"), ROOT / "aecli" / "errors.py", ROOT / "aecli" / "api.py"])
+FILES = sorted(
+    [*(ROOT / "aecli").glob("*/**/*.py"), ROOT / "aecli" / "errors.py", ROOT / "aecli" / "api.py", ROOT / "aecli" / "handle.py"]
+)
 LAYERS = [
     "errors",
     "nets",
@@ -31,10 +33,11 @@ LAYERS = [
     "sampling",
     "verbs",
     "sweeps",
+    "handle",
     "api",
     "cli",
 ]
-"""A room imports only rooms that stand before it; `errors` and `api` are files."""
+"""A room imports only rooms that stand before it; `errors`, `handle` and `api` are files."""
 APART = {
     ("sampling", "training"),
     ("sampling", "evaluation"),
@@ -84,8 +87,14 @@ def test_a_room_imports_only_rooms_below_it(path: Path) -> None:
 
 def test_every_room_has_its_place() -> None:
     rooms = {path.name for path in (ROOT / "aecli").iterdir() if (path / "__init__.py").is_file()}
-    assert rooms == set(LAYERS) - {"errors", "api"}
-    assert {path.name for path in (ROOT / "aecli").glob("*.py")} == {"__init__.py", "__main__.py", "api.py", "errors.py"}
+    assert rooms == set(LAYERS) - {"errors", "handle", "api"}
+    assert {path.name for path in (ROOT / "aecli").glob("*.py")} == {
+        "__init__.py",
+        "__main__.py",
+        "api.py",
+        "errors.py",
+        "handle.py",
+    }
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "aecli" / "models").glob("*.py")), ids=lambda p: p.stem)
