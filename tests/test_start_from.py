@@ -69,6 +69,15 @@ def test_it_starts_from_the_weights_that_the_source_is_evaluated_with(vae: Run, 
     assert origin is not None and (origin.run, origin.left) == (vae.id, []) and origin.fitted == run.info().parameters
 
 
+def test_the_new_run_may_be_on_other_devices(vae: Run, root: Path) -> None:
+    other = parse(DATA.replace("32", "30") + VAE + TWO_STEPS, "fine.yaml")  # of four devices 30 rows are split over three
+    run = train.start(other, [], "devices", root, vae)
+    assert run.state() == "completed"
+    first, source = arrays(run, 0), arrays(vae)
+    for path in (path for path in first if path.startswith("params/")):
+        np.testing.assert_array_equal(first[path], source[path.replace("params/", "ema/")])
+
+
 def test_what_does_not_fit_starts_anew_and_is_told(vae: Run, root: Path, capsys: pytest.CaptureFixture[str]) -> None:
     wider = config(VAE.replace("latent: 3", "latent: 4"))
     run, fresh = train.start(wider, [], "wider", root, vae), train.start(wider, [], "fresh", root)
