@@ -192,7 +192,7 @@ class Progressed(Record):
     best_value: Finite | None
     stale: Count
     evaluated: Count
-    seconds: Annotated[Finite, Field(ge=0)] = 0.0
+    seconds: Annotated[Finite, Field(ge=0)] | None = None
 
 
 class Beside(Record):
