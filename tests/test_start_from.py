@@ -14,7 +14,7 @@ from process import called
 import aecli
 from aecli.config.load import Config, parse
 from aecli.errors import ConfigError, RunError
-from aecli.runs import checkpoint
+from aecli.runs import checkpoint, commits
 from aecli.runs.directory import Run, every
 from aecli.runs.trained import load
 from aecli.verbs import train
@@ -76,6 +76,21 @@ def test_the_new_run_may_be_on_other_devices(vae: Run, root: Path) -> None:
     first, source = arrays(run, 0), arrays(vae)
     for path in (path for path in first if path.startswith("params/")):
         np.testing.assert_array_equal(first[path], source[path.replace("params/", "ema/")])
+
+
+def test_a_checkpoint_that_goes_while_it_is_read_is_told(vae: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shutil.copytree(vae.path, tmp_path / vae.id)
+    source, load = Run(tmp_path / vae.id), train.load
+
+    def removed_then(*arguments: Any, **more: Any) -> Any:
+        found = load(*arguments, **more)
+        commits.path_of(source.checkpoints, found.step).unlink()
+        return found
+
+    monkeypatch.setattr(train, "load", removed_then)
+    with pytest.raises(RunError, match="has gone while it was read"):
+        train.start(config(VAE), [], "late", tmp_path / "new", source)
+    assert not (tmp_path / "new").exists()
 
 
 def test_what_does_not_fit_starts_anew_and_is_told(vae: Run, root: Path, capsys: pytest.CaptureFixture[str]) -> None:
