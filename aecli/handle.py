@@ -261,6 +261,7 @@ class TrainedRun:
         labels = turn.astype(np.int32) if label is None else given.labels_of(label, n, trained)
         if not n:
             return np.empty(self._shape, np.float32)
+        self._labels("sample", labels)
         return apply.draw(trained, labels, given.seed_of(seed), given.temperature_of(temperature))
 
     @told
@@ -286,9 +287,11 @@ class TrainedRun:
         from aecli.verbs import train
 
         sets = as_flags(overrides)
-        with kept_programs(cache_root()):
-            signalled_again(lambda: train.resume(self._run, sets, _text(data_path)))
-        self._restored = self._known = None
+        try:
+            with kept_programs(cache_root()):
+                signalled_again(lambda: train.resume(self._run, sets, _text(data_path)))
+        finally:  # also of a run that a signal stopped the model is another one
+            self._restored = self._known = None
         return self
 
     @functools.cached_property
