@@ -124,9 +124,7 @@ class TrainedRun:
     @told
     def classes(self) -> tuple[str, ...]:
         """What the labels 0, 1, ... are called; their numbers if the run keeps no names; none where there are no labels."""
-        data = self._run.info().data
-        n = data.spec.classes
-        return tuple(data.class_names) if len(data.class_names) == n else tuple(map(str, range(n)))
+        return self._run.info().data.classes
 
     @property
     @told
