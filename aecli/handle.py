@@ -124,9 +124,7 @@ class TrainedRun:
     @told
     def classes(self) -> tuple[str, ...]:
         """What the labels 0, 1, ... are called; their numbers if the run keeps no names; none where there are no labels."""
-        data = self._run.info().data
-        n = data.spec.classes
-        return tuple(data.class_names) if len(data.class_names) == n else tuple(map(str, range(n)))
+        return self._run.info().data.classes
 
     @property
     @told
@@ -261,6 +259,7 @@ class TrainedRun:
         labels = turn.astype(np.int32) if label is None else given.labels_of(label, n, trained)
         if not n:
             return np.empty(self._shape, np.float32)
+        self._labels("sample", labels)
         return apply.draw(trained, labels, given.seed_of(seed), given.temperature_of(temperature))
 
     @told
@@ -286,9 +285,11 @@ class TrainedRun:
         from aecli.verbs import train
 
         sets = as_flags(overrides)
-        with kept_programs(cache_root()):
-            signalled_again(lambda: train.resume(self._run, sets, _text(data_path)))
-        self._restored = self._known = None
+        try:
+            with kept_programs(cache_root()):
+                signalled_again(lambda: train.resume(self._run, sets, _text(data_path)))
+        finally:  # also of a run that a signal stopped the model is another one
+            self._restored = self._known = None
         return self
 
     @functools.cached_property

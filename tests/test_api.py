@@ -33,6 +33,7 @@ from aecli.runs import commits as steps_of
 from aecli.runs.state import init
 from aecli.runs.trained import load
 from aecli.system.placement import placement
+from aecli.verbs import train
 
 DATA = dataset(train=60, held_out=1000)
 MODELS = {
@@ -160,6 +161,8 @@ def test_an_exact_likelihood_is_that_of_the_evaluator(tmp_path: Path) -> None:
     assert np.array_equal(completed[:, :4], (DATA.test.images[:3] > 100)[:, :4]) and set(np.unique(completed)) <= {0, 1}
     with pytest.raises(UsageError, match=r"conditional on the label, and 1,000 of 1,000 labels are missing"):
         handle.score(DATA.test.images)
+    with pytest.raises(UsageError, match=r"conditional on the label, and 1 of 2 labels are missing"):
+        handle.sample(2, label=[0, -1])
     drawn = handle.sample(20)
     assert np.array_equal(drawn, handle.sample(20, label=np.arange(20) % 3)) and not np.array_equal(drawn, handle.sample(20, 1))
 
@@ -356,6 +359,22 @@ def test_a_run_goes_on_and_its_model_is_the_new_one(place: Path) -> None:
     before = handle.sample(2)
     assert handle.resume({"train.steps": 20}) is handle and handle.step == handle.checkpoint_step == 20
     assert not np.array_equal(before, handle.sample(2))
+
+
+def test_a_run_that_was_stopped_on_its_way_has_the_new_model_too(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (place / "short.yaml").write_text(TINY.replace("steps: 40", "steps: 10"))
+    handle = aecli.train(place / "short.yaml", runs_dir=place / "stopped")
+    assert handle.checkpoint_step == 10
+    resume = train.resume
+
+    def stopped(*arguments: Any) -> None:
+        resume(*arguments)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(train, "resume", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        handle.resume({"train.steps": 20})
+    assert handle.checkpoint_step == 20
 
 
 def test_training_works_in_a_thread(place: Path) -> None:

@@ -268,8 +268,11 @@ def test_no_link_and_no_device_is_made(tmp_path: Path, kind: bytes) -> None:
 
 def test_what_the_list_does_not_have_is_refused(tmp_path: Path) -> None:
     extra: Entry = ("r/more", tarfile.REGTYPE, b"x", {})
-    refused(forged(GOOD, HERE, extra), tmp_path, "r/more is not a file that its list has")
-    refused(forged(GOOD, HERE, HERE), tmp_path, "is not a file that its list has")
+    refused(forged(GOOD, HERE, extra), tmp_path, "r/more is not what its list has")
+    folder: Entry = ("r", tarfile.DIRTYPE, b"", {})
+    refused(forged(GOOD, folder, HERE, folder), tmp_path, "r is not what its list has")
+    refused(forged(GOOD, folder, HERE, ("r/more", tarfile.DIRTYPE, b"", {})), tmp_path, "r/more is not what its list has")
+    refused(forged(GOOD, HERE, HERE), tmp_path, "is not what its list has")
     refused(forged(with_file("more"), HERE), tmp_path, "r/more is missing")
     refused(forged(GOOD, ("r/run.json", tarfile.REGTYPE, b"[]", {})), tmp_path, "the checksum of r/run.json is wrong")
     refused(forged(GOOD, ("r/run.json", tarfile.REGTYPE, b"{ }", {})), tmp_path, "has 3 bytes, and its list says 2")

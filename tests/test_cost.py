@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import subprocess
+import sys
 from collections.abc import Generator
 from pathlib import Path
 from typing import Any
@@ -12,10 +14,11 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import pytest
-from process import aecli
+from process import aecli, environment
 
 from aecli.config.load import load, parse
 from aecli.errors import UsageError
+from aecli.runs import commits
 from aecli.runs.directory import Run
 from aecli.system import threads
 from aecli.training.flop import products
@@ -92,6 +95,15 @@ def test_seconds_are_those_of_all_sittings(tmp_path: Path) -> None:
     assert round(newest["extra"]["progressed"]["seconds"], 3) == second.seconds
 
 
+def test_seconds_of_a_run_that_an_older_version_began_are_not_known(tmp_path: Path) -> None:
+    run = train.start(load(ROOT / "configs" / "quickstart.yaml", ["train.steps=20"]), [], "older", tmp_path)
+    commit = commits.read(run.checkpoints, 20).as_json()
+    del commit["extra"]["progressed"]["seconds"]
+    commits.write(run.checkpoints, 20, commit)
+    train.resume(run, ["train.steps=40"])
+    assert run.recorded().step == 40 and run.recorded().seconds is None
+
+
 def arrays_of(run: Run) -> list[str]:
     newest = max(run.checkpoints.glob("*.commit.json"), key=lambda path: int(path.name.split(".")[0]))
     return [leaf["sha256"] for leaf in json.loads(newest.read_text())["leaves"]]
@@ -127,6 +139,14 @@ def test_the_threads_of_a_run_decide_its_bits_and_not_the_cores_of_the_machine(t
     assert arrays_of(found["two"]) == arrays_of(found["two on one core"])
     assert arrays_of(found["one"]) != arrays_of(found["two"])
     assert [run.info().threads for run in found.values()] == [1, 1, 2, 2]
+
+
+def test_what_the_environment_says_of_threads_stays_for_processes_that_are_started() -> None:
+    code = "import os; from aecli.system import threads; print(threads.use(1), os.environ.get('NPROC'))"
+    for given, left in (({"NPROC": "2"}, "2"), ({}, "None")):
+        env = {name: value for name, value in environment().items() if name != "NPROC"} | given
+        done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=True)
+        assert done.stdout.split() == ["1", left]
 
 
 def test_a_process_computes_on_one_number_of_threads() -> None:

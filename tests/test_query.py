@@ -197,6 +197,13 @@ def test_hostile_texts_are_text_in_every_format(tmp_path: Path) -> None:
     assert done.returncode == 2 and all(line.isprintable() for line in done.stderr.split("\n"))
 
 
+def test_no_text_is_a_formula_of_a_spreadsheet(tmp_path: Path) -> None:
+    run = made(tmp_path / "runs", parameters=5)
+    edit(run, "run.json", name="=1+1")
+    done = called("runs", "--columns", "name,parameters", "--format", "csv", cwd=tmp_path)
+    assert list(csv.reader(io.StringIO(done.stdout)))[1] == [run.id, "'=1+1", "5"]
+
+
 def test_a_variant_that_there_is_not_is_refused(tmp_path: Path) -> None:
     made(tmp_path / "runs", variant="mine")
     done = called("runs", "--variant", "vea", cwd=tmp_path)

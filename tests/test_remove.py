@@ -74,7 +74,17 @@ def test_a_run_that_somebody_holds_stays(pair: tuple[Run, Run], tmp_path: Path) 
     with exclusive(first.path / "eval" / ".lock", "evaluates it", print):
         done = called("rm", second.id, first.id, "--yes", cwd=tmp_path)
         assert done.returncode == 4 and f"in use by process {os.getpid()}, which evaluates it" in done.stderr
+        with pytest.raises(RunError, match="which evaluates it"):
+            remove(first)  # who began while it was asked about
     assert left(tmp_path / "runs") == sorted([first.id, second.id])
+
+
+def test_a_folder_that_is_called_as_an_age_is_not_what_it_means(pair: tuple[Run, Run], tmp_path: Path) -> None:
+    for name in ("last", "last~1"):
+        shutil.copytree(pair[0].path, tmp_path / "runs" / name)
+    assert [going.run for going in chosen(tmp_path / "runs", ["last~1", "last"])] == [
+        directory.find(tmp_path / "runs", name) for name in ("last~1", "last")
+    ]
 
 
 def test_nobody_begins_to_train_what_is_being_removed(

@@ -14,7 +14,7 @@ from process import called
 import aecli
 from aecli.config.load import Config, parse
 from aecli.errors import ConfigError, RunError
-from aecli.runs import checkpoint
+from aecli.runs import checkpoint, commits
 from aecli.runs.directory import Run, every
 from aecli.runs.trained import load
 from aecli.verbs import train
@@ -67,6 +67,30 @@ def test_it_starts_from_the_weights_that_the_source_is_evaluated_with(vae: Run, 
     assert all(not np.asarray(leaf).any() for path, leaf in first.items() if path.startswith("opt_state/"))
     origin = run.info().from_run
     assert origin is not None and (origin.run, origin.left) == (vae.id, []) and origin.fitted == run.info().parameters
+
+
+def test_the_new_run_may_be_on_other_devices(vae: Run, root: Path) -> None:
+    other = parse(DATA.replace("32", "30") + VAE + TWO_STEPS, "fine.yaml")  # of four devices 30 rows are split over three
+    run = train.start(other, [], "devices", root, vae)
+    assert run.state() == "completed"
+    first, source = arrays(run, 0), arrays(vae)
+    for path in (path for path in first if path.startswith("params/")):
+        np.testing.assert_array_equal(first[path], source[path.replace("params/", "ema/")])
+
+
+def test_a_checkpoint_that_goes_while_it_is_read_is_told(vae: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shutil.copytree(vae.path, tmp_path / vae.id)
+    source, load = Run(tmp_path / vae.id), train.load
+
+    def removed_then(*arguments: Any, **more: Any) -> Any:
+        found = load(*arguments, **more)
+        commits.path_of(source.checkpoints, found.step).unlink()
+        return found
+
+    monkeypatch.setattr(train, "load", removed_then)
+    with pytest.raises(RunError, match="has gone while it was read"):
+        train.start(config(VAE), [], "late", tmp_path / "new", source)
+    assert not (tmp_path / "new").exists()
 
 
 def test_what_does_not_fit_starts_anew_and_is_told(vae: Run, root: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -50,7 +50,7 @@ def followed(run: Run, *steps: Callable[[], Any]) -> list[list[int]]:
             else:
                 held.close()
 
-        return [[each.step for each in look.rows] for look in follow(run, pause)]
+        return [[each.step for each in rows] for rows in follow(run, pause)]
 
 
 def test_each_row_is_told_once_as_it_comes(run: Run) -> None:

@@ -61,8 +61,8 @@ def watch(run_name: RunName, runs_dir: RunsDir = RUNS) -> None:
         recorded = run.recorded()
         say(f"{run.id}: {recorded.state} at step {recorded.step:,} of {total:,}")
         with Progress(total, recorded.step, kind=run.info().data.spec.kind) as progress:
-            for number, look in enumerate(follow(run)):
-                for row in look.rows:
+            for number, rows in enumerate(follow(run)):
+                for row in rows:
                     per_s = row.values.get("images_per_s", 0.0)
                     if row.split == "train" and per_s > 0:
                         progress.update(row.step, row.values, per_s, (total - row.step) * batch / per_s)

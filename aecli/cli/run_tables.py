@@ -3,7 +3,6 @@ which takes longer for 500 rows than to find out what stands in them."""
 
 from __future__ import annotations
 
-import csv
 import json
 import sys
 from collections.abc import Collection, Mapping, Sequence
@@ -13,6 +12,7 @@ from typing import Any
 from rich.cells import cell_len
 
 from aecli.errors import printable
+from aecli.reports.table import csv_text
 from aecli.system.progress import age, say
 from aecli.system.terminal import columns_of
 from aecli.verbs.runs import Listing
@@ -100,15 +100,13 @@ def _is_number(value: Any) -> bool:
 
 def write_csv(listing: Listing) -> None:
     """A line a run: numbers with all their digits, tags with a blank between, other lists as JSON."""
-    writer = csv.writer(sys.stdout, lineterminator="\n")
-    writer.writerow(map(printable, listing.columns))
-    for row in listing.rows:
-        writer.writerow(printable(_exact(column, row[column])) for column in listing.columns)
+    rows = [[_exact(column, row[column]) for column in listing.columns] for row in listing.rows]
+    print(csv_text([*map(printable, listing.columns)], rows))
 
 
-def _exact(column: str, value: Any) -> str:
-    if value is None:
-        return ""
+def _exact(column: str, value: Any) -> str | float | int | None:
+    if value is None or _is_number(value):
+        return value
     if column == "tags":
         return " ".join(value)
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)

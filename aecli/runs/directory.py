@@ -323,6 +323,11 @@ def every_with_info(root: Path) -> list[tuple[Run, RunFile | None]]:
     return sorted(found, key=lambda pair: ("" if pair[1] is None else pair[1].created, pair[0].id))
 
 
+def is_last(name: str) -> bool:
+    """Whether a name means a run by its age, whatever is called so."""
+    return _LAST.match(name) is not None
+
+
 def find(root: Path, name: str) -> Run:
     """The run with this id, or the only one whose id starts or ends so, or the newest for `last`, the one before it for `last~1`.
     Raises RunError, also for a run that holds what no run holds (`parts.py`) or whose `run.json` cannot be read, and UsageError

@@ -74,6 +74,11 @@ def _replaced(path: str, part: str, by: str) -> str:
 def started_from(state: Any, inherited: Inherited) -> Any:
     """A first state with what it takes over in place of what it would begin with."""
     given = inherited.arrays
-    # Copies: averaged and latest weights start as the same array, and a step takes each for its own.
-    leaves = [jnp.array(given[path], copy=True) if path in given else leaf for path, leaf in checkpoint.leaves(state).items()]
+
+    def taken(path: str, leaf: Any) -> Any:
+        # Copies: averaged and latest weights start as the same array, and a step takes each for its own. On the devices of the
+        # new state: another batch may be split over others than those that the trained one is on.
+        return jax.device_put(given[path], leaf.sharding, may_alias=False) if path in given else leaf
+
+    leaves = [taken(path, leaf) for path, leaf in checkpoint.leaves(state).items()]
     return jax.tree.unflatten(jax.tree.structure(state), leaves)

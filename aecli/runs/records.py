@@ -101,6 +101,12 @@ class DataFacts(Record):
     path: Place | None = None
     duplicates: dict[str, Count] = {}
 
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """What the labels 0, 1, ... are called; their numbers if the run keeps no names."""
+        n = self.spec.classes
+        return tuple(self.class_names) if len(self.class_names) == n else tuple(map(str, range(n)))
+
 
 class Git(Record):
     commit: str
@@ -192,7 +198,7 @@ class Progressed(Record):
     best_value: Finite | None
     stale: Count
     evaluated: Count
-    seconds: Annotated[Finite, Field(ge=0)] = 0.0
+    seconds: Annotated[Finite, Field(ge=0)] | None = None
 
 
 class Beside(Record):

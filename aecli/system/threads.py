@@ -45,15 +45,19 @@ def _start(threads: int | None) -> int:
     default = int(given) if (given := os.environ.get(_NPROC, "")).isdecimal() and int(given) else available()
     if _has_started():  # by the program that aecli is a part of
         return default
-    if threads is not None:
-        if threads > available():
-            warn(f"train.threads is {threads}, and {available()} may run at once here: the same bits, more slowly")
-        for name in (_NPROC, *_BLAS):
-            os.environ[name] = str(threads)
-    local_devices()
-    if threads is not None:
-        del os.environ[_NPROC]  # a process that this one starts decides for itself
-    return threads or default
+    if threads is None:
+        local_devices()
+        return default
+    if threads > available():
+        warn(f"train.threads is {threads}, and {available()} may run at once here: the same bits, more slowly")
+    os.environ |= dict.fromkeys((_NPROC, *_BLAS), str(threads))
+    try:
+        local_devices()
+    finally:  # a process that this one starts decides for itself
+        os.environ.pop(_NPROC)
+        if given:
+            os.environ[_NPROC] = given
+    return threads
 
 
 def _has_started() -> bool:

@@ -44,8 +44,8 @@ class LoopState:
     """Evaluations since the best one."""
     evaluated: int = 0
     """The last step whose evaluation is done."""
-    seconds: float = 0.0
-    """Of the steps, without what is compiled, measured and saved between them."""
+    seconds: float | None = 0.0
+    """Of the steps, without what is compiled, measured and saved between them; None if an older version made some of them."""
 
 
 @dataclasses.dataclass
@@ -166,7 +166,7 @@ class Training:
             "step": at.step,
             "best_step": at.best_step,
             "best_value": at.best_value,
-            "seconds": round(at.seconds, 3),
+            "seconds": None if at.seconds is None else round(at.seconds, 3),
             "peak_bytes": most_bytes(),
             **({} if self._flop is None else {"flop_per_step": self._flop}),
         }
@@ -178,9 +178,9 @@ class Training:
 
     def _pause(self) -> None:
         """What follows is no training step."""
-        if self._running_since is not None:
+        if self._running_since is not None and self._at.seconds is not None:
             self._at.seconds += time.monotonic() - self._running_since
-            self._running_since = None
+        self._running_since = None
 
     def _flop_per_step(self, chunk: Chunk) -> float:
         """Of the program that has just been called, whose trace is kept: to ask for it costs nothing."""

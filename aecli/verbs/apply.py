@@ -37,7 +37,7 @@ NEEDED = {
     "score": ("scores", "weighs"),
 }
 """What can be done with a model, and the abilities of which it needs one."""
-LABELLED = ("decode", "reconstruct", "score", "complete")
+LABELLED = ("decode", "reconstruct", "sample", "score", "complete")
 """What a conditional model does only for an image whose class it is told."""
 
 

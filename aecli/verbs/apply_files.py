@@ -102,7 +102,7 @@ def apply_to_files(
 
 def _open(run: Run, request: Request, data_path: str | None) -> tuple[Rows, dict[str, NDArray[Any]], Whole | None]:
     """The images, what the npz says of each of them, and where they are from if they are no run's."""
-    known = classes_of(run)
+    known = run.info().data.classes
     if request.split is not None:
         dataset = open_run_data(run, stored_experiment(run).data, say, data_path)
         rows = dataset.split(request.split)
@@ -162,13 +162,6 @@ def _form(spec: Spec) -> str:
 
 def _colour(spec: Spec) -> str:
     return "gray" if spec.channels == 1 else "colour"
-
-
-def classes_of(run: Run) -> tuple[str, ...]:
-    """What a run calls its classes; their numbers if it keeps no names."""
-    data = run.info().data
-    n = data.spec.classes
-    return tuple(data.class_names) if len(data.class_names) == n else tuple(map(str, range(n)))
 
 
 def _labels(labels: NDArray[Any], classes: Sequence[str]) -> dict[str, NDArray[Any]]:

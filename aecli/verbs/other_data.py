@@ -28,7 +28,7 @@ from aecli.evaluation.request import EvalRequest
 from aecli.runs.directory import Run
 from aecli.runs.trained import Trained
 from aecli.system.progress import say, warn
-from aecli.verbs.apply_files import check_form, classes_of
+from aecli.verbs.apply_files import check_form
 
 
 class Other(NamedTuple):
@@ -67,7 +67,7 @@ def open_other(run: Run, trained: Trained, own: Dataset, request: EvalRequest, p
         raise UsageError(f"{name} has no {split} split: data.validation is 0", "use --split test")
     if trained.scaling is not None:
         rows = ScaledRows(rows, trained.scaling)
-    known = classes_of(run)
+    known = run.info().data.classes
     theirs = other.class_names or tuple(map(str, range(other.spec.classes)))
     labels = as_classes(rows.labels, theirs, known)
     if labels is None:

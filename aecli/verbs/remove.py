@@ -38,7 +38,7 @@ def chosen(root: Path, names: Sequence[str]) -> list[Going]:
 
 
 def _named(root: Path, name: str) -> Run:
-    if name != "last":  # whatever is called so
+    if not directory.is_last(name):  # whatever is called so
         for run in directory.every(root):
             if run.id == name:
                 return run
@@ -48,13 +48,20 @@ def _named(root: Path, name: str) -> Run:
 
 
 def _check_free(run: Run) -> None:
-    """Raises RunError if somebody trains, evaluates or labels the run: every lock in it is a hidden file."""
+    """Raises RunError if somebody trains, evaluates or labels the run."""
     if run.is_locked():
         with run.locked():  # says by whom
             return
+    _check_unused(run)
+
+
+def _check_unused(run: Run) -> None:
+    """Raises RunError if somebody does with the run what does not take its own lock: every lock in it is a hidden file."""
+    own = run.path / ".lock"
     for folder, _, files in os.walk(run.path):
         for name in files:
-            if name.startswith(".") and name.endswith("lock") and (holder := holder_of(Path(folder, name))):
+            lock = Path(folder, name)
+            if name.startswith(".") and name.endswith("lock") and lock != own and (holder := holder_of(lock)):
                 raise RunError(f"run {run.id} is in use by {holder}", "wait for it, or stop it")
 
 
@@ -75,6 +82,7 @@ def remove(run: Run) -> None:
     root = run.path.parent
     hidden = root / f"{_REMOVED}{run.id if directory.is_id(run.id) else ''}-{secrets.token_hex(4)}"
     with _held(run):
+        _check_unused(run)  # while it was asked about, somebody may have begun
         os.rename(run.path, hidden)
         fsync_directory(root)
         remove_tree(hidden)

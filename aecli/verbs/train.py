@@ -23,6 +23,7 @@ from aecli.system import threads
 from aecli.system.files import write_atomic
 from aecli.system.placement import local_devices, placement
 from aecli.system.progress import say, warn
+from aecli.system.reading import Unreadable
 from aecli.training.loop import train
 
 MAY_CHANGE = ("train.steps", "train.epochs")
@@ -89,10 +90,15 @@ def _weights_of(source: Run, template: Any, facts: dict[str, Any]) -> Inherited:
     trained = load(source, "best", warn, computing=False)
     given = inherit(template, trained, source.id)
     say(given.told(source.id, trained.step))
+    try:
+        sealed = commits.read(source.checkpoints, trained.step).seal
+    except Unreadable as error:  # a run that is being trained removes checkpoints
+        message = f"checkpoint {trained.step} of run {source.id} has gone while it was read: {error}"
+        raise RunError(message, "try again, or wait until the run has ended") from None
     origin = Origin(
         run=source.id,
         step=trained.step,
-        seal=commits.read(source.checkpoints, trained.step).seal,
+        seal=sealed,
         fitted=given.fitted,
         left=list(given.left),
     )

@@ -126,13 +126,15 @@ def _extract(tar: tarfile.TarFile, manifest: Manifest, place: Path, same: set[st
             above = {parent for name in run.files for parent in _parents(name)[-1:]}
             for folder in ("", *run.folders, *above):
                 os.makedirs(place / run.id / folder, exist_ok=True)
+    folders = {f"{run.id}/{name}".rstrip("/") for run in manifest.runs for name in ("", *run.folders)}
     files = {f"{run.id}/{name}": facts for run in manifest.runs for name, facts in run.files.items()}
     while (member := _next(tar)) is not None:
-        if member.type == tarfile.DIRTYPE and not member.size:
+        if member.type == tarfile.DIRTYPE and not member.size and member.name in folders:
+            folders.remove(member.name)
             continue
         facts = files.pop(member.name, None)
         if facts is None or member.type not in (tarfile.REGTYPE, tarfile.AREGTYPE) or member.issparse():
-            raise Unreadable(f"{member.name} is not a file that its list has")
+            raise Unreadable(f"{member.name} is not what its list has")
         if member.size != facts.size:
             raise Unreadable(f"{member.name} has {member.size:,} bytes, and its list says {facts.size:,}")
         _take(tar, member, facts, None if member.name.partition("/")[0] in same else place / member.name)

@@ -12,7 +12,7 @@ from aecli.config.length import epoch_end
 from aecli.errors import RunError
 from aecli.runs.directory import MOST_LINE, Run
 from aecli.runs.query import settings
-from aecli.runs.records import Row, StateFile, validated
+from aecli.runs.records import Row, validated
 from aecli.system.reading import GONE, Unreadable, open_regular, parse_json
 
 LOOK_SECONDS = 0.5
@@ -74,18 +74,11 @@ class Tail:
         return found
 
 
-class Look(NamedTuple):
-    """A run that somebody holds, and the rows that are new."""
-
-    recorded: StateFile
-    rows: list[Row]
-
-
-def follow(run: Run, pause: Callable[[float], None] = time.sleep) -> Iterator[Look]:
-    """Looks again and again at a run, as long as a process holds it."""
+def follow(run: Run, pause: Callable[[float], None] = time.sleep) -> Iterator[list[Row]]:
+    """Looks again and again at a run, as long as a process holds it: the rows that are new each time."""
     tail = Tail(run.metrics)
     while run.is_locked():
-        yield Look(run.recorded(), tail.rows())
+        yield tail.rows()
         pause(LOOK_SECONDS)
 
 
