@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
 
-from aecli.errors import AecliError, UsageError, told, translate
+from aecli.errors import AecliError, UsageError, printable, told, translate
 from aecli.runs import directory
 from aecli.runs.directory import Run
 
@@ -63,8 +63,9 @@ class TrainedRun:
     def __repr__(self) -> str:
         facts = directory.run_facts(Run(self._folder))
         if facts["step"] is None:
-            return f"<aecli run {self.id}: {facts['state']}, {facts['note']}>"
-        return f"<aecli run {self.id}: {facts['variant']} on {facts['data']}, {facts['state']} at step {facts['step']:,}>"
+            return printable(f"<aecli run {self.id}: {facts['state']}, {facts['note']}>")
+        model = f"{facts['variant']} on {facts['data']}, {facts['state']} at step {facts['step']:,}"
+        return printable(f"<aecli run {self.id}: {model}>")
 
     @property
     def id(self) -> str:
