@@ -56,7 +56,7 @@ class TrainedRun:
     vectors [n, d] in the units of the data. What comes back is float32."""
 
     def __init__(self, path: Path, checkpoint: Checkpoint | str = "best") -> None:
-        self._folder, self._which = path, str(checkpoint)
+        self._folder, self._which = Path(os.path.abspath(path)), str(checkpoint)  # wherever the program goes to
         self._restored: Trained | None = None
         self._known: Experiment | None = None
 
