@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
 
-from aecli.errors import AecliError, UsageError, told, translate
+from aecli.errors import AecliError, UsageError, printable, told, translate
 from aecli.runs import directory
 from aecli.runs.directory import Run
 
@@ -56,15 +56,16 @@ class TrainedRun:
     vectors [n, d] in the units of the data. What comes back is float32."""
 
     def __init__(self, path: Path, checkpoint: Checkpoint | str = "best") -> None:
-        self._folder, self._which = path, str(checkpoint)
+        self._folder, self._which = Path(os.path.abspath(path)), str(checkpoint)  # wherever the program goes to
         self._restored: Trained | None = None
         self._known: Experiment | None = None
 
     def __repr__(self) -> str:
         facts = directory.run_facts(Run(self._folder))
         if facts["step"] is None:
-            return f"<aecli run {self.id}: {facts['state']}, {facts['note']}>"
-        return f"<aecli run {self.id}: {facts['variant']} on {facts['data']}, {facts['state']} at step {facts['step']:,}>"
+            return printable(f"<aecli run {self.id}: {facts['state']}, {facts['note']}>")
+        model = f"{facts['variant']} on {facts['data']}, {facts['state']} at step {facts['step']:,}"
+        return printable(f"<aecli run {self.id}: {model}>")
 
     @property
     def id(self) -> str:

@@ -6,6 +6,7 @@ import importlib
 import json
 import pkgutil
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -312,6 +313,22 @@ def test_runs_are_listed_newest_first_by_conditions(place: Path, run: TrainedRun
     with pytest.raises(RunError, match=r"run\.json"):
         TrainedRun(newer.path).encode(np.zeros((1, 8, 8)))
     assert "unreadable" in repr(TrainedRun(newer.path))
+
+
+def test_a_handle_stays_that_of_its_run_wherever_the_program_goes(
+    place: Path, run: TrainedRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(place)
+    handles = [aecli.load(run.id), *aecli.list_runs()]
+    monkeypatch.chdir(tmp_path)
+    assert all(each.parameters > 0 and each.path.is_absolute() for each in handles)
+
+
+def test_a_handle_shows_no_escapes(run: TrainedRun, tmp_path: Path) -> None:
+    copied = Path(shutil.copytree(run.path, tmp_path / run.id))
+    facts = json.loads((copied / "run.json").read_text())
+    (copied / "run.json").write_text(json.dumps({**facts, "data": {**facts["data"], "name": "\x1b[31m\n"}}))
+    assert "\\u001b[31m" in repr(TrainedRun(copied)) and repr(TrainedRun(copied)).isprintable()
 
 
 def test_mistakes_are_told_with_their_places(place: Path) -> None:

@@ -540,6 +540,17 @@ def test_a_run_that_has_not_ended_is_told(tmp_path: Path) -> None:
     assert f"{run.id} is interrupted, at step 20" in compare([run]).notes
 
 
+def test_numbers_of_a_run_that_has_gone_on_are_told(tmp_path: Path) -> None:
+    values_of = {"reconstruction/mse": values()}
+    last, best = (
+        measured(tmp_path, values_of, seed=seed, state=at) for seed, at in enumerate(({}, {"step": 60, "best_step": 40}))
+    )
+    assert not any("by now" in note for note in compare([last, best]).notes)
+    on = measured(tmp_path, values_of, seed=2, state={"step": 60, "best_step": 60})
+    (note,) = (note for note in compare([last, best, on]).notes if "by now" in note)
+    assert note.startswith(f"the numbers of {on.id} are of step 40, and it is at step 60")
+
+
 def test_one_run_and_hundreds(tmp_path: Path) -> None:
     one = compare(seeds(tmp_path, 1))
     assert not one.pairs and "mse" in str(one) and not one.missing

@@ -17,11 +17,13 @@ from damage import HOSTILE
 from made_runs import edit, made, measured
 from process import called
 
+import aecli
 from aecli.cli.run_tables import show_runs
 from aecli.config.names import variants
 from aecli.errors import UsageError
 from aecli.runs import directory, query
 from aecli.runs.directory import Run
+from aecli.verbs.labels import tag
 from aecli.verbs.runs import list_runs
 
 NOISY = "psnr_db (gaussian 0.25)"
@@ -83,6 +85,15 @@ def chosen(runs: tuple[Run, ...], *where: str) -> str:
 )
 def test_conditions_choose(three: tuple[Run, ...], where: list[str], expected: str) -> None:
     assert chosen(three, *where) == expected
+
+
+def test_a_tag_may_be_given_as_yaml_has_it(three: tuple[Run, ...]) -> None:
+    root = three[0].path.parent
+    tag(three[1], ["paper", "4"], [], print)
+    for where in ("tags=paper", 'tags="paper"', "tags=4"):
+        assert chosen(three, where) == "b"
+    assert chosen(three, 'tags!="paper"') == "ag" and chosen(three, "tags=pap") == ""
+    assert [each.id for each in aecli.list_runs({"tags": "paper"}, runs_dir=root)] == [three[1].id]
 
 
 @pytest.mark.parametrize("text", ["", "variant", "=4", "<", " = 4", "!x"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import re
 import shutil
 from pathlib import Path
@@ -16,6 +17,7 @@ from aecli.config.load import Config, parse
 from aecli.errors import ConfigError, RunError
 from aecli.runs import checkpoint, commits
 from aecli.runs.directory import Run, every
+from aecli.runs.inherited import Inherited
 from aecli.runs.trained import load
 from aecli.verbs import train
 
@@ -76,6 +78,17 @@ def test_the_new_run_may_be_on_other_devices(vae: Run, root: Path) -> None:
     first, source = arrays(run, 0), arrays(vae)
     for path in (path for path in first if path.startswith("params/")):
         np.testing.assert_array_equal(first[path], source[path.replace("params/", "ema/")])
+
+
+def test_the_weights_of_the_source_take_no_room_while_a_run_trains(vae: Run, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    loop, held = train.train, list[Any]()
+
+    def looked(*arguments: Any) -> Any:
+        held.extend(each for each in gc.get_objects() if isinstance(each, Inherited))
+        return loop(*arguments)
+
+    monkeypatch.setattr(train, "train", looked)
+    assert train.start(config(VAE), [], "alone", root, vae).state() == "completed" and held == []
 
 
 def test_a_checkpoint_that_goes_while_it_is_read_is_told(vae: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

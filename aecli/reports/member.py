@@ -12,7 +12,7 @@ import yaml
 from aecli.errors import RunError
 from aecli.runs import numbers, query, seal
 from aecli.runs.directory import Run
-from aecli.runs.records import MOST, Number
+from aecli.runs.records import MOST, Number, StateFile
 from aecli.system.reading import Unreadable
 
 SEED = "seed"
@@ -33,7 +33,7 @@ _AGREE = 1e-3
 
 class Member(NamedTuple):
     """`settings` by their path, `numbers` by their name, `costs` by the names of COSTS. `wrong` says why numbers that are there
-    are not believed."""
+    are not believed. `of_step` is the step that numbers are of, if that is neither the run's best nor its last any more."""
 
     run: Run
     name: str
@@ -46,6 +46,7 @@ class Member(NamedTuple):
     numbers: Mapping[str, Number]
     costs: Mapping[str, float | None]
     wrong: str | None
+    of_step: int | None
 
     @property
     def id(self) -> str:
@@ -107,8 +108,13 @@ def read(run: Run, split: str) -> Member:
     }
     return Member(
         run, info.name, seed, settings, info.data.fingerprint, info.identity, run.state(), at.step,
-        stored.numbers, costs, stored.wrong,
+        stored.numbers, costs, stored.wrong, _of_step(stored.numbers, at),
     )  # fmt: skip
+
+
+def _of_step(numbers: Mapping[str, Number], at: StateFile) -> int | None:
+    steps = (number.protocol.get("step") for number in numbers.values())
+    return next((step for step in steps if isinstance(step, int) and step not in (at.step, at.best_step)), None)
 
 
 def _nested(settings: Mapping[str, Any]) -> dict[str, Any]:

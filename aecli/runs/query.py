@@ -180,7 +180,8 @@ class Condition(NamedTuple):
             return False
         actual = run.get(self.key)
         if self.operator in ("=", "!="):
-            return (self.text in actual if self.key == "tags" else self._is(actual)) == (self.operator == "=")
+            holds = any(map(self._is, actual)) if self.key == "tags" else self._is(actual)
+            return holds == (self.operator == "=")
         compare = OPERATORS[self.operator]
         if _is_number(actual) and _is_number(self.value):
             return bool(compare(actual, self.value))

@@ -166,7 +166,7 @@ class Training:
             "step": at.step,
             "best_step": at.best_step,
             "best_value": at.best_value,
-            "seconds": None if at.seconds is None else round(at.seconds, 3),
+            **({} if at.seconds is None else {"seconds": round(at.seconds, 3)}),
             "peak_bytes": most_bytes(),
             **({} if self._flop is None else {"flop_per_step": self._flop}),
         }

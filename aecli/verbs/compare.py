@@ -53,6 +53,9 @@ def compare(
             notes.append(f"eval/{split}.json of {member.id} is not believed: {member.wrong}; `aecli eval` measures anew")
         if member.state != "completed":
             notes.append(f"{member.id} is {member.state}, at step {member.step:,}")
+        if member.of_step is not None:
+            at = f"of step {member.of_step:,}, and it is at step {member.step:,} by now"
+            notes.append(f"the numbers of {member.id} are {at}; `aecli eval` measures anew")
     members = without_twins(members, notes.append)
     found = grouped(members, by)
     for group in found:

@@ -80,6 +80,7 @@ def start(
             first = None
             if given is not None:
                 first = started_from(init(experiment, dataset.spec, len(dataset.train), place), given)
+                given = None  # the source's weights need no room on the device any more
             train(experiment, run, dataset, template, place, warn, first)
         _say_end(run)
         return run
