@@ -51,21 +51,21 @@ folder = {folder!r}
 number = str(len(os.listdir(folder)) + 100)
 found = re.search(r"--array=0-(\\d+)", text)
 tasks = range(int(found[1]) + 1) if found else [None]
-open(f"{{folder}}/{{number}}", "w").write(name)
+jobs = [number if task is None else f"{{number}}_{{task}}" for task in tasks]
+open(f"{{folder}}/{{number}}", "w").write("\\n".join([name, *jobs]))
 print(f"Submitted batch job {{number}}", flush=True)
 if os.fork():
     sys.exit(0)
 os.setsid()
 for stream in (0, 1, 2):
     os.dup2(os.open(os.devnull, os.O_RDWR), stream)
-for task in tasks:
-    job = number if task is None else f"{{number}}_{{task}}"
+for task, job in zip(tasks, jobs):
     env = os.environ | {{"SLURM_JOB_ID": number}}
     if task is not None:
         env |= {{"SLURM_ARRAY_JOB_ID": number, "SLURM_ARRAY_TASK_ID": str(task)}}
-    open(f"{{folder}}/{{number}}", "a").write(f"\\n{{job}}")
+    open(f"{{folder}}/{{number}}", "a").write(f"\\nbegun {{job}}")
     subprocess.run(["bash", script], env=env)
-open(f"{{folder}}/{{number}}", "a").write("\\nend")
+    open(f"{{folder}}/{{number}}", "a").write(f"\\nended {{job}}")
 """
 SRUN = """\
 #!{python}
@@ -80,11 +80,10 @@ SQUEUE = """\
 import os, sys
 name = sys.argv[sys.argv.index("--name") + 1]
 for number in os.listdir({folder!r}):
-    told, *jobs = open(f"{folder}/{{number}}").read().split("\\n")
-    if told == name and "end" not in jobs:
-        for job in jobs:
-            print(job, "RUNNING")
-        print(f"{{number}}_9999 PENDING")
+    told, *lines = open(f"{folder}/{{number}}").read().split("\\n")
+    for job in lines:
+        if told == name and " " not in job and f"ended {{job}}" not in lines:
+            print(job, "RUNNING" if f"begun {{job}}" in lines else "PENDING")
 """
 
 
