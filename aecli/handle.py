@@ -235,9 +235,10 @@ class TrainedRun:
         """-log p(x) of each image in nats, [n]: exact where the model scores; where it weighs, the upper bound from so many
         importance `samples`, drawn by `seed`, by default that of the run, as `eval` has it. A conditional model needs the
         `labels`."""
+        from aecli.evaluation.request import MOST
         from aecli.verbs import apply, given
 
-        samples = given.whole_of(samples, "samples", 1, given.MOST_SAMPLES)
+        samples = given.whole_of(samples, "samples", 1, MOST)
         trained, rows = self._rows("score", images, labels)
         return _joined(apply.scores(trained, rows, samples, None if seed is None else given.seed_of(seed)), (0,))
 

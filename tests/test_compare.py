@@ -540,6 +540,15 @@ def test_a_run_that_has_not_ended_is_told(tmp_path: Path) -> None:
     assert f"{run.id} is interrupted, at step 20" in compare([run]).notes
 
 
+def test_the_command_names_the_folder_only_where_it_needs_to(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = measured(tmp_path / "runs", {})
+    monkeypatch.chdir(tmp_path)
+    (missing,) = aecli.compare([run.path]).missing
+    assert missing.command == f"aecli eval {run.id}"
+    (missing,) = aecli.compare([run.path.rename(tmp_path / run.id)]).missing
+    assert missing.command == f"aecli eval {run.id} --runs-dir {tmp_path}"
+
+
 def test_numbers_of_a_run_that_has_gone_on_are_told(tmp_path: Path) -> None:
     values_of = {"reconstruction/mse": values()}
     last, best = (

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from aecli.cli.options import RUNS, DataPath, RunName, RunsDir, Which, keep_programs
+from aecli.evaluation.request import MOST
 
 Source = Annotated[
     Path | None,
@@ -62,7 +63,7 @@ def score(
     source: Source = None,
     split: Split = None,
     samples: Annotated[
-        int, typer.Option(min=1, max=100_000, help="Importance samples per image, where the likelihood is not exact.")
+        int, typer.Option(min=1, max=MOST, help="Importance samples per image, where the likelihood is not exact.")
     ] = 500,
     sets: Reads = [],  # noqa: B006
     force: Force = False,

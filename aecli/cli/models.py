@@ -10,7 +10,7 @@ import typer
 
 from aecli.cli.options import RUNS, DataPath, Json, Only, RunName, RunsDir, Skip, Which, keep_programs, names, print_json
 from aecli.errors import translate
-from aecli.evaluation.request import EvalRequest
+from aecli.evaluation.request import MOST, EvalRequest
 from aecli.sampling.request import DEFAULT, SampleRequest
 
 SAMPLE, EVAL = DEFAULT, EvalRequest()
@@ -63,11 +63,9 @@ def eval(
     skip: Skip = [],  # noqa: B006
     samples: Annotated[
         int,
-        typer.Option(min=1, max=100_000, help="Importance samples per image; the published protocols take 5000."),
+        typer.Option(min=1, max=MOST, help="Importance samples per image; the published protocols take 5000."),
     ] = EVAL.samples,
-    draws: Annotated[
-        int, typer.Option(min=1, max=100_000, help="Images to draw, at most as many as the split has.")
-    ] = EVAL.draws,
+    draws: Annotated[int, typer.Option(min=1, max=MOST, help="Images to draw, at most as many as the split has.")] = EVAL.draws,
     inception: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Weights (npz) of the Inception network, for its Frechet distance.")
     ] = EVAL.inception,

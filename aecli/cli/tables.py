@@ -12,6 +12,7 @@ from aecli.cli.console import table as _table
 from aecli.data.sources.told import some
 from aecli.errors import printable
 from aecli.measures.metric import VERSION, Metric, Recorded, version_of
+from aecli.reports.table import number_text
 from aecli.runs import labels, numbers, provenance
 from aecli.runs.directory import Run, run_facts
 from aecli.runs.records import RunFile
@@ -140,12 +141,6 @@ def _beside(metric: Metric) -> tuple[tuple[str, str], str]:
     margin = 1e-3 * abs(value) if metric.standard_error is None else 2 * metric.standard_error
     verdict = "model" if gain > margin else "baseline" if gain < -margin else "even"
     return (number_text(value), name), verdict
-
-
-def number_text(value: float | None) -> str:
-    if value is None:
-        return "-"
-    return f"{value:.5g}" if abs(value) < 1e5 else f"{value:,.0f}"
 
 
 def cost(seconds: float) -> str:

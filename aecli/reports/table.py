@@ -14,9 +14,10 @@ from typing import NamedTuple
 from rich.cells import cell_len, set_cell_size
 
 from aecli.errors import printable
+from aecli.system.terminal import NARROWEST
 
 FORMATS = ("table", "md", "csv", "latex", "json")
-NARROWEST, UNBOUNDED = 40, 400
+UNBOUNDED = 400
 WIDEST_CELL = 60
 """Columns of a terminal that one cell takes at most."""
 WIDEST_NOTE = 120

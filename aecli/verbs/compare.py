@@ -294,7 +294,7 @@ def _command(member: Member, split: str, evaluators: Sequence[str], members: Seq
         asked = next((value for value in of if isinstance(value, int)), usual)
         words += [f"--{key}", str(asked)] if evaluator in evaluators and asked != usual else []
     folder = member.run.path.parent
-    words += ["--runs-dir", str(folder)] if folder != _RUNS else []
+    words += ["--runs-dir", str(folder)] if folder.absolute() != _RUNS.absolute() else []
     return shlex.join(words)
 
 

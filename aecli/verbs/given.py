@@ -16,8 +16,6 @@ from aecli.data.sources.scale import SLACK, likely, number
 from aecli.errors import UsageError, printable
 from aecli.runs.trained import Trained
 
-MOST_SAMPLES = 100_000
-"""Importance samples of an image."""
 MOST = 2**53
 """Images: so many are nowhere, and the memory that is there decides."""
 _AXES = "[image, row, column, channel]"
