@@ -21,14 +21,15 @@ from aecli.config import yamlfile
 from aecli.errors import ConfigError, DataError, DivergedError, RunError, StorageError
 from aecli.runs import commits, directory, numbers
 from aecli.runs.directory import Run
-from aecli.sweeps import flow, folder, states
+from aecli.sweeps import flow, folder, states, worker
 from aecli.sweeps.asked import from_flags
 from aecli.sweeps.draft import config_hash, draft
 from aecli.sweeps.flow import Done, Watch
 from aecli.sweeps.folder import Sweep
 from aecli.sweeps.holding import Held
-from aecli.sweeps.local import Ended, Running
+from aecli.sweeps.local import Ended, Running, Workers
 from aecli.sweeps.worker import Outcome
+from aecli.system.signals import SIGNALS
 
 CONFIG = TINY.replace("steps: 40", "steps: 1000").replace("checkpoint_every: 10", "checkpoint_every: 50")
 CONFIG = CONFIG.replace("log_every: 10", "log_every: 100, eval_every: 10")
@@ -415,3 +416,57 @@ def test_a_worker_tells_what_is_wrong_and_raises_nothing(tmp_path: Path, lines_o
     )
     assert "the data of digits is not what it was" in sweep.log(1).read_text()
     assert directory.every(sweep.root) == [], "nothing was begun"
+
+
+def test_a_signal_that_comes_while_a_cell_is_begun_is_not_lost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Between being handed a cell and heeding signals for it, a worker only notes them."""
+    monkeypatch.setattr(worker, "_come", [])
+    sweep = cells_of(tmp_path)
+    before = {signum: signal.getsignal(signum) for signum in SIGNALS}
+    try:
+        worker._heed_nothing()
+        os.kill(os.getpid(), signal.SIGTERM)
+        outcome = worker.work(str(sweep.root), sweep.id, 1)
+    finally:
+        for signum, handler in before.items():
+            signal.signal(signum, handler)
+    assert outcome.code == 128 + signal.SIGTERM and not by_cell(tmp_path)
+
+
+def test_an_idle_worker_that_was_killed_is_replaced() -> None:
+    with Workers(1) as workers:
+        workers.begin(0, os.getpid)
+        first = waited(workers)[0]
+        os.kill(first, signal.SIGKILL)
+        while alive([first]):
+            time.sleep(0.01)
+        workers.begin(0, os.getpid)
+        assert waited(workers)[0] != first
+
+
+def test_a_worker_that_is_not_there_yet_is_told_later() -> None:
+    with Workers(1) as workers:
+        workers.begin(0, time.sleep, 2)
+        reached = workers.send(signal.SIGTERM, workers.busy)
+        while not reached:
+            time.sleep(0.05)
+            reached = workers.send(signal.SIGTERM, workers.busy)
+        assert reached == {0} and waited(workers) == {0: None}, "a worker between two cells notes it alone"
+
+
+def waited(workers: Workers) -> dict[int, Any]:
+    while not (found := workers.wait(0.1)):
+        pass
+    return found
+
+
+def test_a_run_that_is_older_than_the_one_of_its_cell_is_not_taken_for_it(tmp_path: Path) -> None:
+    """As if the line of the older one were damaged."""
+    sweep = cells_of(tmp_path)
+    made_up(sweep, 1, "failed", noted=False)
+    time.sleep(0.01)
+    newer = made_up(sweep, 1, "completed")
+    assert folder.unnoted(sweep, sweep.lines()[0]) == {}
+    time.sleep(0.01)
+    newest = made_up(sweep, 1, "running", noted=False)
+    assert folder.unnoted(sweep, sweep.lines()[0]) == {1: newest.id} and newest.id != newer.id

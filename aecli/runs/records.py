@@ -19,6 +19,8 @@ MOST = 2**53
 
 Count = Annotated[int, Field(ge=0, le=MOST)]
 Size = Annotated[int, Field(ge=1, le=MOST)]
+RunId = Annotated[str, Field(pattern=r"\A[A-Za-z0-9][A-Za-z0-9._-]{0,99}\z")]
+"""The name of the folder of a run, or of a sweep; see `directory.is_id`."""
 Sha256 = Annotated[str, Field(pattern=r"\A[0-9a-f]{64}\z")]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 
@@ -250,7 +252,7 @@ class Commit(Record):
 class ArchivedRun(Record):
     """A run in an archive: its folders, and size and hash of each of its files, by names below its own folder."""
 
-    id: Annotated[str, Field(pattern=r"\A[A-Za-z0-9][A-Za-z0-9._-]{0,99}\z")]
+    id: RunId
     folders: list[Annotated[Raw, AfterValidator(_below)]]
     files: dict[Annotated[Raw, AfterValidator(_below)], FileFacts]
 

@@ -121,7 +121,7 @@ def held(asked: Asked, jobs: int, workers: Workers, say: Callable[[str], None]) 
         returned: dict[int, Any] = {}
         while not returned:
             if signals.received is not None:
-                workers.send(signals.received)
+                workers.send(signals.received, workers.busy)
                 raise InterruptedRun(signals.received, "nothing was begun yet")
             returned = workers.wait(local.LOOK_SECONDS)
     if returned[0] is None:
@@ -195,7 +195,7 @@ def _adopt(sweep: Sweep, say: Callable[[str], None]) -> None:
     lines, damaged = sweep.lines()
     if damaged:
         say(f"warning: cells.jsonl: {damaged} line{'s' * (damaged > 1)} cannot be read; the runs are found by what they say")
-    found = folder.runs_of(sweep, [line.run for line in lines if line.run is not None])
+    found = folder.unnoted(sweep, lines)
     cells = len(sweep.plan().cells)
     for cell, run in found.items():
         if cell <= cells:

@@ -26,8 +26,6 @@ from aecli.system.files import fsync_directory, make_folder, write_atomic, write
 from aecli.system.reading import GONE, Unreadable, open_regular, parse_json, read_json, read_regular
 
 SWEEPS = ".sweeps"
-_ID = re.compile(r"\A[A-Za-z0-9][A-Za-z0-9._-]{0,99}\Z")
-_MOST_LINE = 2**16
 
 
 class Sweep(NamedTuple):
@@ -170,7 +168,7 @@ def create(root: Path, name: str, asked: str, config: str, plan: Mapping[str, An
 def every(root: Path) -> list[str]:
     """The ids of all sweeps below a folder of runs, oldest first."""
     try:
-        names = [entry.name for entry in os.scandir(root / SWEEPS) if _ID.match(entry.name)]
+        names = [entry.name for entry in os.scandir(root / SWEEPS) if directory.is_id(entry.name)]
     except GONE:
         return []
     found = [name for name in names if (root / SWEEPS / name / "plan.json").is_file()]
@@ -180,7 +178,7 @@ def every(root: Path) -> list[str]:
 def find(root: Path, name: str) -> Sweep:
     """The sweep with this id, or the only one whose id starts so, or the newest for `last`. Raises RunError, also for one that
     cannot be read, and UsageError for what can be no id."""
-    if not _ID.match(name):
+    if not directory.is_id(name):
         raise UsageError(f"{name!r} is no id of a sweep", f"they are the names of folders in {root / SWEEPS}")
     ids = every(root)
     matches = ids[-1:] if name == "last" else [name] if name in ids else [each for each in ids if each.startswith(name)]
@@ -197,17 +195,21 @@ def find(root: Path, name: str) -> Sweep:
     return sweep
 
 
-def runs_of(sweep: Sweep, known: Sequence[str]) -> dict[int, str]:
-    """The runs that the sweep has started and is not `known` to have: a kill fell between the making of a run and the line that
-    tells of it. Of several of a cell the newest counts."""
+def unnoted(sweep: Sweep, lines: Sequence[Line]) -> dict[int, str]:
+    """The runs by cell that the sweep has started and the lines do not tell of: a kill fell between the making of a run and its
+    line, or the line is damaged. Of several of a cell the newest counts, and none that is older than the one it has."""
+    noted = {line.run for line in lines}
+    has = {line.cell: line.run for line in lines if line.measured is None}
     found: dict[int, str] = {}
-    for run in directory.every(sweep.root):
-        if run.id in known:
-            continue
+    for run in directory.every(sweep.root):  # the oldest first
         with contextlib.suppress(RunError, OSError):
             origin = run.info().sweep
-            if origin is not None and origin.id == sweep.id:
+            if origin is None or origin.id != sweep.id:
+                continue
+            if run.id not in noted:
                 found[origin.cell] = run.id
+            elif has.get(origin.cell) == run.id:
+                found.pop(origin.cell, None)
     return found
 
 

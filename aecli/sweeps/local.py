@@ -66,7 +66,12 @@ class Workers:
         """Has a worker call something, which needs to be a function of a module."""
         if self._executors[index] is None:
             self._executors[index] = self._executor(index)
-        self._futures[index] = self._executors[index].submit(call, *arguments)
+        try:
+            self._futures[index] = self._executors[index].submit(call, *arguments)
+        except BrokenProcessPool:  # it was killed while it was idle
+            self.end(index)
+            self._executors[index] = self._executor(index)
+            self._futures[index] = self._executors[index].submit(call, *arguments)
 
     def wait(self, seconds: float) -> dict[int, Any]:
         """What workers have returned, by their index, after at most so long; None of one that was killed, which begins anew."""
@@ -85,14 +90,23 @@ class Workers:
     def end(self, index: int) -> None:
         """Ends a worker that is idle; the next call has a fresh one."""
         executor, self._executors[index] = self._executors[index], None
+        self._pid_file(index).unlink(missing_ok=True)
         if executor is not None:
             executor.shutdown(wait=True)
 
-    def send(self, signum: int) -> None:
-        """Hands a signal on to the workers that are at work."""
-        for index in self._futures:
+    def send(self, signum: int, to: set[int]) -> set[int]:
+        """Hands a signal on to those workers, and returns those that could be reached: one that has just been started has not
+        said yet which process it is. To send it twice would end a worker at once."""
+        reached: set[int] = set()
+        for index in to:
             with contextlib.suppress(OSError, ValueError):
                 os.kill(int(self._pid_file(index).read_text()), signum)
+                reached.add(index)
+        return reached
+
+    @property
+    def busy(self) -> set[int]:
+        return set(self._futures)
 
     def _pid_file(self, index: int) -> Path:
         return self._private / f"{index}.pid"
@@ -159,14 +173,13 @@ def run(workers: Workers, sweep: Sweep, cells: Sequence[Cell], running: Running)
     working: dict[int, int] = {}
     cores: dict[int, int | None] = {}
     killed: dict[int, int] = {}
-    sent = False
+    told: set[int] = set()
     while len(blocks) or working:
         signum = running.stop()
         if signum is not None or running.give_up():
             blocks.clear()
-        if signum is not None and not sent:
-            sent = True
-            workers.send(signum)
+        if signum is not None:
+            told |= workers.send(signum, workers.busy - told)
         for index in workers.idle:
             cell = blocks.next(index)
             if cell is None:

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Literal
 
 from pydantic import Field
 
-from aecli.runs.records import Count, Finite, Raw, RawPath, Record, Schema, Sha256, Size
-
-RunId = Annotated[str, Field(pattern=r"\A[A-Za-z0-9][A-Za-z0-9._-]{0,99}\z")]
+from aecli.runs.records import Count, Finite, Raw, RawPath, Record, RunId, Schema, Sha256, Size
 
 
 class Cell(Record):

@@ -50,8 +50,9 @@ def look(sweep: Sweep) -> list[State]:
 
 def runs_of(sweep: Sweep) -> list[Run]:
     """The runs that are there, in the order of the cells."""
-    found = ((known[0] if known else None) for known in (_known(sweep).get(cell.cell) for cell in sweep.plan().cells))
-    there = (run_of(sweep, run_id) for run_id in found if run_id is not None)
+    known = _known(sweep)
+    ids = (known[cell.cell][0] for cell in sweep.plan().cells if cell.cell in known)
+    there = (run_of(sweep, run_id) for run_id in ids if run_id is not None)
     return [run for run in there if run is not None]
 
 

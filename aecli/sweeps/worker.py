@@ -50,10 +50,16 @@ def work(root: str, sweep_id: str, number: int) -> Outcome:
     return Outcome(*ended, time.monotonic() - begun)
 
 
+_come: list[int] = []
+"""Signals that came while no cell heeded them: between two, or while one was begun."""
+
+
 def _finish(sweep: Sweep, number: int) -> tuple[int, str, str]:
     """Code, message and help of how it ended; whatever is wrong stands in the log, too."""
     raise_on_signals()
     try:
+        if _come:  # the sweep had begun this cell when the signal came
+            raise Terminated(_come[0])
         from aecli.sweeps.cell import finish
 
         return finish(sweep, number)
@@ -92,10 +98,10 @@ class _Busy:
 
 
 def _heed_nothing() -> None:
-    """Between two cells: the sweep, which has had the signal too, begins no other."""
+    """Between two cells a signal is only noted: the sweep, which has had it too, begins no other."""
     for signum in SIGNALS:
         if signal.getsignal(signum) != signal.SIG_IGN:  # as `nohup` wishes
-            signal.signal(signum, lambda signum, frame: None)
+            signal.signal(signum, lambda signum, frame: _come.append(signum))
 
 
 def begin(parent: int, pid_file: str) -> None:
