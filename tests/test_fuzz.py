@@ -73,8 +73,9 @@ def _swallows(data: bytes) -> str:
     return "value" if b"\xff" not in data else f"value of {len(bytearray(b'x' * 200_000_000))}"
 
 
-def small(run: Callable[[bytes], str]) -> Target:
-    return Target(run, of_bytes, [b"a" * 100], 1)
+def small(run: Callable[[bytes], str], seconds: int = 60) -> Target:
+    """A target whose inputs have a minute each: to look for garbage in a process of many tests takes more than a second."""
+    return Target(run, of_bytes, [b"a" * 100], seconds)
 
 
 def test_an_input_that_fails_is_found_made_smaller_kept_and_replayed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -103,8 +104,7 @@ def test_an_input_that_takes_too_much_is_found(
     run: Callable[[bytes], str], kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(fuzz, "MOST_BYTES", 10**8)
-    # How long it takes to have much memory is the machine's.
-    target = small(run)._replace(seeds=[b"a", b"\xff"], seconds=1 if kind == "TooLong" else 60)
+    target = small(run, 1 if kind == "TooLong" else 60)._replace(seeds=[b"a", b"\xff"])
     [fault] = hunt("small", target, tmp_path, 0, lambda n, seconds: n < 2).faults
     assert fault.kind.startswith(kind) and fault.path.read_bytes() == b"\xff"
 
