@@ -23,11 +23,13 @@ from aecli.runs import commits, directory, numbers
 from aecli.runs.directory import Run
 from aecli.sweeps import flow, folder, states, worker
 from aecli.sweeps.asked import from_flags
+from aecli.sweeps.choice import choose
 from aecli.sweeps.draft import config_hash, draft
 from aecli.sweeps.flow import Done, Watch
 from aecli.sweeps.folder import Sweep
 from aecli.sweeps.holding import Held
 from aecli.sweeps.local import Ended, Running, Workers
+from aecli.sweeps.states import State
 from aecli.sweeps.worker import Outcome
 from aecli.system.signals import SIGNALS
 
@@ -382,6 +384,19 @@ def test_nothing_is_selected_before_all_is_trained_and_measured(tmp_path: Path) 
     given, lines, _ = sat(sweep, {2: 3})
     assert given == [1, 2, 3] and sweep.selected() is None
     assert any("nothing is selected yet: 3 of 3 cells" in line for line in lines)
+
+
+def test_a_metric_that_no_cell_has_is_an_error_and_not_a_choice(tmp_path: Path) -> None:
+    """What a model can be measured by may depend on the images: gray ones have no likelihood of binary pixels."""
+    sweep = cells_of(tmp_path, select="loss")
+    runs = [made_up(sweep, cell.cell, "completed") for cell in sweep.plan().cells]
+    measured = frozenset({"validation"})
+    done = [State(cell, "completed", run.id, measured=measured) for cell, run in zip(sweep.plan().cells, runs, strict=True)]
+    with pytest.raises(RunError, match="nothing can be selected by 'loss'"):
+        choose(sweep, done, print)
+    lines: list[str] = []
+    choose(sweep, [state._replace(state="diverged") for state in done], lines.append)
+    assert lines == ["nothing can be selected: in every combination a cell diverged"] and sweep.selected() is None
 
 
 def test_hostile_text_moves_no_cursor(tmp_path: Path) -> None:

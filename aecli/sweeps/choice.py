@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from statistics import fmean
 from typing import Any
 
-from aecli.errors import UsageError
+from aecli.errors import RunError, UsageError
 from aecli.runs.directory import Run
 from aecli.runs.records import SCHEMA, Number
 from aecli.sweeps.folder import Sweep
@@ -17,7 +17,7 @@ from aecli.system.files import write_json
 def choose(sweep: Sweep, states: Sequence[State], say: Callable[[str], None]) -> None:
     """Writes `selected.json`: the group whose seeds have the best mean, the first of equal ones. Waits, and says so, until every
     cell is trained and measured or has diverged; a group with one that diverged is out of the choice. Raises UsageError for a
-    metric of which more is not better, and less neither."""
+    metric of which more is not better, and less neither, RunError if none has the metric, as gray images have no likelihood."""
     metric = sweep.plan().select
     assert metric is not None
     missing = [state.cell.cell for state in states if state.state != "diverged" and "validation" not in state.measured]
@@ -39,9 +39,17 @@ def choose(sweep: Sweep, states: Sequence[State], say: Callable[[str], None]) ->
             raise UsageError(f"'{metric}' is not said to be better when it is higher or lower", "--select another metric")
         better = str(directions.pop())
         choices.append({"group": group, "mean": fmean(values.values()), "values": values})
-    if not choices:
-        say("nothing can be selected: every group has a cell that diverged, or has no such number")
+    diverged = {state.cell.group for state in states if state.state == "diverged"}
+    if not choices and all(state.cell.group in diverged for state in states):
+        say("nothing can be selected: in every combination a cell diverged")
         return
+    if not choices:
+        there = [set(numbers_of(Run(sweep.root / str(state.run_id)), "validation")) for state in states if state.run_id]
+        known = ", ".join(sorted(set[str].intersection(*there))) if there else ""
+        raise RunError(
+            f"nothing can be selected by '{metric}': no combination has such a number of all its seeds on validation",
+            f"all have {known}; begin a sweep that selects by one of these" if known else "`aecli show` tells of the runs",
+        )
     best = (min if better == "lower" else max)(choices, key=lambda each: each["mean"])
     facts = {
         "schema": SCHEMA,
