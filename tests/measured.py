@@ -6,17 +6,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from made_runs import DATA
+
 from aecli.measures.metric import VERSION, Metric, Recorded, average
 from aecli.runs import directory, numbers, seal
 from aecli.runs.directory import Run
 
-DATA = {
-    "name": "digits",
-    "spec": {"height": 8, "width": 8, "channels": 1, "classes": 10},
-    "sizes": {"train": 8, "validation": 0, "test": 4},
-    "tier": "device",
-    "fingerprint": "f" * 64,
-}
 TEXT = """\
 seed: {seed}
 data: {{name: digits, path: null, batch_size: 32, tier: auto}}

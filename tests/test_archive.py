@@ -152,7 +152,7 @@ def test_a_run_that_changes_meanwhile_is_refused(
 def test_a_kill_in_the_middle_leaves_no_half(run: Run, tmp_path: Path) -> None:
     (run.path / "samples" / "large").write_bytes(os.urandom(40 * PIECE))
     with started("archive", "last", "-o", "x.tar.gz", cwd=tmp_path) as process:
-        wait_for(lambda: any(path.stat().st_size for path in tmp_path.glob(".archive-*")), process)
+        wait_for(lambda: any(path.stat().st_size for path in tmp_path.glob(".x.tar.gz.*.tmp")), process)
         process.kill()
         process.wait()
     assert not (tmp_path / "x.tar.gz").exists()

@@ -14,18 +14,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from made_runs import DATA
 from process import called
 
 from aecli.errors import RunError, UsageError
 from aecli.runs import directory, parts
-
-DATA = {
-    "name": "digits",
-    "spec": {"height": 8, "width": 8, "channels": 1, "classes": 10},
-    "sizes": {"train": 8, "validation": 0, "test": 4},
-    "tier": "device",
-    "fingerprint": "f" * 64,
-}
 
 
 def make(root: Path, name: str = "test") -> directory.Run:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from made_runs import DATA
 from process import TINY, aecli, called, environment, started, wait_for
 
 from aecli.config import yamlfile
@@ -36,7 +37,6 @@ from aecli.system.signals import SIGNALS
 CONFIG = TINY.replace("steps: 40", "steps: 1000").replace("checkpoint_every: 10", "checkpoint_every: 50")
 CONFIG = CONFIG.replace("log_every: 10", "log_every: 100, eval_every: 10")
 FLAGS = ["--grid", "model.beta=1,4", "--seeds", "2", "--jobs", "2", "--eval", "--only", "objective"]
-FINGERPRINT = "f" * 64
 
 
 def digests(run: Run) -> dict[str, str]:
@@ -253,18 +253,11 @@ def cells_of(home: Path, *grid: str, **more: Any) -> Sweep:
     (home / "c.yaml").write_text(TINY)
     made = draft(from_flags(home / "c.yaml", grid=grid or ("model.beta=1,2,3",), **more), None, print)
     made.mistakes.check()
-    return flow.create(home / "runs", made, [Held(FINGERPRINT, "objective")] * len(made.groups))
+    return flow.create(home / "runs", made, [Held(DATA["fingerprint"], "objective")] * len(made.groups))
 
 
 def made_up(sweep: Sweep, cell: int, state: str, noted: bool = True) -> Run:
-    data = {
-        "name": "digits",
-        "spec": {"height": 8, "width": 8, "channels": 1, "classes": 10},
-        "sizes": {"train": 8, "validation": 0, "test": 4},
-        "tier": "device",
-        "fingerprint": FINGERPRINT,
-    }
-    facts = {"variant": "vae", "parameters": 0, "data": data, "sweep": {"id": sweep.id, "cell": cell}}
+    facts = {"variant": "vae", "parameters": 0, "data": DATA, "sweep": {"id": sweep.id, "cell": cell}}
     run = directory.create(sweep.root, "made", "a: 1\n", "a: 1\n", facts)
     run.set_state(state, reason="told so")
     if noted:

@@ -9,7 +9,6 @@ import hashlib
 import io
 import os
 import tarfile
-import tempfile
 from collections.abc import Generator, Sequence
 from pathlib import Path
 from typing import IO, Any, NamedTuple, cast
@@ -19,7 +18,7 @@ from aecli.runs import commits
 from aecli.runs.directory import Run
 from aecli.runs.parts import check_parts
 from aecli.runs.records import SCHEMA
-from aecli.system.files import current_umask, fsync_directory, to_json
+from aecli.system.files import replacing, to_json
 from aecli.system.reading import Unreadable, open_regular
 
 MANIFEST = "aecli-archive.json"
@@ -72,21 +71,10 @@ def archive(runs: Sequence[Run], target: Path, checkpoints: bool = True) -> Writ
         for run in runs:
             held.enter_context(_untrained(run))
         contents = {run.id: contents_of(run.path, checkpoints) for run in runs}
-        handle, temporary = tempfile.mkstemp(prefix=".archive-", suffix=".tmp", dir=target.parent)
-        try:
-            with os.fdopen(handle, "wb") as file:
-                with _packed(file, target) as stream, tarfile.open(fileobj=stream, mode="w", format=tarfile.PAX_FORMAT) as tar:
-                    _write(tar, contents)
-                file.flush()
-                os.fsync(file.fileno())
-                size = os.fstat(file.fileno()).st_size
-            os.chmod(temporary, 0o666 & ~current_umask())
-            os.replace(temporary, target)
-        except BaseException:
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(temporary)
-            raise
-        fsync_directory(target.parent)
+        with replacing(target) as file:
+            with _packed(file, target) as stream, tarfile.open(fileobj=stream, mode="w", format=tarfile.PAX_FORMAT) as tar:
+                _write(tar, contents)
+            size = file.tell()
     return Written(len(runs), sum(len(each.files) for each in contents.values()), size)
 
 
