@@ -141,24 +141,31 @@ def sweep(
     their own. `evaluate` measures each on test, by all evaluators that fit or those named; `select` names the metric by which the
     best is chosen on validation, and then measured on test alone. Raises ConfigError for what is wrong with any cell, before
     the first begins. What becomes of cells is told by `states` and `code`, not by an error."""
-    from aecli.sweeps.api import sweep as run_all
+    from aecli.config.values import as_flags, as_text
+    from aecli.sweeps.api import start
+    from aecli.sweeps.asked import from_flags
     from aecli.sweeps.flow import Watch
     from aecli.system.progress import say
 
-    done = run_all(
+    def lists(varied: Mapping[str, Sequence[Any]] | None) -> list[str]:
+        return [f"{key}={', '.join(as_text(key, value) for value in values)}" for key, values in (varied or {}).items()]
+
+    measured = () if evaluate is True else tuple(evaluate or ())
+    if evaluate is not False and evaluate is not True and not measured:
+        raise UsageError("an empty list of evaluators measures nothing", "evaluate=True measures by all that fit")
+    asked = from_flags(
         Path(os.path.expanduser(os.fspath(config))),
-        {key: list(values) for key, values in (grid or {}).items()},
-        {key: list(values) for key, values in (zipped or {}).items()},
-        seeds if seeds is None or isinstance(seeds, int) else list(seeds),
-        dict(overrides or {}),
-        evaluate if isinstance(evaluate, bool) else list(evaluate),
-        select,
-        jobs,
-        threads,
-        name,
-        _root(runs_dir),
-        Watch(say),
+        as_flags(overrides),
+        lists(grid),
+        lists(zipped),
+        seeds if isinstance(seeds, int) else None,
+        None if seeds is None or isinstance(seeds, int) else ",".join(map(str, seeds)),
+        only=None if evaluate is False else measured,
+        select=select,
+        threads=threads,
+        name=name,
     )
+    done = start(asked, _root(runs_dir), jobs, watch=Watch(say))
     group = None if done.selected is None else done.selected.group
     chosen = [state.run_id for state in done.states if state.cell.group == group]
     runs = [TrainedRun(run.path) for run in done.runs]

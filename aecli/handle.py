@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
 
-from aecli.errors import AecliError, UsageError, printable, told, translate
+from aecli.errors import AecliError, UsageError, printable, told
 from aecli.runs import directory
 from aecli.runs.directory import Run
 
@@ -375,11 +375,8 @@ def _numbers(measured: Measured) -> dict[str, Number]:
 
     for note in measured.notes:
         say(f"note: {note}")
-    for evaluator, error in measured.failed.items():
-        known = translate(error)
-        why = known.message if known else f"{type(error).__name__}: {error}"
-        help = "the numbers of the others are written; skip leaves it out"
-        raise AecliError(f"evaluator '{evaluator}' failed: {why}", help) from error
+    for error, (_, line) in zip(measured.failed.values(), measured.failures(), strict=True):
+        raise AecliError(line, "the numbers of the others are written; skip leaves it out") from error
     return {name: _number(recorded.as_json()) for name, recorded in measured.metrics.items()}
 
 

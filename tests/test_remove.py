@@ -16,6 +16,7 @@ from process import called, environment, started, wait_for
 from aecli.errors import RunError
 from aecli.runs import directory
 from aecli.runs.directory import Run
+from aecli.system import files
 from aecli.system.files import exclusive
 from aecli.verbs import remove as removal
 from aecli.verbs.remove import chosen, remove, sweep
@@ -108,14 +109,14 @@ def test_nobody_begins_to_train_what_is_being_removed(
 
 def test_who_waited_for_the_lock_of_a_removed_run_is_told(pair: tuple[Run, Run], monkeypatch: pytest.MonkeyPatch) -> None:
     first = pair[0]
-    flock = directory.fcntl.flock
+    flock = files.fcntl.flock
 
     def late(file: object, how: int) -> None:
         flock(file, how)
         if first.path.exists():
             os.rename(first.path, first.path.with_name(".removed-x"))
 
-    monkeypatch.setattr(directory.fcntl, "flock", late)
+    monkeypatch.setattr(files.fcntl, "flock", late)
     with pytest.raises(RunError, match="has been removed"), first.locked():
         pass
 

@@ -14,12 +14,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from made_runs import DATA
 from process import TINY, aecli, called, environment, started, wait_for
 
+from aecli import api
 from aecli.config import yamlfile
-from aecli.errors import ConfigError, DataError, DivergedError, RunError, StorageError
+from aecli.errors import AecliError, ConfigError, DataError, DivergedError, RunError, StorageError, UsageError
 from aecli.runs import commits, directory, numbers
 from aecli.runs.directory import Run
 from aecli.sweeps import flow, folder, states, worker
@@ -478,3 +480,16 @@ def test_a_run_that_is_older_than_the_one_of_its_cell_is_not_taken_for_it(tmp_pa
     time.sleep(0.01)
     newest = made_up(sweep, 1, "running", noted=False)
     assert folder.unnoted(sweep, sweep.lines()[0]) == {1: newest.id} and newest.id != newer.id
+
+
+def test_a_sweep_from_python_takes_the_values_of_numpy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "c.yaml").write_text(TINY)
+    found = api.sweep("c.yaml", grid={"model.beta": np.array([1.0, 4.0]), "model.net": ["mlp"]}, overrides={"train.steps": 5})
+    assert found.code == 0 and found.states == ["completed"] * 2 and found.chosen == []
+    assert [run.config["model"]["beta"] for run in found.runs] == [1.0, 4.0]
+    for wrong, said in (({"model.beta": [object()]}, "of type object"), ({"model.bta": [1]}, "did you mean 'beta'")):
+        with pytest.raises(AecliError, match=said):
+            api.sweep("c.yaml", grid=wrong)
+    with pytest.raises(UsageError, match="an empty list of evaluators"):
+        api.sweep("c.yaml", seeds=2, evaluate=[])

@@ -9,7 +9,6 @@ from typing import Annotated
 import typer
 
 from aecli.cli.options import RUNS, DataPath, Json, Only, RunName, RunsDir, Skip, Which, keep_programs, names, print_json
-from aecli.errors import translate
 from aecli.evaluation.request import MOST, EvalRequest
 from aecli.sampling.request import DEFAULT, SampleRequest
 
@@ -100,13 +99,13 @@ def eval(
     elif measured.metrics:
         show_metrics(run.id, measured.metrics)
     say(f"{run.path / 'eval' / f'{measured.name}.json'}: {cost(meter.seconds)}")
-    for evaluator, error in measured.failed.items():
-        if context.find_root().params["debug"]:
+    if context.find_root().params["debug"]:
+        for error in measured.failed.values():
             sys.excepthook(type(error), error, error.__traceback__)
-        known = translate(error)
-        text = (str(error).splitlines() or [""])[0]
-        say(f"error: evaluator '{evaluator}' failed: " + (known.message if known else f"{type(error).__name__}: {text}"))
-    if measured.failed:
+    failures = measured.failures()
+    for _, line in failures:
+        say(f"error: {line}")
+    if failures:
         say(f"  help: the numbers of the others are written; --skip {','.join(measured.failed)} leaves these out")
-        codes = [known.code if (known := translate(error)) else 1 for error in measured.failed.values()]
-        raise typer.Exit(codes[0] if len(set(codes)) == 1 else 1)
+        codes = {code for code, _ in failures}
+        raise typer.Exit(codes.pop() if len(codes) == 1 else 1)

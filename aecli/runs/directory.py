@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import datetime
-import fcntl
 import json
 import os
 import re
 import secrets
 import shutil
 import socket
-import time
 from collections.abc import Callable, Generator, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -21,7 +19,7 @@ from aecli.errors import CheckpointError, RunError, StorageError, UsageError, di
 from aecli.runs import commits, seal
 from aecli.runs.parts import check_parts
 from aecli.runs.records import SCHEMA, Row, RunFile, StateFile, validated
-from aecli.system.files import fsync_directory, holder_of, make_folder, write_atomic, write_json
+from aecli.system.files import append_line, fsync_directory, holder_of, is_taken, make_folder, write_atomic, write_json
 from aecli.system.reading import GONE, Unreadable, open_regular, parse_json, read_json, read_regular, set_aside
 
 _ID = re.compile(r"\A[A-Za-z0-9][A-Za-z0-9._-]{0,99}\Z")
@@ -29,7 +27,8 @@ _IDS = "ids are 1 to 100 letters of a to z, digits, '.', '_' and '-', the first 
 _LAST = re.compile(r"\Alast(?:~(\d{1,9}))?\Z", re.ASCII)
 SHORTEST_END = 4
 """Letters of the end of an id that name a run: the hex digits at the end of each."""
-_LOCK_SECONDS = 0.5
+LOCK_SECONDS = 0.5
+"""How long one waits for who holds a run or a sweep: whoever only looks whether it is held does so for an instant."""
 UNREADABLE = "unreadable"
 """What stands in place of a state of a run that cannot be read."""
 MOST_RESOLVED = 4 * MAX_BYTES
@@ -137,18 +136,10 @@ class Run(NamedTuple):
         except FileNotFoundError:
             raise self._removed() from None
         with os.fdopen(handle, "r+") as file:
-            give_up = time.monotonic() + _LOCK_SECONDS  # whoever only looks whether it is locked holds it for an instant
-            while True:
-                try:
-                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    break
-                except BlockingIOError:
-                    if time.monotonic() > give_up:
-                        file.seek(0)
-                        holder = file.read(200).strip() or "another process"
-                        held = "held" if ", which" in holder else "being trained"
-                        raise RunError(f"run {self.id} is {held} by {holder}", "wait for it, or stop it") from None
-                    time.sleep(0.02)
+            if not is_taken(handle, LOCK_SECONDS):
+                holder = file.read(200).strip() or "another process"
+                held = "held" if ", which" in holder else "being trained"
+                raise RunError(f"run {self.id} is {held} by {holder}", "wait for it, or stop it")
             try:
                 there = os.path.samestat(os.fstat(handle), os.lstat(self.path / ".lock"))
             except FileNotFoundError:
@@ -168,9 +159,7 @@ class Run(NamedTuple):
         """One line of JSON; NaN and infinity raise ValueError. What a kill or a lost block left of the line before is ended."""
         line = json.dumps(row, allow_nan=False, ensure_ascii=False) + "\n"
         with os.fdopen(self._open("metrics.jsonl", os.O_APPEND), "r+b") as file:
-            size = os.fstat(file.fileno()).st_size
-            cut = size > 0 and os.pread(file.fileno(), 1, size - 1) != b"\n"
-            file.write(b"\n" * cut + line.encode(errors="backslashreplace"))
+            append_line(file, line.encode(errors="backslashreplace"))
 
     def metrics_size(self) -> int:
         """The offset up to which metrics are written, made durable."""

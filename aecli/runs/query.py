@@ -21,7 +21,7 @@ SPLITS = ("test", "validation")
 """Numbers are those of the first, unless a name begins with another: `validation.mse`."""
 FACTS = (
     *("id", "state", "variant", "data", "step", "best", "best_step", "created", "name", "parameters", "seconds", "peak_bytes"),
-    *("threads", "seed", "tags", "note", "damage"),
+    *("flop_per_step", "threads", "seed", "tags", "note", "damage"),
 )
 """What is known of every run; None where it is not. `note` is what somebody wrote, `damage` what is wrong with the run."""
 _SETTING = re.compile(r"\A\w+(\.\w+)+\Z")
@@ -94,14 +94,20 @@ class Known:
         if key in ("tags", "note"):
             return getattr(self._labels[0], key)
         if key in ("name", "parameters", "threads"):
-            return getattr(self._info, key, None)
-        if key in ("seconds", "peak_bytes"):
+            return getattr(self._run_file, key, None)
+        if key in ("seconds", "peak_bytes", "flop_per_step"):
             return getattr(self._state_file, key, None)
         return self.facts["note"] or self._labels[1] or self._wrong if key == "damage" else self.facts[key]
 
     @cached_property
     def facts(self) -> dict[str, Any]:
         return run_facts(self.run, self._info)
+
+    @cached_property
+    def _run_file(self) -> RunFile | None:
+        if self._info is None and self.facts["state"] != UNREADABLE:
+            return self.run.info()
+        return self._info
 
     @cached_property
     def _state_file(self) -> StateFile | None:

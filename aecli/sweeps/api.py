@@ -1,13 +1,12 @@
-"""What the command line and `aecli.sweep` call: a new sweep, and going on with one."""
+"""What the command line and `aecli.sweep` call: a new sweep, what it would be, and going on with one."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any
 
-from aecli.errors import RunError, UsageError
+from aecli.errors import RunError
 from aecli.sweeps import draft as drafting
 from aecli.sweeps import flow, folder, local
 from aecli.sweeps import slurm as slurm_engine
@@ -94,45 +93,3 @@ def _engine(workers: Workers, slurm: Slurm | None, threads: int | None) -> Engin
         return partial(local.run, workers)
     workers.end(0)
     return partial(slurm_engine.run, slurm, threads)
-
-
-def sweep(
-    config: str | Path,
-    grid: dict[str, list[Any]] | None = None,
-    zipped: dict[str, list[Any]] | None = None,
-    seeds: int | list[int] | None = None,
-    sets: dict[str, Any] | None = None,
-    evaluate: bool | list[str] = False,
-    select: str | None = None,
-    jobs: int = 1,
-    threads: int | None = None,
-    name: str | None = None,
-    runs_dir: str | Path = "runs",
-    watch: Watch = NOBODY,
-) -> Done:
-    """`aecli sweep` from Python: see docs/sweep.md. Returns the sweep with its `id`, `path`, `cells` and `runs`; a cell that
-    failed or diverged is told by its state and by `code`, not by an error."""
-    from aecli.sweeps.asked import flag_text, from_flags
-
-    def flags(values: dict[str, list[Any]] | None) -> list[str]:
-        return [f"{key}={', '.join(flag_text(_plain(each)) for each in some)}" for key, some in (values or {}).items()]
-
-    if isinstance(evaluate, list) and not evaluate:
-        raise UsageError("an empty list of evaluators measures nothing", "evaluate=True measures by all that fit")
-    asked = from_flags(
-        Path(config),
-        [f"{key}={flag_text(_plain(value))}" for key, value in (sets or {}).items()],
-        flags(grid),
-        flags(zipped),
-        seeds if isinstance(seeds, int) else None,
-        None if seeds is None or isinstance(seeds, int) else ",".join(map(str, seeds)),
-        only=() if evaluate is True else tuple(evaluate) if evaluate else None,
-        select=select,
-        threads=threads,
-        name=name,
-    )
-    return start(asked, Path(runs_dir), jobs, watch=watch)
-
-
-def _plain(value: Any) -> Any:
-    return tuple(map(_plain, value)) if isinstance(value, list) else value

@@ -9,7 +9,7 @@ from typing import Any
 import jax
 
 from aecli.config.load import Config
-from aecli.errors import RunError, translate
+from aecli.errors import RunError
 from aecli.evaluation.request import EvalRequest
 from aecli.runs import directory
 from aecli.runs.directory import Run
@@ -93,11 +93,8 @@ def _measure(sweep: Sweep, plan: Plan, cell: Cell, run: Run, split: str) -> tupl
     found = evaluate(run, EvalRequest(split, only=only))
     for note in found.notes:
         say(f"note: {note}")
-    if found.failed:
-        name, error = next(iter(found.failed.items()))
-        known = translate(error)
-        text = known.message if known is not None else f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
-        return (1 if known is None else known.code), f"evaluator '{name}' failed: {text}", ""
+    for code, line in found.failures():
+        return code, line, ""
     sweep.append(cell=cell.cell, run=run.id, measured=split, at=run.recorded().step)
     return None
 

@@ -22,7 +22,7 @@ from aecli.runs import directory
 from aecli.runs.directory import Run
 from aecli.runs.records import SCHEMA, validated
 from aecli.sweeps.records import Cell, Line, Plan, Selected
-from aecli.system.files import fsync_directory, make_folder, write_atomic, write_json
+from aecli.system.files import append_line, fsync_directory, is_taken, make_folder, write_atomic, write_json
 from aecli.system.reading import GONE, Unreadable, open_regular, parse_json, read_json, read_regular
 
 SWEEPS = ".sweeps"
@@ -88,11 +88,10 @@ class Sweep(NamedTuple):
             raise RunError(f"cells.jsonl of sweep {self.id} cannot be written to: {error}", "move it away") from None
         with os.fdopen(handle, "r+b", buffering=0) as file:
             fcntl.flock(handle, fcntl.LOCK_EX)
-            size = os.fstat(handle).st_size
-            cut = size > 0 and os.pread(handle, 1, size - 1) != b"\n"
-            file.write(b"\n" * cut + json.dumps(line).encode() + b"\n")
+            is_new = not os.fstat(handle).st_size
+            append_line(file, json.dumps(line).encode() + b"\n")
             os.fsync(handle)
-            if not size:
+            if is_new:
                 fsync_directory(self.path)
 
     def selected(self) -> Selected | None:
@@ -112,11 +111,9 @@ class Sweep(NamedTuple):
         except Unreadable as error:
             raise RunError(f".lock of sweep {self.id} cannot be locked: {error}", "move it away") from None
         with os.fdopen(handle, "r+") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
+            if not is_taken(handle, directory.LOCK_SECONDS):
                 holder = file.read(200).strip() or "another process"
-                raise RunError(f"sweep {self.id} is being worked on by {holder}", "wait for it, or stop it") from None
+                raise RunError(f"sweep {self.id} is being worked on by {holder}", "wait for it, or stop it")
             file.truncate(0)
             file.write(f"process {os.getpid()} on {socket.gethostname()}")
             file.flush()

@@ -114,7 +114,7 @@ def exclusive(path: Path, doing: str, say: Callable[[str], None]) -> Generator[N
     except Unreadable as error:
         raise StorageError(f"{path}, which is to be locked, cannot be: {error}", "move it away") from None
     with os.fdopen(handle, "r+b", buffering=0):
-        if not _taken(handle):
+        if not is_taken(handle, WAIT_SECONDS):
             say(f"waiting for {_holder(handle)}")
             fcntl.flock(handle, fcntl.LOCK_EX)
         _leave(handle, f"process {os.getpid()}, which {doing}")
@@ -147,9 +147,18 @@ def remove_tree(path: Path) -> None:
             shutil.rmtree(path)
 
 
-def _taken(handle: int) -> bool:
-    """Whether a lock could be had within WAIT_SECONDS: most are held for less, and nobody wants to know."""
-    give_up = time.monotonic() + WAIT_SECONDS
+def append_line(file: BinaryIO, line: bytes) -> None:
+    """Adds a line, given with its end, to a file that is open for reading and appending. What a kill or a lost block left of the
+    line before is ended."""
+    size = os.fstat(file.fileno()).st_size
+    cut = size > 0 and os.pread(file.fileno(), 1, size - 1) != b"\n"
+    file.write(b"\n" * cut + line)
+
+
+def is_taken(handle: int, seconds: float) -> bool:
+    """Whether the lock on an open file could be had within so many seconds: most are held for less, some for an instant by who
+    only looks, and nobody wants to know."""
+    give_up = time.monotonic() + seconds
     while True:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)

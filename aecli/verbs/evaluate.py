@@ -11,7 +11,7 @@ import numpy as np
 
 from aecli.data.dataset import Dataset
 from aecli.data.eval_batches import eval_batch
-from aecli.errors import UsageError
+from aecli.errors import UsageError, translate
 from aecli.evaluation import registry
 from aecli.evaluation.journal import Journal
 from aecli.evaluation.judges.inception import Inception
@@ -37,6 +37,15 @@ class Measured(NamedTuple):
     notes: tuple[str, ...]
     name: str
     failed: Mapping[str, Exception] = {}
+
+    def failures(self) -> list[tuple[int, str]]:
+        """Of each evaluator that failed the exit code, and a line that says so."""
+        told: list[tuple[int, str]] = []
+        for evaluator, error in self.failed.items():
+            known = translate(error)
+            why = known.message if known else f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
+            told.append((known.code if known else 1, f"evaluator '{evaluator}' failed: {why}"))
+        return told
 
 
 def evaluate(

@@ -6,21 +6,19 @@ from typing import Any
 
 from aecli.errors import RunError
 from aecli.runs import numbers
-from aecli.runs.directory import UNREADABLE, Run, run_facts
-from aecli.runs.query import settings
+from aecli.runs.directory import UNREADABLE, Run
+from aecli.runs.query import Known, settings
 
 
 def row(run: Run, split: str) -> dict[str, Any]:
     """`id`, `state`, `variant`, `data`, `step`, `created`; what it cost; every setting by its path; every number of a split by
     its name. Of a run that cannot be read the first alone. Raises RunError if its numbers are not what aecli wrote."""
-    facts = run_facts(run)
-    found: dict[str, Any] = {key: facts[key] for key in ("id", "state", "variant", "data", "step", "created")}
-    if facts["state"] == UNREADABLE:
+    known = Known(run)
+    found: dict[str, Any] = {key: known.get(key) for key in ("id", "state", "variant", "data", "step", "created")}
+    if found["state"] == UNREADABLE:
         return found
-    info, recorded = run.info(), run.recorded()
-    found |= {"parameters": info.parameters, "seconds": recorded.seconds, "peak_bytes": recorded.peak_bytes}
-    found |= {"flop_per_step": recorded.flop_per_step, **settings(run)}
-    return found | {name: number.value for name, number in stored_numbers(run, split).items()}
+    found |= {key: known.get(key) for key in ("parameters", "seconds", "peak_bytes", "flop_per_step")}
+    return found | settings(run) | {name: number.value for name, number in stored_numbers(run, split).items()}
 
 
 def stored_numbers(run: Run, split: str) -> dict[str, Any]:
