@@ -21,7 +21,7 @@ import yaml
 from process import environment
 
 from aecli.cli.app import app
-from aecli.config.load import parse
+from aecli.config.load import load, parse
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("**/*.md"))]
@@ -103,6 +103,11 @@ def test_no_block_is_of_a_language_that_nobody_looks_at() -> None:
     assert {block.language for block in CODE} <= {SHELL, PYTHON, YAML}
 
 
+def test_no_command_stands_in_a_block_that_nobody_runs() -> None:
+    """A block without a language is what a program printed, commands in it with a prompt."""
+    assert not [block.id for block in EVERY if not block.language and re.search(r"^(aecli|make|python) ", block.text, re.M)]
+
+
 def test_a_tenth_of_the_blocks_at_most_is_not_run() -> None:
     left_out = [block.id for block in CODE if block.why is not None]
     assert 10 * len(left_out) <= len(CODE), left_out
@@ -110,7 +115,10 @@ def test_a_tenth_of_the_blocks_at_most_is_not_run() -> None:
 
 @pytest.mark.parametrize("block", [block for block in CODE if block.language == SHELL], ids=lambda block: block.id)
 def test_the_verbs_and_flags_of_a_block_are_there(block: Block) -> None:
-    assert not [wrong for words in command_lines(block.text) for wrong in mistakes(words)]
+    lines = list(command_lines(block.text))
+    assert not [wrong for words in lines for wrong in mistakes(words)]
+    for path in {word for words in lines for word in words if word.startswith("configs/")}:
+        load(ROOT / path)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
