@@ -123,6 +123,17 @@ def test_what_does_not_fit_starts_anew_and_is_told(vae: Run, root: Path, capsys:
     assert first["step"] == 0
 
 
+def test_weights_that_are_frozen_at_random_are_warned_of(vae: Run, root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for part, warned in (("encoder", True), ("decoder", True), ("encoder/mlp/layers/0", False)):
+        text = VAE.replace("latent: 3", "latent: 4")
+        run = train.start(config(text, f"optimizer: {{freeze: [{part}]}}"), [], "frozen", root, vae)
+        origin = run.info().from_run
+        assert origin is not None
+        told = [line for line in capsys.readouterr().err.splitlines() if "at random: " in line]
+        named = [line for line in origin.left if line.startswith(f"params/{part}/")]
+        assert bool(named) == warned and len(told) == warned and all(line in told[0] for line in named)
+
+
 def test_nothing_is_made_where_nothing_fits(vae: Run, root: Path) -> None:
     before = {run.id for run in every(root)}
     with pytest.raises(RunError, match=r"no weight of run source-.* fits this config: params/"):

@@ -265,7 +265,7 @@ class _Sitting:
 
         def began(cell: int) -> None:
             working[cell] = time.monotonic()
-            verb = "begins" if now[cell - 1].state == WAITING else "goes on"
+            verb = {WAITING: "begins", "completed": "is measured"}.get(now[cell - 1].state, "goes on")
             self._watch.say(f"{self._named(cell)}: {verb}")
 
         def ended(end: Ended) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 from aecli.config.load import Config, dump_steps
 from aecli.config.schema import Experiment
+from aecli.core.learner import is_part
 from aecli.data import duplicates
 from aecli.data.dataset import Dataset, open_dataset
 from aecli.errors import DataError, RunError, UsageError
@@ -69,7 +70,7 @@ def start(
         duplicates.tell(dataset, warn)
         facts["experiment"] = seal.of_config(config.resolved())
         facts |= cell or {}
-        given = None if source is None else _weights_of(source, template, facts)
+        given = None if source is None else _weights_of(source, template, facts, experiment.optimizer.freeze)
         run = directory.create(root, name, config.text, config.resolved(), facts, scaling_file(dataset.scaling))
         rows = f"{len(dataset.train):,} {dataset.spec.kind}s of {experiment.data.called}"
         model = f"{experiment.model.variant} with {weights:,} parameters, {rows}"
@@ -86,11 +87,15 @@ def start(
         return run
 
 
-def _weights_of(source: Run, template: Any, facts: dict[str, Any]) -> Inherited:
-    """What a new state takes over from a run, which is told and added to the `facts` of the new one."""
+def _weights_of(source: Run, template: Any, facts: dict[str, Any], frozen: Sequence[str]) -> Inherited:
+    """What a new state takes over from a run, which is told and added to the `facts` of the new one. Warns of `frozen` weights
+    that it does not: they would stay at random."""
     trained = load(source, "best", warn, computing=False)
     given = inherit(template, trained, source.id)
     say(given.told(source.id, trained.step))
+    random = [line for line in given.left if is_part(line.partition(" ")[0].rpartition("params/")[2], frozen)]
+    if random:
+        warn(f"frozen, and not in {source.id}: these weights stay as they start, at random: {', '.join(random)}")
     try:
         sealed = commits.read(source.checkpoints, trained.step).seal
     except Unreadable as error:  # a run that is being trained removes checkpoints
