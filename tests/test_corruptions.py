@@ -17,11 +17,14 @@ from aecli.distributions.corruptions import (
     Corrupts,
     GaussianNoise,
     Hides,
+    Masking,
     corrupt,
     default_set,
     label,
+    moments,
     usual,
 )
+from aecli.measures.baselines import linear
 from aecli.measures.baselines.filters import Corrupted
 
 IMAGE = 0.2 + 0.6 * jax.random.uniform(jax.random.key(0), (200, 12, 12, 3))
@@ -115,6 +118,25 @@ def test_the_usual_restorer_restores(corruption: Corruption) -> None:
     made = classical.restore(Corrupted(shown, None if region is None else np.asarray(region), image.mean(0)))
     assert made.shape == image.shape and made.dtype == np.float32
     assert ((made - image) ** 2).mean() < ((shown - image) ** 2).mean()
+
+
+@pytest.mark.parametrize("several", [False, True], ids=["alone", "after others"])
+def test_the_moments_of_what_is_made_are_those_that_are_expected(corruption: Corruption, several: bool) -> None:
+    spec, n = Spec(4, 4, 3, 0), 100_000
+    rng = np.random.default_rng(0)
+    image = np.clip(0.5 + 0.1 * rng.standard_normal((8, 4, 4, 3)) + np.linspace(-0.3, 0.3, 4)[:, None, None], 0, 1)
+    image = image[np.arange(n) % 8].astype(np.float32)
+    others = (GaussianNoise(name="gaussian", sigma=0.1), Masking(name="masking", p=0.2)) if several else ()
+    corruptions = (*others, corruption)
+    made = np.asarray(corrupt(corruptions, jnp.asarray(image), jax.random.key(1)))
+    clean, shown = image.reshape(n, -1), made.reshape(n, -1)
+    expected = moments(corruptions, linear.untouched(linear.moments([clean])), spec)
+    if expected is None:
+        own = Hides.kept if isinstance(corruption, Hides) else Corrupts.moments
+        assert own in (type(corruption).moments, getattr(type(corruption), "kept", None)), "it says that it doesn't know them"
+        pytest.skip("does not know them")
+    for name, found in linear.seen([(clean, shown)])._asdict().items():
+        assert np.allclose(getattr(expected, name), found, atol=4 / np.sqrt(n)), name
 
 
 def test_several_in_a_row_have_no_usual_restorer() -> None:

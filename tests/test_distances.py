@@ -12,11 +12,15 @@ RNG = np.random.default_rng(0)
 X = RNG.standard_normal((2000, 6)) @ RNG.standard_normal((6, 6)) + 1
 
 
+def overlap(real: np.ndarray, drawn: np.ndarray) -> distances.Overlap:
+    return distances.overlap(real, drawn, distances.reaches(real, (3, 5)), distances.reaches(drawn, (3,)))
+
+
 def test_a_set_is_at_distance_0_from_itself() -> None:
     assert distances.frechet(X, X) == pytest.approx(0, abs=1e-8)
-    assert all(precise.all() for precise in distances.precision_recall(X, X))
-    density, covered = distances.density_coverage(X, X)
-    assert density.mean() == pytest.approx(1, abs=0.25) and covered.all()
+    found = overlap(X, X)
+    assert found.precise.all() and found.recalled.all() and found.covered.all()
+    assert np.isclose(found.density.mean(), 1.2), "each ball holds its centre and the five that it reaches"
 
 
 def test_the_frechet_distance_is_that_of_the_formula_with_a_matrix_root() -> None:
@@ -36,12 +40,10 @@ def test_the_kid_is_0_on_average_of_one_distribution_and_not_of_two() -> None:
 def test_a_mode_that_is_missed_costs_recall_and_one_that_is_made_up_precision() -> None:
     real = np.concatenate([RNG.standard_normal((300, 3)), 50 + RNG.standard_normal((300, 3))])
     half = RNG.standard_normal((600, 3))
-    precise, recalled = distances.precision_recall(real, half)
+    precise, recalled, _, covered = overlap(real, half)
     assert precise.mean() > 0.8 and recalled[:300].mean() > 0.8 and not recalled[300:].any()
-    _, covered = distances.density_coverage(real, half)
     assert covered[:300].mean() > 0.8 and not covered[300:].any()
-    precise, _ = distances.precision_recall(half, real)
-    assert not precise[300:].any()
+    assert not overlap(half, real).precise[300:].any()
 
 
 def test_the_balls_of_a_set_reach_to_the_kth_other_image() -> None:
@@ -52,10 +54,9 @@ def test_the_balls_of_a_set_reach_to_the_kth_other_image() -> None:
     def reach(x: np.ndarray, k: int) -> np.ndarray:
         return np.sort(np.linalg.norm(x[:, None] - x[None], axis=2), axis=1)[:, k]
 
-    precise, recalled = distances.precision_recall(real, drawn, 3)
+    precise, recalled, density, covered = overlap(real, drawn)
     assert np.array_equal(precise, (across <= reach(real, 3)[None]).any(1)) and 0 < precise.mean() < 1
     assert np.array_equal(recalled, (across <= reach(drawn, 3)[:, None]).any(0)) and 0 < recalled.mean() < 1
-    density, covered = distances.density_coverage(real, drawn, 5)
     inside = across <= reach(real, 5)[None]
     assert np.allclose(density, inside.sum(1) / 5) and np.array_equal(covered, inside.any(0)) and 0 < covered.mean() < 1
 
@@ -73,20 +74,25 @@ def test_copies_are_nearer_than_new_images() -> None:
 
 def test_the_distance_to_the_nearest_neighbours_is_plain() -> None:
     x, known = RNG.standard_normal((7, 3)), RNG.standard_normal((30, 3))
-    every = np.sort(np.linalg.norm(x[:, None] - known[None], axis=2), axis=1)
-    for k in (1, 4):
-        assert np.allclose(distances.neighbour_distances(x, known, k), every[:, k - 1])
+    every = np.linalg.norm(x[:, None] - known[None], axis=2)
     index, distance = distances.nearest(x, known)
-    assert np.allclose(distance, every[:, 0]) and np.allclose(np.linalg.norm(known[index] - x, axis=1), every[:, 0])
+    assert np.allclose(distance, every.min(1)) and np.array_equal(index, every.argmin(1))
+    within = np.sort(np.linalg.norm(known[:, None] - known[None], axis=2), axis=1)
+    assert all(np.allclose(reach, within[:, k]) for k, reach in distances.reaches(known, (1, 4)).items())
+    few = np.linalg.norm(known[:3, None] - known[None, :3], axis=2)
+    assert np.allclose(distances.reaches(known[:3], (5,))[5], few.max(1)), "as far as there are others"
 
 
-def test_rows_are_looked_through_in_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
-    x = RNG.standard_normal((40, 3))
-    known = np.concatenate([RNG.standard_normal((50, 3)), x[:5], x[:5]])  # of equal ones the first is the nearest
-    index, distance = distances.nearest(x, known)
-    reach = distances.neighbour_distances(x, known, 4)
-    monkeypatch.setattr(distances, "BLOCK", 7)
-    monkeypatch.setattr(distances, "PAIRS", 20)
-    again, far = distances.nearest(x, known)
-    assert np.array_equal(again, index) and again[:5].tolist() == [50, 51, 52, 53, 54]
-    assert np.allclose(far, distance) and np.allclose(distances.neighbour_distances(x, known, 4), reach)
+def test_pairs_are_looked_through_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+    real, drawn = RNG.standard_normal((60, 3)), 1 + RNG.standard_normal((50, 3))
+    whole = overlap(real, drawn)
+    monkeypatch.setattr(distances, "PAIRS", 200)
+    assert all(np.array_equal(one, other) for one, other in zip(whole, overlap(real, drawn), strict=True))
+
+
+def test_what_is_equal_but_for_rounding_has_no_distance() -> None:
+    x = 1e3 + RNG.standard_normal((40, 6))
+    again = x * (1 + 1e-15)
+    assert not distances.nearest(again, x)[1].any()
+    assert not distances.has_radius(distances.reaches(np.concatenate([x, again, x, again]), (3,))[3])
+    assert distances.has_radius(distances.reaches(np.concatenate([x, again]), (3,))[3])

@@ -83,6 +83,7 @@ def eval(
     from aecli.cli.tables import cost, show_metrics
     from aecli.runs import directory
     from aecli.system.progress import Meter, say
+    from aecli.verbs.eval_times import told
     from aecli.verbs.evaluate import evaluate
     from aecli.verbs.telling import Watch
 
@@ -91,14 +92,15 @@ def eval(
     run = directory.find(runs_dir, run_name)
     keep_programs(context)
     with Meter() as meter:
-        measured = evaluate(run, request, checkpoint, Watch(meter.begin, meter.tell), data_path, data)
+        measured = evaluate(run, request, checkpoint, Watch(meter.begin, meter.tell, say), data_path, data)
     for note in measured.notes:
         say(f"note: {note}")
     if as_json:
         print_json({name: found.as_json() for name, found in measured.metrics.items()})
     elif measured.metrics:
         show_metrics(run.id, measured.metrics)
-    say(f"{run.path / 'eval' / f'{measured.name}.json'}: {cost(meter.seconds)}")
+    parts = told(measured.seconds)
+    say(f"{run.path / 'eval' / f'{measured.name}.json'}: {cost(meter.seconds)}" + (f" ({parts})" if parts else ""))
     if context.find_root().params["debug"]:
         for error in measured.failed.values():
             sys.excepthook(type(error), error, error.__traceback__)

@@ -14,11 +14,14 @@ from typing import Annotated, ClassVar, Literal, TypeAlias
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+from numpy.typing import NDArray
 from pydantic import BeforeValidator, Field, NonNegativeFloat, NonNegativeInt, PositiveInt
 
 from aecli.core.frozen import Frozen
 from aecli.core.model import Batch, Objection, Spec, of_pictures
 from aecli.measures.baselines.filters import Restorer, bicubic, mean_fill, median
+from aecli.measures.baselines.linear import Seen
 
 LUMA = (0.299, 0.587, 0.114)
 """Weights of red, green and blue in a gray value (ITU-R BT.601)."""
@@ -48,6 +51,11 @@ class Corrupts(Frozen):
         """The classical method that it is usually met with, a baseline of every model that restores; none by default."""
         return None
 
+    def moments(self, of: Seen, spec: Spec) -> Seen | None:
+        """The moments of what it makes of images, or of corrupted ones, with such moments, in the expectation over its key: by
+        them the best affine restorer is known without an image. None by default: they are then measured on train images."""
+        return None
+
 
 class Hides(Corrupts):
     """Takes whole pixels away: they are 0 in all channels. Such a corruption says which, and nothing else."""
@@ -59,8 +67,30 @@ class Hides(Corrupts):
     def hidden(self, image: jax.Array, key: jax.Array) -> jax.Array:
         """Which pixels, [B, H, W, 1] bool."""
 
+    def kept(self, spec: Spec) -> NDArray[np.float64] | None:
+        """The chance that neither of two pixels is hidden, [H W, H W], on the diagonal that a pixel is not; None by default, of a
+        corruption that doesn't know it."""
+        return None
+
     def usual(self) -> Restorer | None:
         return Restorer("mean fill", mean_fill)
+
+    def moments(self, of: Seen, spec: Spec) -> Seen | None:
+        pixels = self.kept(spec)
+        if pixels is None:
+            return None
+        kept = pixels.repeat(spec.channels, axis=0).repeat(spec.channels, axis=1)
+        each = kept.diagonal()
+        return Seen(of.clean, each * of.mean, kept * of.square, each[:, None] * of.cross)
+
+
+class Linear(Corrupts):
+    """A linear map of images, the same for all of them."""
+
+    def moments(self, of: Seen, spec: Spec) -> Seen:
+        images = jnp.eye(spec.size).reshape(-1, *spec.shape)
+        made = np.asarray(self(images, jax.random.key(0)), np.float64).reshape(spec.size, -1)  # a row a value of the image
+        return Seen(of.clean, of.mean @ made, made.T @ of.square @ made, made.T @ of.cross)
 
 
 class GaussianNoise(Corrupts):
@@ -76,6 +106,9 @@ class GaussianNoise(Corrupts):
     def usual(self) -> Restorer | None:
         return Restorer("median 3x3", median)
 
+    def moments(self, of: Seen, spec: Spec) -> Seen:
+        return of._replace(square=of.square + self.sigma**2 * np.eye(spec.size))
+
 
 class Masking(Hides):
     """Each pixel, all its channels, is 0 with probability p."""
@@ -86,6 +119,10 @@ class Masking(Hides):
 
     def hidden(self, image: jax.Array, key: jax.Array) -> jax.Array:
         return jax.random.uniform(key, (*image.shape[:3], 1)) < self.p
+
+    def kept(self, spec: Spec) -> NDArray[np.float64]:
+        pixels = spec.height * spec.width
+        return np.where(np.eye(pixels, dtype=bool), 1 - self.p, (1 - self.p) ** 2)
 
 
 class SaltPepper(Corrupts):
@@ -100,6 +137,12 @@ class SaltPepper(Corrupts):
 
     def usual(self) -> Restorer | None:
         return Restorer("median 3x3", median)
+
+    def moments(self, of: Seen, spec: Spec) -> Seen:
+        keep, white = 1 - self.p, self.p / 2
+        square = keep**2 * of.square + keep * white * (of.mean[:, None] + of.mean) + white**2
+        square[np.diag_indices(len(square))] = keep * of.square.diagonal() + white  # of 0 and 1 the squares are 0 and 1
+        return Seen(of.clean, keep * of.mean + white, square, keep * of.cross + white * of.clean)
 
 
 class Block(Hides):
@@ -117,12 +160,25 @@ class Block(Hides):
         rows, columns = (y >= top) & (y < top + self.size), (x >= left) & (x < left + self.size)
         return rows[:, :, None, None] & columns[:, None, :, None]
 
+    def kept(self, spec: Spec) -> NDArray[np.float64]:
+        # Of two pixels both are hidden where both of their rows and both of their columns are.
+        (one, rows), (other, columns) = (self._hidden_lines(side) for side in (spec.height, spec.width))
+        alone = np.outer(one, other).ravel()
+        both = np.einsum("ac,bd->abcd", rows, columns).reshape(len(alone), len(alone))
+        return 1 - alone[:, None] - alone + both
+
+    def _hidden_lines(self, side: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """The chance that a line of pixels crosses the square, [side], and that two do, [side, side]."""
+        line, first = np.arange(side), np.arange(side - self.size + 1)[:, None]
+        crosses = ((line >= first) & (line < first + self.size)).astype(np.float64)
+        return crosses.mean(0), crosses.T @ crosses / len(first)
+
     def objections(self, spec: Spec) -> Iterable[str]:
         if self.size > min(spec.height, spec.width):
             yield f"a block of {self.size} does not fit into images of {spec.height}x{spec.width}"
 
 
-class Downsample(Corrupts):
+class Downsample(Linear):
     """Averages squares of `factor` pixels and repeats the average: the image at lower resolution, at its old size. Factor 1 is
     the identity."""
 
@@ -143,7 +199,7 @@ class Downsample(Corrupts):
         return Restorer("bicubic", partial(bicubic, factor=self.factor))
 
 
-class Grayscale(Corrupts):
+class Grayscale(Linear):
     """All three channels become the luma."""
 
     name: Literal["grayscale"]
@@ -223,3 +279,11 @@ def corruption_objections(corruptions: Sequence[Corruption], spec: Spec) -> Iter
             yield from of_pictures(spec, "corruption", corruption.name, "one of gaussian and masking")
         for message in corruption.objections(spec):
             yield Objection("corruption", f"{corruption.name}: {message}", "leave it out, or change data.size or data.channels")
+
+
+def moments(corruptions: Sequence[Corruption], of: Seen, spec: Spec) -> Seen | None:
+    """Of what several in a row make of images with such moments; None if one of them does not know."""
+    found: Seen | None = of
+    for corruption in corruptions:
+        found = None if found is None else corruption.moments(found, spec)
+    return found

@@ -46,7 +46,8 @@ def _nothing(*_: Any) -> None:
 class Subject:
     """`request` says what is measured. `inception`: the network whose features draws are compared by too, if its weights were
     given. `baselines`: whether plain methods are fitted too, which in the middle of a training would take too long. `poll()` is
-    called before each batch and may raise; `tell(done, total)` says how far an evaluator is."""
+    called before each batch and may raise; `begin(part)` says that a part of an evaluation begins, `tell(done, total)` how far it
+    is."""
 
     model: Any
     state: Any
@@ -59,6 +60,7 @@ class Subject:
     baselines: bool = True
     journal: Journal = dataclasses.field(default_factory=Journal)
     poll: Callable[[], None] = _nothing
+    begin: Callable[[str], None] = _nothing
     tell: Callable[[int, int], None] = _nothing
 
     @property

@@ -8,10 +8,13 @@ Meehan et al. 2020, "A non-parametric test to detect data-copying", section 2.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
+
+from aecli.measures.neighbours import Known
+from aecli.measures.side_by_side import SideBySide
 
 KID_BLOCK = 1000
 """Images in each block of the KID, whose average and spread over blocks are reported."""
@@ -19,8 +22,6 @@ PRECISION_K, DENSITY_K = 3, 5
 """Neighbours of the balls of precision and recall, and of density and coverage, as their papers set them."""
 CHUNK, PAIRS = 500, 2**22
 """Rows whose distances to others are taken at once, and the most distances at once."""
-BLOCK = 2**16
-"""Rows that are looked through at once for the nearest one."""
 ROUNDING = 1e-12
 """A squared distance below this share of the squared norms is that of equal points."""
 
@@ -59,54 +60,61 @@ def is_constant(x: Any) -> bool:
     return bool((((x - first) ** 2).sum(1) <= ROUNDING * ((x**2).sum(1) + (first**2).sum())).all())
 
 
-def has_radius(x: Any, k: int) -> bool:
-    """Whether balls to the k-th other row are balls: for most rows not all of the k nearest are equal to them."""
-    return bool(np.median(neighbour_distances(x, x, k + 1)) > 0)
+def reaches(x: Any, ks: Sequence[int]) -> dict[int, Any]:
+    """For each k the distance of each row to its k-th nearest other row, [n]; where there are fewer, to the farthest."""
+    known = min(max(ks) + 1, len(x))
+    with SideBySide() as side_by_side:
+        index, distance = Known(x).nearest(x, known, side_by_side)
+    distance = _rounded(x, x, index, distance)
+    return {k: distance[:, min(k, known - 1)] for k in ks}
 
 
-def precision_recall(real: Any, drawn: Any, k: int = PRECISION_K) -> tuple[Any, Any]:
-    """Whether each drawn image lies within the k-th neighbour's distance of some real one, [n] bool, and the reverse."""
-    reach_real, reach_drawn = neighbour_distances(real, real, k + 1), neighbour_distances(drawn, drawn, k + 1)
-    precise, recalled = np.zeros(len(drawn), bool), np.zeros(len(real), bool)
-    for start, square in _squares(drawn, real):
-        part = slice(start, start + len(square))
-        precise[part] = (square <= reach_real[None] ** 2).any(1)
-        recalled |= (square <= reach_drawn[part, None] ** 2).any(0)
-    return precise, recalled
+def has_radius(reach: Any) -> bool:
+    """Whether balls that reach so far, [n], are balls: for most rows not all of the nearest ones are equal to them."""
+    return bool(np.median(reach) > 0)
 
 
-def density_coverage(real: Any, drawn: Any, k: int = DENSITY_K) -> tuple[Any, Any]:
-    """In how many k-neighbour balls of real images each drawn one lies, divided by k, [n]; whether each real ball holds a drawn
-    image, [n] bool."""
-    reach = neighbour_distances(real, real, k + 1)
-    density, covered = np.zeros(len(drawn)), np.zeros(len(real), bool)
-    for start, square in _squares(drawn, real):
-        inside = square <= reach[None] ** 2
-        density[start : start + len(square)] = inside.sum(1) / k
-        covered |= inside.any(0)
-    return density, covered
+class Overlap(NamedTuple):
+    """`precise` [n] bool, whether each drawn row lies in the ball of a real one, `recalled` [m] bool the reverse; `density` [n],
+    in how many balls of real rows each drawn one lies, over k; `covered` [m] bool, whether a real row's ball holds a drawn
+    one."""
+
+    precise: Any
+    recalled: Any
+    density: Any
+    covered: Any
+
+
+def overlap(real: Any, drawn: Any, reach_real: Mapping[int, Any], reach_drawn: Mapping[int, Any]) -> Overlap:
+    """Of balls of such `reaches`: of PRECISION_K and DENSITY_K of the real rows, of PRECISION_K of the drawn ones."""
+    # What lies on a ball's edge, as the neighbour does that it reaches to, is not to fall outside by rounding.
+    near, far = ((1 + ROUNDING) * reach_real[k][None] ** 2 for k in (PRECISION_K, DENSITY_K))
+    own = (1 + ROUNDING) * reach_drawn[PRECISION_K][:, None] ** 2
+
+    def piece(rows: slice) -> tuple[Any, Any, Any, Any]:
+        square = _squares(drawn[rows], real)
+        inside = square <= far
+        return (square <= near).any(1), (square <= own[rows]).any(0), inside.sum(1) / DENSITY_K, inside.any(0)
+
+    with SideBySide() as side_by_side:
+        precise, recalled, density, covered = zip(*side_by_side.map(piece, _rows(drawn, real)), strict=True)
+    return Overlap(np.concatenate(precise), np.any(recalled, axis=0), np.concatenate(density), np.any(covered, axis=0))
 
 
 def copying(near: Any, far: Any) -> float:
     """The chance that a drawn image is nearer to its nearest train image (distances `near`) than a held-out image to its own
     (`far`): 0.5 where draws are as new as the held-out images, 1 where they are copies."""
-    from scipy.stats import rankdata
-
-    ranks = rankdata(np.concatenate([near, far]))[: len(near)]
-    wins = ranks.sum() - len(near) * (len(near) + 1) / 2  # how often a drawn image is the farther one
-    return float(1 - wins / (len(near) * len(far)))
+    ordered = np.sort(far)
+    # How many of the others each drawn image is farther than, of equally far ones half.
+    beaten = sum(np.searchsorted(ordered, near, side).sum() for side in ("left", "right")) / 2
+    return float(1 - beaten / (len(near) * len(far)))
 
 
 def nearest(x: Any, known: Any) -> tuple[Any, Any]:
     """The number of the nearest row of `known` to each row of x, and its distance, [n] each."""
-    index, least = np.zeros(len(x), np.int64), np.full(len(x), np.inf)
-    for first in range(0, len(known), BLOCK):
-        for start, square in _squares(x, known[first : first + BLOCK]):
-            part = slice(start, start + len(square))
-            here = square.min(1)
-            index[part] = np.where(here < least[part], first + square.argmin(1), index[part])
-            least[part] = np.minimum(here, least[part])
-    return index, np.sqrt(least)
+    with SideBySide() as side_by_side:
+        index, distance = Known(known).nearest(x, 1, side_by_side)
+    return index[:, 0], _rounded(x, known, index, distance)[:, 0]
 
 
 def k_nearest(x: Any, pieces: Iterable[Any], k: int) -> tuple[Any, Any]:
@@ -125,21 +133,21 @@ def k_nearest(x: Any, pieces: Iterable[Any], k: int) -> tuple[Any, Any]:
     return index, np.sqrt(np.clip(near, 0, None))
 
 
-def neighbour_distances(x: Any, known: Any, k: int) -> Any:
-    """The distance of each row of x to its k-th nearest row of `known`, [n]. A row that is in both counts as its first."""
-    found = np.empty(len(x))
-    for start, square in _squares(x, known):
-        found[start : start + len(square)] = np.sqrt(np.partition(square, k - 1, axis=1)[:, k - 1])
-    return found
+def _rows(x: Any, y: Any) -> list[slice]:
+    """Some rows of x at a time, whose distances to all of y are held in memory."""
+    size = max(1, min(CHUNK, PAIRS // len(y)))
+    return [slice(start, start + size) for start in range(0, len(x), size)]
 
 
 def _squares(x: Any, y: Any) -> Any:
-    """Squared distances of all pairs, some rows of x at a time: the first row's number, [m, len(y)]."""
-    y = np.asarray(y, np.float64)
-    norm = (y**2).sum(1)
-    rows = max(1, min(CHUNK, PAIRS // len(y)))
-    for start in range(0, len(x), rows):
-        part = np.asarray(x[start : start + rows], np.float64)
-        norms = (part**2).sum(1)[:, None] + norm[None]
-        square = norms - 2 * part @ y.T
-        yield start, np.where(square > ROUNDING * norms, square, 0.0)
+    """Squared distances of all pairs, [n, m]."""
+    x, y = np.asarray(x, np.float64), np.asarray(y, np.float64)
+    norms = (x**2).sum(1)[:, None] + (y**2).sum(1)[None]
+    square = norms - 2 * x @ y.T
+    return np.where(square > ROUNDING * norms, square, 0.0)
+
+
+def _rounded(x: Any, known: Any, index: Any, distance: Any) -> Any:
+    """The distances [n, k] of the rows of x to those of `known` at `index`: 0 where these are equal, but for rounding."""
+    norms = (np.asarray(x, np.float64) ** 2).sum(1)[:, None] + (np.asarray(known, np.float64) ** 2).sum(1)[index]
+    return np.where(distance**2 > ROUNDING * norms, distance, 0.0)

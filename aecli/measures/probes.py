@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-import warnings
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from aecli.measures import multinomial
+from aecli.measures.neighbours import Known
+from aecli.measures.side_by_side import SideBySide
+
 STRENGTHS = (0.001, 0.01, 0.1, 1.0, 10.0)
 """Inverse regularization of the logistic regression, of which the best on validation is taken."""
+COMPARED, FITTED = 1e-4, 1e-6
+"""The share of the objective up to which a strength's optimum is found to compare it, and the chosen one's."""
 NEIGHBOURS = (1, 3, 5, 10, 20)
-ITERATIONS = 300
 MOST_FITTED = 60_000
 """Labelled images that a probe is fitted to, of each class its share."""
 MOST_CHOOSING = 10_000
@@ -54,25 +58,31 @@ def scaled(train: Labelled, *others: Labelled) -> list[Labelled]:
 
 
 def logistic(train: Labelled, validation: Labelled, held_out: Labelled) -> Reading:
-    """Multinomial logistic regression."""
+    """Multinomial logistic regression. Strengths are tried from the least on, until one reads fewer of the validation labels
+    than the best by more than the standard error of that: features that are not regularized enough take the longest."""
     train, validation, held_out = scaled(train, validation, held_out)
-    few = some_of(train, MOST_CHOOSING)
-    # A strength suits a number of images: with fewer, as much regularization in all is a larger share of it.
-    share = len(train.label) / len(few.label)
-    scores = [_logistic(few, strength).score(validation.features, validation.label) for strength in STRENGTHS]
-    best = STRENGTHS[int(np.argmax(scores))]
-    model = _logistic(train, best / share)
-    return Reading(model.predict(held_out.features) == held_out.label, best)
+    known, label = np.unique(train.label, return_inverse=True)
+    with SideBySide() as side_by_side:
+        whole = multinomial.rotated(train.features, len(known))
+        index = some_of(Labelled(np.arange(len(label)), train.label), MOST_CHOOSING).features
+        few = whole._replace(features=whole.features[index])
+        # A strength suits a number of images: with fewer, as much regularization in all is a larger share of it.
+        share = len(label) / len(index)
 
+        def right(weights: multinomial.Weights, of: Labelled) -> Any:
+            return known[weights.logits(of.features).argmax(1)] == of.label
 
-def _logistic(train: Labelled, strength: float) -> Any:
-    from sklearn.exceptions import ConvergenceWarning
-    from sklearn.linear_model import LogisticRegression
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)  # the iterations are a part of the protocol
-        warnings.filterwarnings("ignore", "The number of unique classes", UserWarning)  # labels they are, however few a class has
-        return LogisticRegression(C=strength, max_iter=ITERATIONS).fit(train.features, train.label)
+        weights = start = None
+        best, most = STRENGTHS[0], -1.0
+        for strength in STRENGTHS:
+            weights = multinomial.fit(few, label[index], len(known), strength, side_by_side, COMPARED, weights)
+            score = float(right(weights, validation).mean())
+            if score > most:
+                best, most, start = strength, score, weights
+            elif score < most - np.sqrt(most * (1 - most) / len(validation.label)):
+                break
+        fitted = multinomial.fit(whole, label, len(known), best / share, side_by_side, FITTED, start)
+        return Reading(right(fitted, held_out), best)
 
 
 def ridge(train: Labelled, held_out: Labelled) -> Any:
@@ -97,20 +107,15 @@ def nearest(train: Labelled, validation: Labelled, held_out: Labelled) -> Readin
 
 def _votes(known: Labelled, features: Any) -> dict[int, Any]:
     """For each number of neighbours the class with the most of them, [n]."""
-    from sklearn.neighbors import NearestNeighbors
-
     ks = [k for k in NEIGHBOURS if k <= len(known.label)] or [1]
-    search = NearestNeighbors(n_neighbors=ks[-1], algorithm="brute").fit(known.features)
-    index = np.concatenate(
-        [search.kneighbors(features[i : i + 1000], return_distance=False) for i in range(0, len(features), 1000)]
-    )
+    with SideBySide() as side_by_side:
+        index = Known(known.features).nearest(features, ks[-1], side_by_side)[0]
     label = known.label[index]
-    classes = int(known.label.max()) + 1
+    counts = np.zeros((len(label), int(known.label.max()) + 1))
     found: dict[int, Any] = {}
-    for k in ks:
-        counts = np.stack([(label[:, :k] == c).sum(1) for c in range(classes)], axis=1).astype(np.float64)
-        # The nearer neighbour decides between equal counts: half a vote less than one, falling with the rank.
-        for rank in range(k - 1, -1, -1):
-            counts[np.arange(len(counts)), label[:, rank]] += 0.5 ** (rank + 2)
-        found[k] = counts.argmax(1)
+    for rank in range(ks[-1]):
+        # The nearer neighbour decides between equal counts: less than half a vote in all, falling with the rank.
+        counts[np.arange(len(label)), label[:, rank]] += 1 + 0.5 ** (rank + 2)
+        if rank + 1 in ks:
+            found[rank + 1] = counts.argmax(1)
     return found

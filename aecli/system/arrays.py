@@ -118,11 +118,15 @@ def with_texts(array: Any) -> Any:
 
 
 def keep(path: Path, key: str, arrays: Mapping[str, Any]) -> None:
-    """Writes arrays that `kept` finds under the same key."""
+    """Writes arrays that `kept` finds under the same key, as they are: to compress what is kept for a while takes longer than to
+    make some of it again."""
     import numpy as np
 
     exact = {name: np.asarray(array) for name, array in arrays.items()}
-    write_arrays(path, {**exact, _KEY: np.asarray(key), _SEAL: np.asarray(_seal(key, exact))})
+    buffer = io.BytesIO()
+    every: dict[str, Any] = {**exact, _KEY: np.asarray(key), _SEAL: np.asarray(_seal(key, exact))}
+    np.savez(buffer, **every)
+    write_atomic(path, buffer.getvalue())
 
 
 def kept(path: Path, key: str) -> dict[str, Any] | None:

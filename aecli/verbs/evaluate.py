@@ -26,17 +26,20 @@ from aecli.runs.numbers import Stored
 from aecli.runs.trained import Trained, load
 from aecli.system.files import exclusive
 from aecli.system.progress import say, warn
+from aecli.verbs.eval_times import Times, last_time, plan, remember
 from aecli.verbs.other_data import Other, open_other
 from aecli.verbs.telling import NOBODY, Watch
 
 
 class Measured(NamedTuple):
-    """`failed`: the evaluators that raised an error, and which. `name`: what the numbers are kept as in `eval/`."""
+    """`failed`: the evaluators that raised an error, and which. `name`: what the numbers are kept as in `eval/`. `seconds`: of
+    each evaluator, and of a model's draws apart from what is measured of them."""
 
     metrics: dict[str, Recorded]
     notes: tuple[str, ...]
     name: str
     failed: Mapping[str, Exception] = {}
+    seconds: Mapping[str, float] = {}
 
     def failures(self) -> list[tuple[int, str]]:
         """Of each evaluator that failed the exit code, and a line that says so."""
@@ -110,6 +113,7 @@ def evaluate_run(
     mark = {"code": f"changed since training, now {code.hash[:12]}"} if code.changed else {}
     run_stamp = {**protocol, "code": code.hash, "run": info.identity}
     folder = run.path / "eval"
+    times = Times(watch.begin)
     with exclusive(folder / ".lock", f"evaluates {run.id}", say):
         journal = Journal(folder / f".{name}.unfinished", _stamp(run_stamp, request, judge))
         subject = Subject(
@@ -122,11 +126,18 @@ def evaluate_run(
             place=trained.place,
             inception=judge,
             journal=journal,
+            begin=times.begin,
             tell=watch.tell,
         )
         names, notes = registry.chosen(subject, request.only, request.skip)
+        such = (trained.model.variant, name, dataset.fingerprint)
+        if (line := plan(names, last_time(*such))) is not None:
+            watch.plan(line)
         failed: dict[str, Exception] = {}
-        found = registry.evaluate(subject, names, watch.begin, failed.__setitem__)
+        found = registry.evaluate(subject, names, times.begin, failed.__setitem__)
+        times.end()
+        if not failed:
+            remember(*such, times.seconds)
         stored = numbers.read(folder, name, info.identity, values=True)
         if stored.wrong is not None:
             aside = " and ".join(numbers.put_aside(folder, name))
@@ -147,7 +158,7 @@ def evaluate_run(
             notes += findings.notes
         numbers.write(folder, name, info.identity, {key: recorded.as_json() for key, recorded in metrics.items()}, values)
         journal.close()
-    return Measured(metrics, notes, name, failed)
+    return Measured(metrics, notes, name, failed, times.seconds)
 
 
 def _stamp(protocol: dict[str, Any], request: EvalRequest, judge: Inception | None) -> dict[str, Any]:

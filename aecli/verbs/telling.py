@@ -7,10 +7,11 @@ from typing import NamedTuple
 
 
 class Watch(NamedTuple):
-    """`begin(part)`, then `tell(done, total)`."""
+    """`plan(line)` says what is coming; then of each part `begin(part)` and `tell(done, total)`."""
 
     begin: Callable[[str], None] = lambda name: None
     tell: Callable[[int, int], None] = lambda done, total: None
+    plan: Callable[[str], None] = lambda line: None
 
 
 NOBODY = Watch()

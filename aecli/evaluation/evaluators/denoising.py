@@ -11,7 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from aecli.core.model import Batch
-from aecli.distributions.corruptions import Corruption, GaussianNoise, corrupt_batch, default_set, label, usual
+from aecli.data.eval_batches import per_image
+from aecli.distributions.corruptions import Corruption, GaussianNoise, corrupt_batch, default_set, label, moments, usual
 from aecli.evaluation.subject import Subject
 from aecli.measures.baselines import linear
 from aecli.measures.baselines.filters import Corrupted
@@ -63,29 +64,38 @@ def _metrics(found: dict[str, dict[str, Any]]) -> dict[str, Metric]:
 
 def _errors(subject: Subject, corruptions: tuple[Corruption, ...]) -> dict[str, dict[str, Any]]:
     """Restorer -> per-image values: mse, ssim, and of hidden pixels the squared errors' sum and their number."""
-    restorer = _affine(subject, corruptions)
-    classical = usual(corruptions)
+
+    def restored(batch: Batch, key: jax.Array) -> dict[str, jax.Array]:
+        return _restored(subject.model, subject.state, corruptions, batch, key)
+
+    # Corrupted images are functions of the seed: runs with one seed share what becomes of them without a model.
+    beside = subject.shared(f"restored {label(corruptions)}, seed {subject.seed}", lambda: _beside(subject, corruptions))
+    found = {"model": per_image(subject.batches(), restored)}
+    for name, values in beside.items():
+        restorer, _, value = name.rpartition("/")
+        found.setdefault(restorer, {})[value] = values
+    return found
+
+
+def _beside(subject: Subject, corruptions: tuple[Corruption, ...]) -> dict[str, Any]:
+    """What is compared with the model: `restorer/value` -> [n]."""
+    affine, classical = _affine(subject, corruptions), usual(corruptions)
     mean = None if subject.moments is None else subject.moments.mean.reshape(subject.spec.shape).astype(np.float32)
-    parts: dict[str, list[dict[str, Any]]] = {}
-    for batch, key, real in subject.batches():
-        shown, region, made = _restore(subject.model, subject.state, corruptions, batch, key)
-        restored: dict[str, Any] = {
-            "corrupted": shown,
-            "corrupted, clipped": jnp.clip(shown, 0, 1),
-            "model": made,
-        }
+
+    def restored(batch: Batch, key: jax.Array) -> dict[str, jax.Array]:
+        shown, region = _pair(corruptions, batch, key)
         host = np.asarray(shown)
-        if restorer is not None:
+        images: dict[str, Any] = {"corrupted": shown, "corrupted, clipped": jnp.clip(shown, 0, 1)}
+        if affine is not None:
             name = "Wiener, clipped" if _is_gaussian(corruptions) else "affine, clipped"
-            flat = restorer(host.reshape(len(host), -1))
-            restored[name] = jnp.asarray(np.clip(flat, 0, 1).reshape(host.shape), jnp.float32)
+            images[name] = np.clip(affine(host.reshape(len(host), -1)), 0, 1).reshape(host.shape).astype(np.float32)
         if classical is not None and mean is not None:
             of = Corrupted(host, None if region is None else np.asarray(region), mean)
-            restored[classical.name] = jnp.clip(jnp.asarray(classical.restore(of)), 0, 1)
-        for name, images in restored.items():
-            compared = {k: np.asarray(v)[:real] for k, v in _compare(images, batch.image, region).items()}
-            parts.setdefault(name, []).append(compared)
-    return {name: {k: np.concatenate([part[k] for part in some]) for k in some[0]} for name, some in parts.items()}
+            images[classical.name] = np.clip(classical.restore(of), 0, 1)
+        compared = {name: _compare(jnp.asarray(made), batch.image, region) for name, made in images.items()}
+        return {f"{name}/{value}": each for name, values in compared.items() for value, each in values.items()}
+
+    return per_image(subject.batches(), restored)
 
 
 def _is_gaussian(corruptions: Sequence[Corruption]) -> bool:
@@ -93,36 +103,34 @@ def _is_gaussian(corruptions: Sequence[Corruption]) -> bool:
 
 
 def _affine(subject: Subject, corruptions: tuple[Corruption, ...]) -> linear.Affine | None:
-    moments = subject.moments
-    if moments is None:
+    if subject.moments is None:
         return None
     if len(corruptions) == 1 and isinstance(noise := corruptions[0], GaussianNoise):
-        return linear.wiener(moments, noise.sigma)
+        return linear.wiener(subject.moments, noise.sigma)
 
     def pairs() -> Iterable[tuple[Any, Any]]:
         for batch, key, real in subject.batches("train"):
-            clean, shown = (np.asarray(x)[:real].reshape(real, -1) for x in _pair(corruptions, batch, key))
+            clean, shown = (np.asarray(x)[:real].reshape(real, -1) for x in (batch.image, _pair(corruptions, batch, key)[0]))
             yield clean, shown
 
-    made = subject.shared(f"restorer {label(corruptions)}", lambda: linear.affine_restorer(pairs())._asdict())
-    return linear.Affine(**made)
+    expected = moments(corruptions, linear.untouched(subject.moments), subject.spec)
+    return linear.restorer(linear.seen(pairs()) if expected is None else expected)
 
 
 @partial(jax.jit, static_argnames=("corruptions",))
-def _pair(corruptions: tuple[Corruption, ...], batch: Batch, key: jax.Array) -> tuple[jax.Array, jax.Array]:
-    return batch.image, corrupt_batch(corruptions, batch, key).image
+def _pair(corruptions: tuple[Corruption, ...], batch: Batch, key: jax.Array) -> tuple[jax.Array, jax.Array | None]:
+    """The corrupted images, and which pixels are hidden."""
+    shown = corrupt_batch(corruptions, batch, key)
+    return shown.image, shown.hidden
 
 
 @partial(jax.jit, static_argnames=("model", "corruptions"))
-def _restore(
-    model: Any, state: Any, corruptions: tuple[Corruption, ...], batch: Batch, key: jax.Array
-) -> tuple[jax.Array, jax.Array | None, jax.Array]:
+def _restored(model: Any, state: Any, corruptions: tuple[Corruption, ...], batch: Batch, key: jax.Array) -> dict[str, jax.Array]:
     shown = corrupt_batch(corruptions, batch, key)
-    return shown.image, shown.hidden, jnp.clip(model.reconstruct(state, shown), 0, 1)
+    return _values(jnp.clip(model.reconstruct(state, shown), 0, 1), batch.image, shown.hidden)
 
 
-@jax.jit
-def _compare(made: jax.Array, image: jax.Array, region: jax.Array | None) -> dict[str, jax.Array]:
+def _values(made: jax.Array, image: jax.Array, region: jax.Array | None) -> dict[str, jax.Array]:
     square = (made - image) ** 2
     values = {"mse": square.mean(axis=(1, 2, 3)), "ssim": ssim(jnp.clip(made, 0, 1), image)}
     if region is not None:
@@ -130,3 +138,6 @@ def _compare(made: jax.Array, image: jax.Array, region: jax.Array | None) -> dic
         values["hidden_square"] = jnp.where(inside, square, 0.0).sum(axis=(1, 2, 3))
         values["hidden"] = inside.sum(axis=(1, 2, 3))
     return values
+
+
+_compare = jax.jit(_values)

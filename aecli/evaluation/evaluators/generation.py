@@ -52,19 +52,19 @@ def measure(subject: Subject) -> Findings:
     of the split to its own; 0.5 is that of new images; the nearest train image of each draw is kept beside the per-image values.
     Classes of a conditional model are drawn as often as they occur in the train split."""
     judge = judge_of(subject)
-    real = _features(judge, subject, subject.split)
+    real, train = (_kept_features(judge, subject, split) for split in (subject.split, "train"))
     n = min(subject.request.draws, len(real))
+    subject.begin("draws")  # of a model that draws value by value they take longer than all the rest
     images = _drawn(subject, n)
+    subject.begin("generation")
     drawn = judge.features(images)
-    train = _features(judge, subject, "train")
-    few = np.random.Generator(np.random.Philox(subject.seed)).permutation(len(train))[:n]
-    mine, theirs = _compare(real, drawn), _compare(real, train[few])
+    mine, theirs = _compare(real, drawn), _train_images(judge, subject, real, train, n)
     protocol = {"draws": n, "features": judge.hash[:16], "classifier_accuracy": judge.accuracy}
     better = {"frechet_distance": "lower", "kid": "lower"}
     metrics = {
         name: metric._replace(
             better=better.get(name, "higher"),
-            baselines={} if (beside := theirs[name].value) is None else {"train images": beside},
+            baselines={"train images": float(theirs[name])} if np.isfinite(theirs[name]) else {},
             protocol=protocol,
         )
         for name, metric in mine.items()
@@ -75,7 +75,7 @@ def measure(subject: Subject) -> Findings:
     if (why := constant(real, drawn)) is not None:
         metrics["copying"] = copying.none(why)
     else:
-        chance = distances.copying(near, distances.nearest(real, train)[1])
+        chance = distances.copying(near, _new_images(judge, subject, real, train))
         metrics["copying"] = copying._replace(value=chance)
         notes = ("draws are nearer to train images than new images are: copies?",) if chance > 0.75 else ()
     if subject.inception is not None and n <= inception.FEATURES:
@@ -125,6 +125,29 @@ def _features(judge: Classifier | Inception, subject: Subject, split: str) -> An
     return np.concatenate([judge.features(images.reshape(-1, *subject.spec.shape)) for images in pieces])
 
 
+def _kept_features(judge: Classifier, subject: Subject, split: str) -> Any:
+    """The same, made once for all runs on such data."""
+    name = f"features-{split}-{judge.hash[:16]}"
+    return subject.shared(name, lambda: {"features": _features(judge, subject, split)})["features"]
+
+
+def _train_images(judge: Classifier, subject: Subject, real: Any, train: Any, n: int) -> dict[str, Any]:
+    """What n train images, chosen by the seed, measure in the place of draws: name -> the value, NaN where it has none."""
+
+    def make() -> dict[str, Any]:
+        few = np.random.Generator(np.random.Philox(subject.seed)).permutation(len(train))[:n]
+        values = {name: metric.value for name, metric in _compare(real, train[few], resamples=0).items()}
+        return {name: np.float64("nan" if value is None else value) for name, value in values.items()}
+
+    return subject.shared(f"train-images-{n}-{subject.seed}-{judge.hash[:16]}", make)
+
+
+def _new_images(judge: Classifier, subject: Subject, real: Any, train: Any) -> Any:
+    """How far each image of the split is from the nearest of train, [n]."""
+    name = f"new-images-{judge.hash[:16]}"
+    return subject.shared(name, lambda: {"distance": distances.nearest(real, train)[1]})["distance"]
+
+
 def _drawn(subject: Subject, n: int) -> Any:
     """[n, H, W, C] in [0, 1]; of binary data, drawn bits."""
     parts: list[Any] = []
@@ -150,32 +173,35 @@ def _sample(model: Any, state: Any, key: jax.Array, label: jax.Array, binary: bo
     return draw(image, jax.random.fold_in(key, 1)) if binary else image
 
 
-def _compare(real: Any, drawn: Any) -> dict[str, Metric]:
-    """None of a set that is one point, which no distribution is fitted to, and of balls whose neighbours are all their centre."""
+def _compare(real: Any, drawn: Any, resamples: int = RESAMPLES) -> dict[str, Metric]:
+    """None of a set that is one point, which no distribution is fitted to, and of balls whose neighbours are all their centre.
+    The error of the Frechet distance is that of so many resamples of both."""
     n = len(drawn)
     note = constant(real, drawn)
     if note is not None:
         return {name: Metric(None, None, n, unit, note=note) for name, unit in UNITS.items()}
-    precise, recalled = distances.precision_recall(real, drawn)
-    density, covered = distances.density_coverage(real, drawn)
+    reach_real = distances.reaches(real, (distances.PRECISION_K, distances.DENSITY_K))
+    reach_drawn = distances.reaches(drawn, (distances.PRECISION_K,))
+    found = distances.overlap(real, drawn, reach_real, reach_drawn)
     rng = np.random.Generator(np.random.Philox(0))
     again = [
-        distances.frechet(real[rng.integers(0, len(real), len(real))], drawn[rng.integers(0, n, n)]) for _ in range(RESAMPLES)
+        distances.frechet(real[rng.integers(0, len(real), len(real))], drawn[rng.integers(0, n, n)]) for _ in range(resamples)
     ]
+    error = float(np.std(again, ddof=1)) if resamples > 1 else None
     metrics = {
-        "frechet_distance": Metric(distances.frechet(real, drawn), float(np.std(again, ddof=1)), n, UNITS["frechet_distance"]),
+        "frechet_distance": Metric(distances.frechet(real, drawn), error, n, UNITS["frechet_distance"]),
         "kid": _kid(real, drawn),
-        "precision": average("precision", precise, unit=UNITS["precision"]),
-        "recall": average("recall", recalled, unit=UNITS["recall"]),
-        "density": average("density", density, unit=UNITS["density"]),
-        "coverage": average("coverage", covered, unit=UNITS["coverage"]),
+        "precision": average("precision", found.precise, unit=UNITS["precision"]),
+        "recall": average("recall", found.recalled, unit=UNITS["recall"]),
+        "density": average("density", found.density, unit=UNITS["density"]),
+        "coverage": average("coverage", found.covered, unit=UNITS["coverage"]),
     }
-    for of, features, k, names in (
-        ("images", real, distances.PRECISION_K, ("precision",)),
-        ("draws", drawn, distances.PRECISION_K, ("recall",)),
-        ("images", real, distances.DENSITY_K, ("density", "coverage")),
+    for of, reach, k, names in (
+        ("images", reach_real, distances.PRECISION_K, ("precision",)),
+        ("draws", reach_drawn, distances.PRECISION_K, ("recall",)),
+        ("images", reach_real, distances.DENSITY_K, ("density", "coverage")),
     ):
-        if not distances.has_radius(features, k):
+        if not distances.has_radius(reach[k]):
             flat = f"most of the {of} are equal to their {k} nearest ones: the balls around them have no radius"
             metrics |= {name: metrics[name].none(flat) for name in names}
     return metrics

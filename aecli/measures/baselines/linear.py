@@ -73,14 +73,36 @@ def wiener(of: Moments, sigma: float) -> Affine:
     return Affine(of.mean, of.mean, np.asarray(np.linalg.solve(noisy, of.covariance), np.float64))
 
 
-def affine_restorer(pairs: Iterable[tuple[NDArray[np.floating], NDArray[np.floating]]], ridge: float = 1e-4) -> Affine:
-    """The affine map of least squared error from corrupted to clean images, from pieces of pairs (clean, corrupted) [m, D];
-    `ridge` is added to the variances, since a corruption may leave directions empty."""
+class Seen(NamedTuple):
+    """Moments of images y that were made of images x, in the expectation over what was random: `clean`, E[x] [D]; `mean`, E[y]
+    [D]; `square`, E[y y^T] [D, D]; `cross`, E[y x^T] [D, D]."""
+
+    clean: Array
+    mean: Array
+    square: Array
+    cross: Array
+
+
+def untouched(of: Moments) -> Seen:
+    """y = x."""
+    square = of.covariance + np.outer(of.mean, of.mean)
+    return Seen(of.mean, of.mean, square, square)
+
+
+def restorer(of: Seen, ridge: float = 1e-4) -> Affine:
+    """The affine map of least squared error from y to x; `ridge` is added to the variances of y, since a corruption may leave
+    directions empty."""
+    covariance = of.square - np.outer(of.mean, of.mean) + ridge * np.eye(len(of.mean))
+    with threadpool_limits(1, "blas"):
+        matrix = np.linalg.solve(covariance, of.cross - np.outer(of.mean, of.clean))
+    return Affine(of.clean, of.mean, np.asarray(matrix, np.float64))
+
+
+def seen(pairs: Iterable[tuple[NDArray[np.floating], NDArray[np.floating]]]) -> Seen:
+    """The moments of pieces of pairs (clean, corrupted) [m, D], as they are."""
     n, x_sum, y_sum, yy, yx = 0, np.zeros(()), np.zeros(()), np.zeros(()), np.zeros(())
     for clean, corrupted in pairs:
         x, y = np.asarray(clean, np.float64), np.asarray(corrupted, np.float64)
         n, x_sum, y_sum = n + len(x), x_sum + x.sum(0), y_sum + y.sum(0)
         yy, yx = yy + y.T @ y, yx + y.T @ x
-    x_mean, y_mean = x_sum / n, y_sum / n
-    covariance = yy / n - np.outer(y_mean, y_mean) + ridge * np.eye(len(y_mean))
-    return Affine(x_mean, y_mean, np.asarray(np.linalg.solve(covariance, yx / n - np.outer(y_mean, x_mean)), np.float64))
+    return Seen(x_sum / n, y_sum / n, yy / n, yx / n)
