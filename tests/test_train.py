@@ -7,6 +7,7 @@ import json
 import signal
 from pathlib import Path
 
+import jax
 import pytest
 from fit import dataset, experiment, fit, go_on, new_run
 
@@ -109,6 +110,23 @@ def test_without_a_validation_split_the_last_checkpoint_is_the_one(tmp_path: Pat
 def test_any_batch_size_trains_and_evaluates_on_as_many_devices_as_divide_it(tmp_path: Path, batch: int) -> None:
     _, training = fit(tmp_path, experiment(VAE, "epochs: 1", f"batch_size: {batch}"), DATA)
     assert training.at.evaluated == training.at.step
+
+
+def test_the_steps_are_compiled_once_beside_the_first_state(tmp_path: Path) -> None:
+    """What is compiled from the form of the state is what its steps run."""
+    compiled: list[str] = []
+
+    def listen(event: str, seconds: float, **facts: object) -> None:
+        if event == "/jax/core/compile/backend_compile_duration":
+            compiled.append(str(facts["fun_name"]))
+
+    jax.monitoring.register_event_duration_secs_listener(listen)
+    try:
+        fit(tmp_path, experiment(f"{VAE}, beta: 1.125", "steps: 2"), dataset(held_out=16))
+    finally:
+        jax.monitoring.unregister_event_duration_listener(listen)
+    for program in ("_first_state", "advance"):
+        assert sum(program in name for name in compiled) == 1, compiled
 
 
 @pytest.mark.parametrize("tier", ["device", "memmap"])

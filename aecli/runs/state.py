@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 from typing import Any
 
 import jax
@@ -13,6 +14,7 @@ from aecli.core.keys import Stream, stream
 from aecli.core.learner import Recipe, is_part
 from aecli.core.model import Model, Spec
 from aecli.errors import SettingError, did_you_mean
+from aecli.system.compiler_options import known_options
 from aecli.system.placement import Placement, put
 
 
@@ -28,7 +30,7 @@ def state_template(experiment: Experiment, spec: Spec, train_size: int, place: P
 def init(experiment: Experiment, spec: Spec, train_size: int, place: Placement) -> Any:
     """The state before the first step, on every device."""
     root = jax.random.key(experiment.seed)
-    start = _start_in_haste if jax.default_backend() == "cpu" else _start
+    start = _start_in_haste() if jax.default_backend() == "cpu" else _start
     return put(start(experiment.model, root, spec, experiment.recipe(train_size)), place.replicated)
 
 
@@ -42,8 +44,14 @@ def _first_state(model: Model, root: jax.Array, spec: Spec, recipe: Recipe) -> A
 
 _STATIC = ("model", "spec", "recipe")
 _start = jax.jit(_first_state, static_argnames=_STATIC)
-_start_in_haste = jax.jit(_first_state, static_argnames=_STATIC, compiler_options={"xla_backend_optimization_level": 0})
-"""For a CPU: the program runs once, and XLA would optimize it for three times as long as it otherwise takes to compile it."""
+
+
+@cache
+def _start_in_haste() -> Any:
+    """For a CPU: the program runs once, and XLA would optimize it for three times as long as it otherwise takes to compile it.
+    Its older way of writing loops, which newer releases do not have, takes half of that."""
+    options = known_options(xla_cpu_use_fusion_emitters=False)
+    return jax.jit(_first_state, static_argnames=_STATIC, compiler_options={"xla_backend_optimization_level": 0, **options})
 
 
 def _check_frozen(shapes: Any, names: Sequence[str]) -> None:

@@ -7,12 +7,11 @@ from functools import cache, wraps
 from typing import ParamSpec, TypeVar
 
 import jax
-import jax.numpy as jnp
+
+from aecli.system.compiler_options import known_options
 
 P = ParamSpec("P")
 R = TypeVar("R")
-
-_UNFUSED = {"xla_cpu_experimental_ynn_fusion_type": ""}
 
 
 def unfused(function: Callable[P, R], *static: str) -> Callable[P, R]:
@@ -21,20 +20,11 @@ def unfused(function: Callable[P, R], *static: str) -> Callable[P, R]:
 
     @cache
     def compiled() -> Callable[P, R]:
-        return jax.jit(function, static_argnames=static, compiler_options=_options())
+        options = known_options(xla_cpu_experimental_ynn_fusion_type="")
+        return jax.jit(function, static_argnames=static, compiler_options=options)
 
     @wraps(function)
     def call(*args: P.args, **kwargs: P.kwargs) -> R:
         return compiled()(*args, **kwargs)
 
     return call
-
-
-@cache
-def _options() -> dict[str, str] | None:
-    """The option is experimental: a jaxlib that does not know it does without."""
-    try:
-        jax.jit(jnp.sin, compiler_options=_UNFUSED).lower(1.0).compile()
-    except Exception:
-        return None
-    return _UNFUSED

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from math import isfinite
 from typing import Any
 
@@ -92,9 +93,9 @@ class Training:
         self._saved: int | None = None
         self._seal = seal.facts(run.resolved_config(), run.info().data)
         restored = checkpoint.restore(run.checkpoints, template, warn, writing=True)
+        self._feed = open_feed(dataset, self._seed, self._data.batch_size, place)
         if restored is None:
-            fresh = init(experiment, dataset.spec, self._size, self._place) if start is None else start
-            self._state, offset = fresh, 0
+            self._state, offset = self._first_state(experiment, template) if start is None else start, 0
         else:
             self._state, self._saved = restored.state, restored.step
             beside = _beside(restored)
@@ -107,9 +108,17 @@ class Training:
         if restored is None and start is not None:
             self._save()  # the run has what it starts from, whatever becomes of where that came from
 
+    def _first_state(self, experiment: Experiment, template: Any) -> Any:
+        """Compiled and computed while the steps are compiled, or read: much of that is done by one core, and without Python."""
+        with ThreadPoolExecutor(1) as beside:
+            first = beside.submit(init, experiment, self._dataset.spec, self._size, self._place)
+            at, count, chunk = np.int32(0), np.int32(1), self._feed.chunk(0, 1)
+            advance.lower(self._model, self._spec, self._data.binarize, template, chunk, at, count, self._root).compile()
+            return first.result()
+
     def run(self) -> str:
         """Trains to the end; returns why it ended. Raises DivergedError, and InterruptedRun with the state saved."""
-        feed = open_feed(self._dataset, self._seed, self._data.batch_size, self._place)
+        feed = self._feed
         per_call, pending, compiled = 1, None, False
         interval, called = Interval(), time.monotonic()
         with Progress(self._steps, self._at.step, kind=self._spec.kind) as progress:
