@@ -32,7 +32,9 @@ def unfused(function: Callable[P, R], *static: str) -> Callable[P, R]:
 
 @cache
 def _options() -> dict[str, str] | None:
-    """The option is experimental: a jaxlib that does not know it does without."""
+    """None but on a CPU, which the option is for. It is experimental: a jaxlib that does not know it does without."""
+    if jax.default_backend() != "cpu":
+        return None
     try:
         jax.jit(jnp.sin, compiler_options=_UNFUSED).lower(1.0).compile()
     except Exception:
