@@ -1,14 +1,15 @@
 """How long a user waits for the first step: of a first process, which compiles, and of a second, which reads what the first kept.
 
-  python benchmarks/start.py [--rounds 5] [--only CONFIG,...] [--write benchmarks/RESULTS.md]
+  python benchmarks/start.py [--rounds 5] [--only CONFIG,...] [--write benchmarks/RESULTS.md] [--numbers FILE]
 
 Seconds from the start of the process to the first training call on the device; beside them those of a process that imports jax
-and flax and nothing else. The data is prepared before. Each round starts with nothing kept.
+and flax and nothing else. The data is prepared before. Each round starts with nothing kept. FILE is for `suite.py`.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import shutil
 import subprocess
@@ -53,9 +54,11 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--only", default=",".join(CHOSEN))
     parser.add_argument("--write", type=Path)
+    parser.add_argument("--numbers", type=Path)
     arguments = parser.parse_args()
     table = ["| config | imports, s | first start, s | second start, s | second / first |", "|---|---|---|---|---|"]
     print("\n".join(table), flush=True)
+    numbers: dict[str, tuple[list[float], str]] = {}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         for config in arguments.only.split(","):
@@ -70,8 +73,12 @@ def main() -> None:
             ratios = [b / a for a, b in zip(first, second, strict=True)]
             table.append(f"| `{config}` | {spread(imports)} | {spread(first)} | {spread(second)} | {spread(ratios)} |")
             print(table[-1], flush=True)
+            numbers |= {f"start {config}, first": (first, "s"), f"start {config}, second": (second, "s")}
+    if arguments.numbers is not None:
+        arguments.numbers.write_text(json.dumps(numbers))
     if arguments.write is not None:
         put(arguments.write, "start", "\n".join(table))
 
 
-main()
+if __name__ == "__main__":
+    main()
