@@ -1,15 +1,23 @@
-"""What the suite for speed concludes from numbers: which have changed beyond their spreads, and what is kept."""
+"""What the suite for speed concludes from numbers, and how the pieces for a GPU go on after failures; nothing is timed."""
 
 from __future__ import annotations
 
+import re
 import sys
 from pathlib import Path
 
 import compare
+import gpu
+import jax
 import kept
 import pytest
 import results
 from kept import BETTER, REGRESSION, SAME, UNJUDGED, Kept, Number
+
+from aecli.config.load import load
+from aecli.core.model import Spec
+
+ROOT = Path(__file__).parent.parent
 
 
 @pytest.mark.parametrize(
@@ -94,3 +102,61 @@ def test_sides_are_asked_for_what_they_can_do() -> None:
     assert ours.endswith("--set train.precision=tf32 --set data.batch_size=4096")
     assert theirs.endswith("mlp_vae --precision tf32 --batch 4096") and "--compile reduce-overhead" in compiled
     assert [side.peer for side in compare.sides_of("importance", False, "default", "float32", None)] == [False]
+
+
+@pytest.fixture
+def piece(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """A piece of three items of which the second fails at first; the names of those that were begun."""
+    begun: list[str] = []
+
+    def item(name: str) -> gpu.Item:
+        def find(limit: float) -> list[list[str]]:
+            begun.append(name)
+            if begun.count(name) == 1 and name == "two":
+                raise ValueError("no\nsuch thing")
+            return [[name, "done"]]
+
+        return gpu.Item(name, find)
+
+    made = gpu.Piece("Three.", ("what", "result"), lambda asked: [item("one"), item("two"), item("three")], 100)
+    monkeypatch.setitem(gpu.PIECES, "machine", made)
+    return begun
+
+
+def test_a_piece_goes_on_after_a_failure_and_does_later_what_is_left(tmp_path: Path, piece: list[str]) -> None:
+    asked = gpu.Asked(True, None, tmp_path, 0.1)
+    gpu.do("machine", asked, tmp_path, 0.0, False)
+    assert piece == [] and (tmp_path / "RESULTS-GPU.md").read_text().count(gpu.NO_TIME) == 3
+    gpu.do("machine", asked, tmp_path, 100.0, False)
+    text = (tmp_path / "RESULTS-GPU.md").read_text()
+    assert "| one | done |\n| two | failed: ValueError: no such thing |\n| three | done |" in text
+    gpu.do("machine", asked, tmp_path, 100.0, False)
+    assert piece == ["one", "two", "three", "two"]
+    assert "| two | done |" in (tmp_path / "RESULTS-GPU.md").read_text()
+    gpu.do("machine", asked, tmp_path, 100.0, True)
+    assert piece[4:] == ["one", "two", "three"]
+
+
+def test_pieces_take_eight_minutes_at_most_and_twenty_five_together() -> None:
+    """As `gpu.sh` starts them, which names all but the single recipes."""
+    script = (ROOT / "benchmarks" / "gpu.sh").read_text()
+    every = re.search(r"all\) pieces\+=\((.*)\)", script)
+    assert every is not None and every[1].split() == [name for name in gpu.PIECES if not name.startswith("recipe-")]
+    assert sum(gpu.PIECES[name].seconds for name in every[1].split()) <= 25 * 60
+    assert all(piece.seconds <= 480 for piece in gpu.PIECES.values()) and "timeout -k 15 480 " in script
+
+
+def test_every_item_of_a_piece_has_a_name_of_its_own() -> None:
+    for tiny in (False, True):
+        for name, each in gpu.PIECES.items():
+            items = [item.name for item in each.items(gpu.Asked(tiny, None, ROOT, 1.0))]
+            assert items and len(set(items)) == len(items), name
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "configs" / "gpu").glob("*.yaml")), ids=lambda path: path.stem)
+def test_a_recipe_says_what_to_expect_and_can_be_made_tiny(path: Path) -> None:
+    head = path.read_text().partition("seed:")[0]
+    assert head.startswith(f"# aecli train configs/gpu/{path.name}\n") and "Expected" in head and "Not run on a GPU yet." in head
+    small = load(path, gpu.shrunk(load(path).experiment.model.model_dump())).experiment
+    state = jax.eval_shape(lambda: small.model.init(jax.random.key(0), Spec(8, 8, 1, 10), small.recipe(1000)))
+    assert sum(leaf.size for leaf in jax.tree.leaves(state)) < 100_000
