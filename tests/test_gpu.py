@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
@@ -20,9 +21,10 @@ from aecli.nets.conv import convolve, convolve_transposed
 from aecli.runs.state import init
 from aecli.sweeps import local
 from aecli.system import backend, unfused
-from aecli.system.placement import placement
+from aecli.system.placement import local_devices, placement
 from aecli.verbs.bench import matmul_rate
 
+pytestmark = pytest.mark.portable
 DATA = dataset()
 LOWERED = [case for case in CASES if SOAK or case.name in variants.variants()]
 """Outside of AECLI_SOAK the defaults of each variant alone."""
@@ -122,6 +124,15 @@ def test_float32_is_float32_on_an_accelerator_unless_the_user_says_otherwise() -
         assert jax.config.jax_default_matmul_precision == "tensorfloat32"
     finally:
         jax.config.update("jax_default_matmul_precision", None)
+
+
+def test_devices_are_told_so_before_and_after_they_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[str] = []
+    monkeypatch.setattr(backend, "prepare", lambda: told.append("prepare"))
+    monkeypatch.setattr(jax, "local_devices", lambda: told.append("start") or [SimpleNamespace(platform="gpu")])
+    monkeypatch.setattr(backend, "multiply_exactly", told.append)
+    assert local_devices()[0].platform == "gpu"
+    assert told == ["prepare", "start", "gpu"]
 
 
 def test_a_gpu_is_seen_without_being_taken(tmp_path: Path) -> None:
