@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -214,11 +215,12 @@ def starts(asked: Asked) -> list[Item]:
     def measured(config: str, limit: float) -> Rows:
         with tempfile.TemporaryDirectory() as name:
             path, folder = str(ROOT / "configs" / f"{config}.yaml"), Path(name)
-            start.seconds(start.TRAIN, path, folder=folder)  # prepares the data, and keeps its programs
-            second = start.seconds(start.TRAIN, path, folder=folder)
-            start.shutil.rmtree(folder / "data" / "programs", ignore_errors=True)
-            first = start.seconds(start.TRAIN, path, folder=folder)
-            return [[config, f"{start.seconds(start.IMPORTS, folder=folder):.1f}", f"{first:.1f}", f"{second:.1f}"]]
+            until = partial(start.seconds, folder=folder, limit=limit)
+            until(start.TRAIN, path)  # prepares the data, and keeps its programs
+            second = until(start.TRAIN, path)
+            shutil.rmtree(folder / "data" / "programs", ignore_errors=True)
+            first = until(start.TRAIN, path)
+            return [[config, f"{until(start.IMPORTS):.1f}", f"{first:.1f}", f"{second:.1f}"]]
 
     chosen = ("quickstart",) if asked.tiny else ("vae_fashion", "bottleneck_conv_fashion", "autoregressive_fashion")
     return [Item(config, partial(measured, config)) for config in chosen]

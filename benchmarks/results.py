@@ -18,13 +18,14 @@ class Failed(Exception):
     """A process ended badly, or took too long; the message is the last line that says why."""
 
 
-def answer(command: Sequence[str], env: Mapping[str, str], limit: float | None = None) -> str:
-    """What a process prints, with `env` added to its environment. Raises Failed, after `limit` seconds at the latest."""
+def answer(command: Sequence[str], env: Mapping[str, str], limit: float | None = None, well: Sequence[int] = (0,)) -> str:
+    """What a process prints, with `env` added to its environment. Raises Failed if it ends with another code than `well`, or
+    after `limit` seconds."""
     try:
         done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, **env}, timeout=limit)
     except subprocess.TimeoutExpired:
         raise Failed(f"took more than {limit:.0f} s") from None
-    if done.returncode:
+    if done.returncode not in well:
         said = [line for line in (done.stderr or done.stdout).splitlines() if line.strip()]
         errors = [line for line in said if line.lstrip().lower().startswith("error")]
         raise Failed(f"exit {done.returncode}: {' '.join((errors or said or ['nothing was said'])[-1].split())[:300]}")

@@ -10,15 +10,14 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import shutil
-import subprocess
+import signal
 import sys
 import tempfile
 import time
 from pathlib import Path
 
-from results import put, spread
+from results import answer, put, spread
 
 CONFIGS = Path(__file__).parent.parent / "configs"
 CHOSEN = ("quickstart", "vae_fashion", "bottleneck_conv_fashion", "hvae_fashion", "autoregressive_fashion")
@@ -38,15 +37,13 @@ main()
 """
 
 
-def seconds(code: str, *arguments: str, folder: Path) -> float:
-    """Until the process prints the time."""
-    env = {**os.environ, "AECLI_DATA_DIR": str(folder / "data"), "AECLI_RUNS_DIR": str(folder / "runs")}
+def seconds(code: str, *arguments: str, folder: Path, limit: float | None = None) -> float:
+    """Until the process prints the time. Raises Failed."""
+    env = {"AECLI_DATA_DIR": str(folder / "data"), "AECLI_RUNS_DIR": str(folder / "runs")}
     command = [sys.executable, "-c", code, *arguments]
     start = time.time()
-    done = subprocess.run(command, capture_output=True, text=True, env=env)
-    if done.returncode not in (0, 130):
-        sys.exit(done.stderr)
-    return float(done.stdout.split()[0]) - start
+    said = answer(command, env, limit, well=(0, 128 + signal.SIGINT))
+    return float(said.split()[0]) - start
 
 
 def main() -> None:
