@@ -1,4 +1,4 @@
-# make demo: a trained autoencoder, pictures and numbers.   make bench: aecli beside its peers.
+# make demo: a trained autoencoder, pictures and numbers.   make bench: aecli beside its peers.   make bench-quick: what became slower.
 # make test: the whole suite.   make quick: two minutes of it.   AECLI_SOAK=1 make test: compiled as for a user, and many kills.
 # Another interpreter or place: make test PYTHON=python3.13 VENV=.venv-3.13
 PYTHON ?= python3
@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 LOCK := requirements.lock
 TOGETHER := -n 2 --dist loadscope --no-loadscope-reorder
 
-.PHONY: setup demo test quick faults fuzz lint bench lock clean
+.PHONY: setup demo test quick faults fuzz lint bench bench-quick lock clean
 
 setup: $(VENV)/.installed
 
@@ -49,11 +49,13 @@ lint: setup
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright --pythonpath $(BIN)/python
 
-# Half an hour and more, on a machine that does nothing else. The peers live in an environment of their own.
+# An hour and more, on a machine that does nothing else. The peers live in an environment of their own. make bench ARGS=--keep
 bench: setup .venv-peers/.installed
-	$(BIN)/python benchmarks/compare.py --peers .venv-peers/bin/python --write benchmarks/RESULTS.md $(ARGS)
-	$(BIN)/python benchmarks/start.py --write benchmarks/RESULTS.md
-	$(BIN)/python benchmarks/growth.py --write benchmarks/RESULTS.md
+	$(BIN)/python benchmarks/suite.py --peers .venv-peers/bin/python $(ARGS)
+
+# Some minutes, without the peers: what has changed since the numbers in benchmarks/kept/ for this kind of machine.
+bench-quick: setup
+	$(BIN)/python benchmarks/suite.py --quick $(ARGS)
 
 .venv-peers/.installed: benchmarks/requirements.txt
 	$(PYTHON) -m venv .venv-peers

@@ -178,6 +178,18 @@ _STORAGE = {
 }
 """What helps against what the system refuses."""
 _PATHS = {errno.ENOTDIR, errno.ENOENT, errno.EISDIR, errno.EEXIST, errno.ELOOP, errno.ENAMETOOLONG}
+_GPU_IS_FULL = (
+    "Out of memory while trying to allocate",
+    "CUDA_ERROR_OUT_OF_MEMORY",
+    "CUDNN_STATUS_ALLOC_FAILED",
+    "CUBLAS_STATUS_ALLOC_FAILED",
+    "DNN library initialization failed",  # cuDNN asks for memory when it starts
+)
+"""How XLA says that a GPU has no memory left."""
+_OTHERS_ON_A_GPU = (
+    "; nvidia-smi tells what else holds the GPU's memory, and XLA_CLIENT_MEM_FRACTION=0.95 lets a process have more than the"
+    " three quarters that it may take by default"
+)
 _MODELS = "aecli.models."
 _TRACEBACK = "mend the file, or report it if it came with aecli; the same with --debug shows the traceback"
 
@@ -193,15 +205,17 @@ def translate(error: BaseException) -> AecliError | None:
         what = f"{(error.strerror or str(error)).lower()}: {os.fsdecode(error.filename)}"
         return StorageError(what, "check the path, and AECLI_DATA_DIR and --runs-dir if it is below one of them")
     text = str(error)
+    of_a_gpu = any(words in text for words in _GPU_IS_FULL)
     if (
         isinstance(error, MemoryError)
         or (isinstance(error, OSError) and error.errno == errno.ENOMEM)
         or "RESOURCE_EXHAUSTED" in text
         or "Out of memory" in text
+        or of_a_gpu
     ):
         return DeviceError(
             f"out of memory: {text.splitlines()[0] if text else 'the host'}",
-            "lower data.batch_size or the size of the network, or set data.tier: memmap",
+            "lower data.batch_size or the size of the network, or set data.tier: memmap" + (_OTHERS_ON_A_GPU if of_a_gpu else ""),
         )
     return blame_variant(error)
 

@@ -1,10 +1,13 @@
 """Runs each piece of work with aecli and with its peers, in turns, and prints the table of ratios.
 
-  python benchmarks/compare.py --peers PYTHON [--rounds 3] [--seconds 8] [--only WORK,...] [--write benchmarks/RESULTS.md]
+  python benchmarks/compare.py [--peers PYTHON] [--rounds 3] [--seconds 8] [--only WORK,...] [--compile [MODE]]
+    [--precision float32,tf32,bfloat16] [--batch N,...] [--write benchmarks/RESULTS.md] [--numbers FILE]
 
-PYTHON is an interpreter that has torch and pythae; this one has aecli. Every number comes from a process of its own, and all of
-one work run within minutes of each other: a machine that is slow this hour is slow for all of them. The rate is the median over
-the rounds, the ratio the median of each round's ratio.
+PYTHON is an interpreter that has torch and pythae, without which aecli's sides alone are timed; this one has aecli. Every
+number comes from a process of its own, and all of one work run within minutes of each other: a machine that is slow this hour is
+slow for all of them. The rate is the median over the rounds, the ratio the median of each round's ratio. Precisions and batch
+sizes are those of trainings, of aecli's side and of PyTorch's; peers that can only do float32 and their own batch are left out
+where another one is asked for. FILE is for `suite.py`.
 """
 
 from __future__ import annotations
@@ -12,17 +15,14 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
-import subprocess
 import sys
 import tempfile
-import time
-from importlib.metadata import version
+from collections.abc import Sequence
 from pathlib import Path
 from statistics import median
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from results import put, spread
+from results import Failed, answer, head, put, spread
 
 HERE = Path(__file__).parent
 OURS = "aecli"
@@ -30,26 +30,52 @@ MLP, CONV = HERE / "configs" / "mlp_vae.yaml", HERE.parent / "configs" / "bottle
 PIXELCNN, TRANSFORMER = HERE / "configs" / "pixelcnn.yaml", HERE / "configs" / "transformer.yaml"
 PUBLISHED = HERE.parent / "configs" / "vae_published_fashion.yaml"
 TORCH, FLAX, PYTHAE, SCRIPT = (str(HERE / name) for name in ("torch_peer.py", "flax_peer.py", "pythae_peer.py", "ours.py"))
+FLOAT32 = "float32"
 
 
 class Side(NamedTuple):
-    """`arguments` follow the interpreter, of the peers or of aecli."""
+    """`arguments` follow the interpreter, of the peers or of aecli. `plain`: it knows neither precisions nor batch sizes."""
 
     name: str
     peer: bool
-    arguments: list[str]
+    arguments: Sequence[str]
+    plain: bool = True
+    flags: str = ""
+    """Added to XLA_FLAGS."""
 
 
 class Work(NamedTuple):
+    """`training` is what a precision and a batch size can be asked of; `slow` says that one round is enough, and a second takes
+    minutes."""
+
     title: str
     unit: str
-    sides: list[Side]
+    sides: Sequence[Side]
+    training: bool = False
     slow: bool = False
-    """One round is enough, and a second takes minutes."""
+
+
+class Row(NamedTuple):
+    """What a side reached in each round; `share` is that of the matrix products' rate, of aecli's side of a training. `failed`:
+    the last line of what went wrong, and there are no rates."""
+
+    side: str
+    rates: Sequence[float] = ()
+    ratios: Sequence[float] = ()
+    share: float | None = None
+    failed: str = ""
+
+    def cells(self, unit: str) -> list[str]:
+        if self.failed:
+            return [self.side, f"failed: {self.failed}", "", ""]
+        rate = median(self.rates)
+        shown = f"{rate:,.0f}" if rate >= 100 else f"{rate:.3g}"
+        note = "" if self.share is None else f"{self.share:.0%} of the matrix products' rate"
+        return [self.side, f"{shown} {unit}", spread(self.ratios) if self.ratios else "", note]
 
 
 def bench(config: Path) -> Side:
-    return Side(OURS, False, ["-m", "aecli", "bench", str(config), "--json"])
+    return Side(OURS, False, ["-m", "aecli", "bench", str(config), "--json"], plain=False)
 
 
 def script(name: str, work: str, config: Path, *more: str) -> Side:
@@ -61,7 +87,7 @@ def naive(config: Path, batch: int) -> Side:
 
 
 def torch(name: str, work: str, *more: str) -> Side:
-    return Side(name, True, [TORCH, work, *more])
+    return Side(name, True, [TORCH, work, *more], plain=False)
 
 
 WORKS = {
@@ -74,13 +100,20 @@ WORKS = {
             Side("plain Flax loop", False, [FLAX]),
             Side("Pythae", True, [PYTHAE]),
         ],
+        training=True,
     ),
     "conv_ae": Work(
         "convolutional autoencoder, 684k weights, training",
         "images/s",
         [bench(CONV), torch("PyTorch", "conv_ae")],
+        training=True,
     ),
-    "pixelcnn": Work("gated PixelCNN, width 32, 5 layers, training", "images/s", [bench(PIXELCNN), torch("PyTorch", "pixelcnn")]),
+    "pixelcnn": Work(
+        "gated PixelCNN, width 32, 5 layers, training",
+        "images/s",
+        [bench(PIXELCNN), torch("PyTorch", "pixelcnn")],
+        training=True,
+    ),
     "importance": Work(
         "importance sampling, gated VAE 300-300-40",
         "codes/s",
@@ -108,71 +141,124 @@ WORKS = {
         slow=True,
     ),
 }
-COMPILED = {"mlp_vae", "conv_ae", "pixelcnn"}
 
 
-def run(side: Side, peers: str, seconds: float, cache: str) -> dict[str, object]:
-    command = [peers if side.peer else sys.executable, *side.arguments, "--seconds", str(seconds)]
-    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "AECLI_DATA_DIR": cache})
-    if done.returncode:
-        sys.exit(f"{' '.join(command)}\n{done.stderr}")
-    return json.loads(done.stdout[done.stdout.index("{") :])
+def sides_of(key: str, peers: bool, compile_mode: str | None, precision: str, batch: int | None) -> list[Side]:
+    """The sides of a work that can do it so, with the peers or without; of one that is no training as they are."""
+    work = WORKS[key]
+    sides = [side for side in work.sides if peers or not side.peer]
+    if not work.training:
+        return sides
+    if peers and compile_mode is not None:
+        name = "torch.compile" if compile_mode == "default" else f"torch.compile, {compile_mode}"
+        sides.append(torch(name, key, "--compile", compile_mode))
+    asked: list[Side] = []
+    for side in sides:
+        if not side.plain:
+            more = ["--precision", precision] if side.peer else ["--set", f"train.precision={precision}"]
+            if batch is not None:
+                more += ["--batch", str(batch)] if side.peer else ["--set", f"data.batch_size={batch}"]
+            asked.append(side._replace(arguments=[*side.arguments, *more]))
+        elif precision == FLOAT32 and batch is None:
+            asked.append(side)
+    return asked
 
 
-def processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        name = next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        name = platform.processor() or platform.machine()
-    return f"{os.cpu_count()} x {name}"
+def run(side: Side, peers: str | None, seconds: float, cache: str, limit: float | None = None) -> dict[str, Any]:
+    """What the side says of itself. Raises Failed."""
+    command = [peers if side.peer and peers else sys.executable, *side.arguments, "--seconds", str(seconds)]
+    env = {"AECLI_DATA_DIR": cache}
+    if side.flags:
+        env["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {side.flags}".strip()
+    text = answer(command, env, limit)
+    return json.loads(text[text.index("{") :])
+
+
+def measure(
+    sides: Sequence[Side], peers: str | None, rounds: int, seconds: float, cache: str, limit: float | None = None
+) -> tuple[list[Row], list[dict[str, Any]]]:
+    """A row for each side, and what they said of themselves: all sides in each round. One that fails is not tried again, and
+    neither are the others then kept from going on."""
+    rates: dict[str, list[float]] = {side.name: [] for side in sides}
+    failed: dict[str, str] = {}
+    shares: list[float] = []
+    told: list[dict[str, Any]] = []
+    for _ in range(rounds):
+        for side in sides:
+            if side.name in failed:
+                continue
+            try:
+                facts = run(side, peers, seconds, cache, limit)
+            except Failed as error:
+                failed[side.name] = str(error)
+                continue
+            told.append(facts | {"peer": side.name if side.peer else None})
+            rates[side.name].append(float(facts["images_per_s"]))
+            if side.name == OURS and facts.get("matmul_share") is not None:
+                shares.append(float(facts["matmul_share"]))
+    rows: list[Row] = []
+    for side in sides:
+        if side.name in failed:
+            rows.append(Row(side.name, failed=failed[side.name]))
+            continue
+        ours = side.name == OURS
+        ratios = [] if ours or OURS in failed else [a / b for a, b in zip(rates[OURS], rates[side.name], strict=True)]
+        rows.append(Row(side.name, rates[side.name], ratios, median(shares) if ours and shares else None))
+    return rows, told
+
+
+def titled(key: str, precision: str, batch: int | None) -> str:
+    """What the table calls a work: with its precision and batch where they are not the config's own."""
+    work = WORKS[key]
+    if not work.training or (precision, batch) == (FLOAT32, None):
+        return work.title
+    return ", ".join([work.title, precision, *([] if batch is None else [f"batch {batch}"])])
 
 
 def main() -> None:
     parser = argparse.ArgumentParser()
-    parser.add_argument("--peers", required=True)
+    parser.add_argument("--peers")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=8.0)
     parser.add_argument("--only", default=",".join(WORKS))
-    parser.add_argument("--compile", action="store_true", help="also torch.compile, where a C++ compiler is")
+    parser.add_argument("--compile", nargs="?", const="default", help="also torch.compile, where a C++ compiler is")
+    parser.add_argument("--precision", default=FLOAT32, help="of trainings: float32, tf32, bfloat16, with commas between them")
+    parser.add_argument("--batch", help="sizes of trainings, with commas between them; by default the config's own")
     parser.add_argument("--write", type=Path)
+    parser.add_argument("--numbers", type=Path)
     arguments = parser.parse_args()
+    precisions = arguments.precision.split(",")
+    batches = [None] if arguments.batch is None else [int(size) for size in arguments.batch.split(",")]
     rows: list[str] = []
-    versions: dict[str, str] = {name: version(name) for name in ("jax", "jaxlib", "flax")}
-    devices: set[str] = set()
+    told: list[dict[str, Any]] = []
+    numbers: dict[str, tuple[list[float], str]] = {}
     with tempfile.TemporaryDirectory() as cache:
         for key in arguments.only.split(","):
             work = WORKS[key]
-            sides = [*work.sides]
-            if arguments.compile and key in COMPILED:
-                sides.append(torch("torch.compile", key, "--compile"))
-            rates: dict[str, list[float]] = {side.name: [] for side in sides}
-            shares: list[float] = []
-            for _ in range(1 if work.slow else arguments.rounds):
-                for side in sides:
-                    facts = run(side, arguments.peers, arguments.seconds, cache)
-                    rates[side.name].append(float(str(facts["images_per_s"])))
-                    if side.peer:
-                        versions["pythae" if side.name == "Pythae" else "torch"] = str(facts["version"])
-                    if facts.get("matmul_share"):
-                        shares.append(float(str(facts["matmul_share"])))
-                    devices.add(str(facts.get("device") or facts["devices"]))
-            for side in sides:
-                ratios = [ours / theirs for ours, theirs in zip(rates[OURS], rates[side.name], strict=True)]
-                note = f"{median(shares):.0%} of the matrix products' rate" if side.name == OURS and shares else ""
-                ratio = "" if side.name == OURS else spread(ratios)
-                rate = median(rates[side.name])
-                shown = f"{rate:,.0f}" if rate >= 100 else f"{rate:.3g}"
-                rows.append(f"| {work.title} | {side.name} | {shown} {work.unit} | {ratio} | {note} |")
-                print(rows[-1], flush=True)
+            asked = [(p, b) for p in precisions for b in batches] if work.training else [(FLOAT32, None)]
+            for precision, batch in asked:
+                sides = sides_of(key, arguments.peers is not None, arguments.compile, precision, batch)
+                rounds = 1 if work.slow else arguments.rounds
+                found, facts = measure(sides, arguments.peers, rounds, arguments.seconds, cache)
+                told += facts
+                for row in found:
+                    if row.failed:
+                        sys.exit(f"{work.title}: {row.side}: {row.failed}")
+                    rows.append(f"| {' | '.join([titled(key, precision, batch), *row.cells(work.unit)])} |")
+                    print(rows[-1], flush=True)
+                    name = titled(key, precision, batch)
+                    if row.side == OURS:
+                        numbers[name] = (list(row.rates), work.unit)
+                    elif row.ratios:
+                        numbers[f"{name}, against {row.side}"] = (list(row.ratios), "times")
     table = ["| work | side | rate | aecli is faster by | |", "|---|---|---|---|---|", *rows]
-    of = ", ".join(f"{name} {number}" for name, number in versions.items())
-    day = time.strftime("%Y-%m-%d")
-    where = f"{processor()}, {', '.join(sorted(devices))}"
-    head = f"{day}, {where}; Python {platform.python_version()}, {of}; {arguments.rounds} rounds, of sampling one."
-    print(head)
+    first = head(told, f"{arguments.rounds} rounds, of sampling one")
+    print(first)
     if arguments.write is not None:
-        put(arguments.write, "compare", "\n".join([head, "", *table]))
+        put(arguments.write, "compare", "\n".join([first, "", *table]))
+    if arguments.numbers is not None:
+        arguments.numbers.write_text(json.dumps(numbers))
 
 
-main()
+if __name__ == "__main__":
+    main()

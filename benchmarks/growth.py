@@ -56,7 +56,7 @@ def main() -> None:
 
         def measure(axis: str, value: object, config: Path, settings: list[str], **more: str) -> None:
             facts = bench(config, [*settings, *precision], arguments.seconds, {**env, **more})
-            share = f"{facts['matmul_share']:.0%}" if facts["matmul_share"] else ""
+            share = f"{facts['matmul_share']:.0%}"
             row = (
                 f"{facts['images_per_s']:,.0f} | {1e3 * facts['step_seconds']:.3g} | {share} | {facts['peak_bytes'] / 2**20:,.0f}"
             )

@@ -1,6 +1,6 @@
 """aecli's side of what `aecli bench` does not time: sampling, cached and by a whole pass per value, and importance sampling.
 
-  python ours.py {sampling,naive,importance} CONFIG [--seconds 8] [--batch N]
+  python ours.py {sampling,naive,importance} CONFIG [--seconds 8] [--batch N] [--set KEY=VALUE ...]
 
 Prints one JSON line, as the peers do. The networks have random weights: what they draw costs the same.
 """
@@ -47,8 +47,9 @@ def main() -> None:
     parser.add_argument("config", type=Path)
     parser.add_argument("--seconds", type=float, default=8.0)
     parser.add_argument("--batch", type=int, default=256)
+    parser.add_argument("--set", action="append", default=[])
     arguments = parser.parse_args()
-    experiment = load(arguments.config).experiment
+    experiment = load(arguments.config, arguments.set).experiment
     model, n = experiment.model, arguments.batch
     state = init(experiment, SPEC, 60_000, placement(1))
     key = jax.random.key(0)

@@ -1,23 +1,23 @@
 """How long a user waits for the first step: of a first process, which compiles, and of a second, which reads what the first kept.
 
-  python benchmarks/start.py [--rounds 5] [--only CONFIG,...] [--write benchmarks/RESULTS.md]
+  python benchmarks/start.py [--rounds 5] [--only CONFIG,...] [--write benchmarks/RESULTS.md] [--numbers FILE]
 
 Seconds from the start of the process to the first training call on the device; beside them those of a process that imports jax
-and flax and nothing else. The data is prepared before. Each round starts with nothing kept.
+and flax and nothing else. The data is prepared before. Each round starts with nothing kept. FILE is for `suite.py`.
 """
 
 from __future__ import annotations
 
 import argparse
-import os
+import json
 import shutil
-import subprocess
+import signal
 import sys
 import tempfile
 import time
 from pathlib import Path
 
-from results import put, spread
+from results import answer, put, spread
 
 CONFIGS = Path(__file__).parent.parent / "configs"
 CHOSEN = ("quickstart", "vae_fashion", "bottleneck_conv_fashion", "hvae_fashion", "autoregressive_fashion")
@@ -37,15 +37,13 @@ main()
 """
 
 
-def seconds(code: str, *arguments: str, folder: Path) -> float:
-    """Until the process prints the time."""
-    env = {**os.environ, "AECLI_DATA_DIR": str(folder / "data"), "AECLI_RUNS_DIR": str(folder / "runs")}
+def seconds(code: str, *arguments: str, folder: Path, limit: float | None = None) -> float:
+    """Until the process prints the time. Raises Failed."""
+    env = {"AECLI_DATA_DIR": str(folder / "data"), "AECLI_RUNS_DIR": str(folder / "runs")}
     command = [sys.executable, "-c", code, *arguments]
     start = time.time()
-    done = subprocess.run(command, capture_output=True, text=True, env=env)
-    if done.returncode not in (0, 130):
-        sys.exit(done.stderr)
-    return float(done.stdout.split()[0]) - start
+    said = answer(command, env, limit, well=(0, 128 + signal.SIGINT))
+    return float(said.split()[0]) - start
 
 
 def main() -> None:
@@ -53,9 +51,11 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--only", default=",".join(CHOSEN))
     parser.add_argument("--write", type=Path)
+    parser.add_argument("--numbers", type=Path)
     arguments = parser.parse_args()
     table = ["| config | imports, s | first start, s | second start, s | second / first |", "|---|---|---|---|---|"]
     print("\n".join(table), flush=True)
+    numbers: dict[str, tuple[list[float], str]] = {}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         for config in arguments.only.split(","):
@@ -70,8 +70,12 @@ def main() -> None:
             ratios = [b / a for a, b in zip(first, second, strict=True)]
             table.append(f"| `{config}` | {spread(imports)} | {spread(first)} | {spread(second)} | {spread(ratios)} |")
             print(table[-1], flush=True)
+            numbers |= {f"start {config}, first": (first, "s"), f"start {config}, second": (second, "s")}
+    if arguments.numbers is not None:
+        arguments.numbers.write_text(json.dumps(numbers))
     if arguments.write is not None:
         put(arguments.write, "start", "\n".join(table))
 
 
-main()
+if __name__ == "__main__":
+    main()

@@ -176,7 +176,11 @@ class Train(Frozen):
     keep: int = Field(default=2, ge=2, description="how many of the newest checkpoints stay, beside the best")
     monitor: str = "loss"
     patience: PositiveInt | None = Field(default=None, description="evaluations without a better monitor before stopping")
-    precision: Precision = Field("float32", description="what networks compute in; weights and losses stay float32")
+    precision: Precision = Field(
+        "float32",
+        description="what networks compute in; weights and losses stay float32. tf32: float32 whose products round their factors"
+        " to 10 bits while it trains, on a GPU that can",
+    )
     threads: Annotated[int, Field(ge=1, le=1024)] | None = Field(
         default=None,
         description="that products are spread over on a CPU, which decides the order of sums and so the last bits; by default a"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from collections.abc import Callable, Iterable
 from typing import Any, Generic, Literal, NamedTuple, TypeVar, cast
@@ -17,12 +18,13 @@ from aecli.core.optimizer import Optimizer
 M = TypeVar("M")
 V = TypeVar("V")
 P = TypeVar("P")
-Precision = Literal["float32", "bfloat16"]
+Precision = Literal["float32", "tf32", "bfloat16"]
 
 
 class Recipe(NamedTuple):
     """How a run trains, apart from the model: the optimizer, the steps that its schedule spans, and the type that
-    networks compute in (weights, optimizer state and losses stay float32)."""
+    networks compute in (weights, optimizer state and losses stay float32); `tf32` is float32 whose products round their factors
+    to 10 bits while the network trains, where the device can."""
 
     optimizer: Optimizer
     steps: int
@@ -110,7 +112,9 @@ class Learner(Generic[M]):
         def of_params(params: Any) -> tuple[jax.Array, V]:
             return objective(self._merge(params))
 
-        (_, values), gradient = jax.value_and_grad(of_params, has_aux=True)(self.params)
+        rounded = jax.default_matmul_precision("tensorfloat32")
+        with rounded if self.recipe.precision == "tf32" else contextlib.nullcontext():
+            (_, values), gradient = jax.value_and_grad(of_params, has_aux=True)(self.params)
         return gradient, values
 
     def _apply(self, gradient: Any) -> Learner[M]:

@@ -14,7 +14,7 @@ from aecli.core.keys import Stream, stream
 from aecli.core.learner import Recipe, is_part
 from aecli.core.model import Model, Spec
 from aecli.errors import SettingError, did_you_mean
-from aecli.system.compiler_options import known_options
+from aecli.system.compiler_options import cpu_options
 from aecli.system.placement import Placement, put
 
 
@@ -50,7 +50,7 @@ _start = jax.jit(_first_state, static_argnames=_STATIC)
 def _start_in_haste() -> Any:
     """For a CPU: the program runs once, and XLA would optimize it for three times as long as it otherwise takes to compile it.
     Its older way of writing loops, which newer releases do not have, takes half of that."""
-    options = known_options(xla_cpu_use_fusion_emitters=False)
+    options = cpu_options(xla_cpu_use_fusion_emitters=False)
     return jax.jit(_first_state, static_argnames=_STATIC, compiler_options={"xla_backend_optimization_level": 0, **options})
 
 

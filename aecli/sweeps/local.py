@@ -21,6 +21,7 @@ from aecli.sweeps.cell import config_of
 from aecli.sweeps.folder import Sweep
 from aecli.sweeps.records import Cell
 from aecli.sweeps.worker import Outcome
+from aecli.system import backend
 
 LOOK_SECONDS = 0.2
 """How often it is looked for signals, and for what to show, while workers work."""
@@ -227,19 +228,10 @@ def _killed(blocks: Blocks, index: int, cell: int, killed: dict[int, int], runni
 def environments(jobs: int) -> list[dict[str, str]]:
     """What each of several workers has in its environment: one of the GPUs that are there, and a share of its memory where they
     are fewer."""
-    gpus = _gpus()
+    gpus = backend.gpus()
     if jobs < 2 or not gpus:
         return []
     share = {}
-    if jobs > len(gpus) and "XLA_PYTHON_CLIENT_MEM_FRACTION" not in os.environ:
-        share = {"XLA_PYTHON_CLIENT_MEM_FRACTION": f"{0.9 / -(-jobs // len(gpus)):.3f}"}
+    if jobs > len(gpus) and not any(name in os.environ for name in backend.SHARES):
+        share = {"XLA_CLIENT_MEM_FRACTION": f"{0.9 / -(-jobs // len(gpus)):.3f}"}
     return [{"CUDA_VISIBLE_DEVICES": gpus[index % len(gpus)], **share} for index in range(jobs)]
-
-
-def _gpus() -> list[str]:
-    """The CUDA devices that JAX would take, without asking it, which would take their memory."""
-    if os.environ.get("JAX_PLATFORMS", "cuda").split(",")[0] not in ("cuda", "gpu"):
-        return []
-    if (given := os.environ.get("CUDA_VISIBLE_DEVICES")) is not None:
-        return [name.strip() for name in given.split(",") if name.strip()]
-    return [str(index) for index in range(len(list(Path("/proc/driver/nvidia/gpus").glob("*"))))]

@@ -1,4 +1,4 @@
-"""Options of XLA that a release has and another has not."""
+"""Options of XLA for CPUs, which a release has and another has not."""
 
 from __future__ import annotations
 
@@ -9,8 +9,10 @@ import jax.numpy as jnp
 
 
 @cache
-def known_options(**options: str | bool) -> dict[str, str | bool]:
-    """The options, or none of them where this jaxlib does not know them all."""
+def cpu_options(**options: str | bool) -> dict[str, str | bool]:
+    """The options, or none of them on another device, and where this jaxlib does not know them all."""
+    if jax.default_backend() != "cpu":
+        return {}
     try:
         jax.jit(jnp.sin, compiler_options=options).lower(1.0).compile()
     except Exception:

@@ -9,6 +9,7 @@ import jax
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from aecli.errors import DeviceError
+from aecli.system import backend
 from aecli.system.progress import peak_bytes
 
 
@@ -25,9 +26,11 @@ class Placement(NamedTuple):
 
 
 def local_devices() -> list[Any]:
-    """The devices of this process. Raises DeviceError if JAX finds none of the platform that was asked for."""
+    """The devices of this process, which the first call starts. Raises DeviceError if JAX finds none of the platform that was
+    asked for."""
+    backend.prepare()
     try:
-        return jax.local_devices()
+        devices = jax.local_devices()
     except (RuntimeError, AssertionError) as error:
         asked = os.environ.get("JAX_PLATFORMS") or "any platform"
         lines = str(error).strip().splitlines()
@@ -35,6 +38,8 @@ def local_devices() -> list[Any]:
             f"JAX finds no device of {asked}" + (f": {lines[0]}" if lines else ""),
             "unset JAX_PLATFORMS, or install the device's package: pip install 'aecli[cuda]' or 'aecli[tpu]'",
         ) from None
+    backend.multiply_exactly(devices[0].platform)
+    return devices
 
 
 def placement(batch_size: int) -> Placement:

@@ -4,9 +4,9 @@ number: what is to be equal to the bit is computed on the same number of threads
 from __future__ import annotations
 
 import os
-import sys
 
 from aecli.errors import UsageError
+from aecli.system.backend import has_started
 from aecli.system.progress import warn
 
 _BLAS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
@@ -43,7 +43,7 @@ def _start(threads: int | None) -> int:
     from aecli.system.placement import local_devices
 
     default = int(given) if (given := os.environ.get(_NPROC, "")).isdecimal() and int(given) else available()
-    if _has_started():  # by the program that aecli is a part of
+    if has_started():  # by the program that aecli is a part of
         return default
     if threads is None:
         local_devices()
@@ -58,9 +58,3 @@ def _start(threads: int | None) -> int:
         if given:
             os.environ[_NPROC] = given
     return threads
-
-
-def _has_started() -> bool:
-    """Whether JAX has made its devices; it tells nobody but itself."""
-    bridge = sys.modules.get("jax._src.xla_bridge")
-    return bool(getattr(bridge, "backends_are_initialized", lambda: False)())

@@ -8,7 +8,7 @@ from typing import ParamSpec, TypeVar
 
 import jax
 
-from aecli.system.compiler_options import known_options
+from aecli.system.compiler_options import cpu_options
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -20,7 +20,7 @@ def unfused(function: Callable[P, R], *static: str) -> Callable[P, R]:
 
     @cache
     def compiled() -> Callable[P, R]:
-        options = known_options(xla_cpu_experimental_ynn_fusion_type="")
+        options = cpu_options(xla_cpu_experimental_ynn_fusion_type="")
         return jax.jit(function, static_argnames=static, compiler_options=options)
 
     @wraps(function)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import statistics
 import time
-from typing import Any, NamedTuple
+from functools import partial
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -12,7 +13,8 @@ import numpy as np
 
 from aecli.config.load import Config
 from aecli.config.schema import Experiment
-from aecli.core.model import Batch, Kind
+from aecli.core.learner import Precision
+from aecli.core.model import Kind
 from aecli.data.dataset import Dataset, open_dataset
 from aecli.data.train_batches import open_feed
 from aecli.runs.state import init, state_template
@@ -20,26 +22,30 @@ from aecli.system import threads
 from aecli.system.placement import local_devices, most_bytes, placement
 from aecli.system.progress import say
 from aecli.training.call import adapt, advance
+from aecli.training.flop import products
 
-MATMUL_SIDE = 2048
+MATMUL_SIDES = (2048, 16384)
+"""The least and the largest side of the matrices whose product is timed."""
+MATMUL_LEAST_SECONDS = 0.005
+"""A product that takes less says how long a call takes: a larger one is timed."""
 MATMUL_SECONDS = 0.5
 LEAST_CALLS = 3
 
 
 class Speed(NamedTuple):
     """`images_per_s` are examples of whatever `kind`. `step_seconds` is the median over calls, `step_spread` that of their
-    quartiles over it. `flop_per_step` is XLA's count for one step on all devices, None if it has none; `matmul_share` the rate of
-    one device's part over `matmul_flop_per_s`, what products of square float32 matrices reach in the same minute. `peak_bytes`:
-    of the process on a CPU, of the device elsewhere."""
+    quartiles over it. `flop_per_step` is what one step computes in products and convolutions on all devices; `matmul_share` the
+    rate of one device's part over `matmul_flop_per_s`, what products of large square matrices reach in the same minute and
+    precision. `peak_bytes`: of the process on a CPU, of the device elsewhere."""
 
     images_per_s: float
     step_seconds: float
     step_spread: float
     steps_per_call: int
     compile_seconds: float
-    flop_per_step: float | None
+    flop_per_step: float
     matmul_flop_per_s: float
-    matmul_share: float | None
+    matmul_share: float
     peak_bytes: int
     tier: str
     devices: str
@@ -63,18 +69,14 @@ def speed_of(experiment: Experiment, dataset: Dataset, seconds: float) -> Speed:
     state = init(experiment, dataset.spec, len(dataset.train), place)
     root = jax.random.key(experiment.seed)
 
-    before = matmul_rate()
+    precision = experiment.train.precision
+    before = matmul_rate(precision)
     chunk = feed.chunk(0, 1)
     begun = time.monotonic()
-    lowered = advance.lower(model, dataset.spec, data.binarize, state, chunk, np.int32(0), np.int32(1), root)
-    program = lowered.compile()
+    traced = advance.trace(model, dataset.spec, data.binarize, state, chunk, np.int32(0), np.int32(1), root)
+    program = traced.lower().compile()
     compiled = time.monotonic() - begun
-    flop = _flop(program)
-    local = data.batch_size // place.devices
-    part = model.part_size(local, dataset.spec.shape)
-    if part < local:  # XLA counts the body of the loop over parts once, too
-        flop = _flop(jax.jit(model.train_step).lower(state, Batch.abstract(part, dataset.spec), root).compile())
-        flop = None if flop is None else flop * local / part
+    flop = products(traced.jaxpr)
     times: list[float] = []
     step, count, settled, end = 0, 1, False, 0.0
     while not settled or len(times) < LEAST_CALLS or time.monotonic() < end:
@@ -88,7 +90,7 @@ def speed_of(experiment: Experiment, dataset: Dataset, seconds: float) -> Speed:
         longer = min(adapt(count, spent), feed.most)
         # The first call does more than the steps: it does not say how long they take.
         settled, count, end = longer <= count and step > 1, longer, time.monotonic() + seconds
-    rate = max(before, matmul_rate())
+    rate = max(before, matmul_rate(precision))
     median = statistics.median(times)
     low, _, high = statistics.quantiles(times, n=4)
     return Speed(
@@ -97,9 +99,9 @@ def speed_of(experiment: Experiment, dataset: Dataset, seconds: float) -> Speed:
         step_spread=(high - low) / median,
         steps_per_call=count,
         compile_seconds=compiled,
-        flop_per_step=None if flop is None else flop * place.devices,
+        flop_per_step=flop,
         matmul_flop_per_s=rate,
-        matmul_share=None if flop is None else flop / median / rate,
+        matmul_share=flop / place.devices / median / rate,
         peak_bytes=most_bytes(),
         tier=dataset.tier,
         devices=f"{place.devices} x {local_devices()[0].device_kind}",
@@ -107,21 +109,25 @@ def speed_of(experiment: Experiment, dataset: Dataset, seconds: float) -> Speed:
     )
 
 
-def matmul_rate() -> float:
-    """FLOP per second of this machine's products of square float32 matrices: the best of some."""
-    a = jnp.ones((MATMUL_SIDE, MATMUL_SIDE))
-    product = jax.jit(jnp.matmul)
-    product(a, a).block_until_ready()
-    best, end = float("inf"), time.monotonic() + MATMUL_SECONDS
-    while time.monotonic() < end:
+def matmul_rate(precision: Precision = "float32") -> float:
+    """FLOP per second of one device's products of square matrices in this precision: the best of some."""
+    end = time.monotonic() + MATMUL_SECONDS
+    side, most = MATMUL_SIDES
+    rounding = jax.lax.Precision.HIGH if precision == "tf32" else None
+    product = jax.jit(partial(jnp.matmul, precision=rounding))
+
+    def seconds(a: jax.Array) -> float:
         begun = time.monotonic()
         product(a, a).block_until_ready()
-        best = min(best, time.monotonic() - begun)
-    return 2 * MATMUL_SIDE**3 / best
+        return time.monotonic() - begun
 
-
-def _flop(compiled: Any) -> float | None:
-    """The FLOP of one step on one device: XLA counts the body of the loop over steps once."""
-    analysis = compiled.cost_analysis() or {}
-    flop = float(analysis.get("flops", 0.0))
-    return flop if flop > 0 else None
+    while True:
+        a = jnp.ones((side, side), jnp.bfloat16 if precision == "bfloat16" else jnp.float32)
+        seconds(a)  # compiles
+        best = seconds(a)
+        if best >= MATMUL_LEAST_SECONDS or 2 * side > most:
+            break
+        side *= 2
+    while time.monotonic() < end:
+        best = min(best, seconds(a))
+    return 2 * side**3 / best
