@@ -17,7 +17,7 @@ from aecli.core.model import Spec
 from aecli.data.dataset import Dataset
 from aecli.data.order import example_at
 from aecli.data.rows import Rows
-from aecli.system.placement import Placement, put
+from aecli.system.placement import Placement, put, put_share
 
 RESIDENT_STEPS = 256
 HOST_BYTES = 16 * 2**20
@@ -106,12 +106,12 @@ class HostFeed:
         return max(1, min(64, HOST_BYTES // (self._batch * self._spec.size)))
 
     def chunk(self, step: int, count: int) -> HostChunk:
-        index = _indices(self._seed, step, count, self._batch, len(self._rows))
+        index = _indices(self._seed, step, count, self._batch, len(self._rows))[:, self._place.share(self._batch)]
         taken, taken_labels = self._rows.take(index.ravel())
-        images = np.zeros((self.most, self._batch, *self._spec.shape), taken.dtype)
-        labels = np.zeros((self.most, self._batch), np.int32)
-        images[:count], labels[:count] = taken.reshape(count, self._batch, *self._spec.shape), taken_labels.reshape(count, -1)
-        return HostChunk(put(images, self._place.chunk), put(labels, self._place.chunk))
+        images = np.zeros((self.most, index.shape[1], *self._spec.shape), taken.dtype)
+        labels = np.zeros((self.most, index.shape[1]), np.int32)
+        images[:count], labels[:count] = taken.reshape(*index.shape, *self._spec.shape), taken_labels.reshape(index.shape)
+        return HostChunk(*(put_share(part, self._place, self._batch) for part in (images, labels)))
 
 
 def open_feed(dataset: Dataset, seed: int, batch_size: int, place: Placement) -> Feed:
