@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -14,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 from process import ENDLESS, QUICK, TINY, aecli, called, commits, environment, started, wait_for
 
 from aecli.runs import checkpoint
@@ -159,6 +161,22 @@ def test_one_that_fails_ends_the_other_with_its_words(tmp_path: Path) -> None:
         (code, _, err), (other_code, _, other_err) = ends(processes)
     assert code == other_code == 2
     assert "nowhere.yaml" in other_err and "process 1: " in err and "nowhere.yaml" in err
+
+
+def test_one_that_fails_while_the_other_waits_for_it_ends_both(tmp_path: Path) -> None:
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+        for i in range(20):
+            Image.new("L", (4, 4), 12 * i).save(tmp_path / folder / f"{i}.png")
+    text = ENDLESS.replace("name: digits, batch_size: 32", "name: folder, path: a, tier: stream, batch_size: 4")
+    (tmp_path / "c.yaml").write_text(text)
+    other = ("train", "c.yaml", "--set", "data.path=b")
+    with pair("train", "c.yaml", cwd=tmp_path, follower=other) as processes:
+        wait_for(lambda: commits(tmp_path), processes[0])
+        shutil.rmtree(tmp_path / "b")
+        (code, _, err), (other_code, _, other_err) = ends(processes)
+    assert code == other_code == 3, err
+    assert str(tmp_path / "b") in other_err and "process 1: " in err and str(tmp_path / "b") in err
 
 
 MEET = """

@@ -12,6 +12,7 @@ from typing import Any, Protocol
 import jax
 import jax.numpy as jnp
 import numpy as np
+from numpy.typing import NDArray
 
 from aecli.core.model import Spec
 from aecli.data.dataset import Dataset
@@ -107,11 +108,9 @@ class HostFeed:
 
     def chunk(self, step: int, count: int) -> HostChunk:
         index = _indices(self._seed, step, count, self._batch, len(self._rows))[:, self._place.share(self._batch)]
-        taken, taken_labels = self._rows.take(index.ravel())
-        images = np.zeros((self.most, index.shape[1], *self._spec.shape), taken.dtype)
-        labels = np.zeros((self.most, index.shape[1]), np.int32)
-        images[:count], labels[:count] = taken.reshape(*index.shape, *self._spec.shape), taken_labels.reshape(index.shape)
-        return HostChunk(*(put_share(part, self._place, self._batch) for part in (images, labels)))
+        images, labels = self._rows.take(index.ravel())
+        taken = images.reshape(*index.shape, *self._spec.shape), labels.reshape(index.shape)
+        return HostChunk(*(put_share(_padded(part, self.most), self._place, self._batch) for part in taken))
 
 
 def open_feed(dataset: Dataset, seed: int, batch_size: int, place: Placement) -> Feed:
@@ -119,6 +118,15 @@ def open_feed(dataset: Dataset, seed: int, batch_size: int, place: Placement) ->
     if dataset.tier == "device":
         return ResidentFeed(dataset.train, seed, batch_size, place)
     return HostFeed(dataset.train, seed, batch_size, dataset.spec, place)
+
+
+def _padded(part: NDArray[Any], most: int) -> NDArray[Any]:
+    """[steps, ...] with zeros behind, so that every chunk has the same shape."""
+    if len(part) == most:
+        return part
+    padded = np.zeros((most, *part.shape[1:]), part.dtype)
+    padded[: len(part)] = part
+    return padded
 
 
 def to_unit(image: jax.Array) -> jax.Array:

@@ -42,7 +42,7 @@ WAIT_SECONDS = 300
 """How long processes wait for all of them to come."""
 SILENT_SECONDS = 100
 """A process that was not heard of for so long counts as gone; one whose connection is closed is known to be at once."""
-LEAVE_SECONDS = 10
+LEAVE_SECONDS = 5
 """How long one that ends by an error waits for the others to hear of it."""
 MOST_WORDS = 2_000
 """Letters of what has ended a process that the others are told."""
@@ -99,11 +99,11 @@ class Leader:
         """What lies behind an error of a collective: that another process has ended. None of any other error."""
         if self._client is None or not _is_of_collective(error):
             return None
+        self._lost = True
         try:
             self.heard()  # it may have said why
         except AecliError as known:
             return known
-        self._lost = True
         return _gone(error)
 
     def end(self, error: BaseException | None) -> bool:
@@ -147,31 +147,40 @@ class Follower:
             if signum is not None and not self._passed_on:
                 self._passed_on = True
                 self._word({"signal": signum})
-            order = _look(self._client, f"aecli/order/{self._read}")
-            if order is None:
-                continue
-            self._read += 1
-            if "code" not in order:
+            order = self._look()
+            if order is not None and not self._dismissed:
                 return order
-            self._dismissed = True
-            self._client.key_value_set(f"aecli/left/{self.process}", "{}")
-            raise Ended if order["code"] == 0 else _error(order, "process 0")
+            if order is not None:
+                raise Ended if order["code"] == 0 else _error(order, "process 0")
 
     def blame(self, error: Exception) -> AecliError | None:
         """What lies behind an error of a collective: that another process has ended. None of any other error."""
         return _gone(error) if _is_of_collective(error) else None
 
     def end(self, error: BaseException | None) -> bool:
-        """Tells process 0 what has ended this process, if it was not process 0; whether that has heard it, and ends too."""
-        if self._dismissed:
-            return True
-        self._word(_last_word(error))
-        for _ in range(LEAVE_SECONDS // _LOOK_SECONDS):
-            with contextlib.suppress(AecliError, Ended):
-                self.hear()
-            if self._dismissed:
-                return True
-        return False
+        """Tells process 0 what has ended this process, if it was not process 0; whether that has heard it, and ends too. It may
+        wait in a collective for this process, which therefore does not stay for long."""
+        try:
+            if not self._dismissed:
+                self._word(_last_word(error))
+            for _ in range(LEAVE_SECONDS // _LOOK_SECONDS):
+                if self._dismissed:
+                    break
+                self._look()
+        except DeviceError:  # process 0 has gone
+            return False
+        return self._dismissed
+
+    def _look(self) -> Facts | None:
+        """The next order, if there is one by now. The last one is answered, for process 0 to leave."""
+        order = _look(self._client, f"aecli/order/{self._read}")
+        if order is not None:
+            self._read += 1
+            if "code" in order:
+                self._dismissed = True
+                with _of_store():
+                    self._client.key_value_set(f"aecli/left/{self.process}", "{}")
+        return order
 
     def _word(self, word: Facts) -> None:
         with _of_store():
