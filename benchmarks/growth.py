@@ -33,7 +33,7 @@ LINKS = (2, 17)
 SHARD = "fashion_mnist-train.array_record-{:05d}-of-{:05d}"
 BATCH = 128
 """Of MLP, the config that is trained."""
-STEPS, STREAMED = 4_000, 3_000
+STEPS, STREAMED = 4_000, 6_000
 """Of trainings."""
 WARM_UP = 0.3
 """The part of a training after which its memory is looked at: what is compiled and opened once has been by then."""
@@ -74,7 +74,7 @@ class Trained(NamedTuple):
 def train(config: Path, settings: list[str], steps: int, batch: int, env: dict[str, str]) -> Trained:
     """A training of so many steps, looked at from outside. Linux alone tells a process's anonymous memory."""
     with tempfile.TemporaryDirectory() as runs:
-        flags = [word for setting in (*settings, f"train.steps={steps}", "train.log_every=20") for word in ("--set", setting)]
+        flags = [word for setting in (*settings, f"train.steps={steps}") for word in ("--set", setting)]
         command = [sys.executable, "-m", "aecli", "train", str(config), "--runs-dir", runs, *flags]
         with tempfile.TemporaryFile("w+") as told:
             process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=told, env={**os.environ, **env})
