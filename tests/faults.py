@@ -156,14 +156,33 @@ FAULTS = (
         "optimizer state is lost at a resume",
         "aecli/training/loop.py",
         "Training.__init__",
-        "self._state, self._saved = restored.state, restored.step\n",
-        "self._state, self._saved = restored.state, restored.step\n"
-        '            if hasattr(self._state, "opt_state"):\n'
-        "                fresh = init(experiment, dataset.spec, self._size, self._place)\n"
-        "                self._state = dataclasses.replace(self._state, opt_state=fresh.opt_state)\n",
+        "state, self._saved = restored.state, restored.step\n",
+        "state, self._saved = restored.state, restored.step\n"
+        '            if hasattr(state, "opt_state"):\n'
+        "                fresh = init(experiment, dataset.spec, self._size, place)\n"
+        "                state = dataclasses.replace(state, opt_state=fresh.opt_state)\n",
         "A resumed run starts its moments anew and ends with other weights than one that was never interrupted.",
         ("test_train.py::test_a_damaged_newest_checkpoint_is_passed_over_and_the_run_ends_with_the_same_bits",),
         silent=True,
+    ),
+    Fault(
+        "each process feeds the first rows of a batch",
+        "aecli/system/placement.py",
+        "Placement.share",
+        "return np.sort(np.concatenate([np.arange(batch_size)[span[1]] for span in spans if span is not None]))",
+        "return np.arange(sum(len(np.arange(batch_size)[span[1]]) for span in spans if span is not None))",
+        "Several processes train on a part of the examples, each of them several times.",
+        ("test_hosts.py::test_two_processes_have_the_numbers_of_one_with_two_devices",),
+        silent=True,
+    ),
+    Fault(
+        "a signal to another process is not heeded",
+        "aecli/training/loop.py",
+        "Training._stop_if_asked",
+        "signum = self._signals.received or self._crew.heard()",
+        "signum = self._signals.received",
+        "A process that is told to end waits for the others for ever.",
+        ("test_hosts.py::test_a_signal_to_one_ends_all_with_the_state_saved",),
     ),
     Fault(
         "metrics are not cut at a resume",

@@ -170,7 +170,7 @@ def test_a_fresh_model_costs_log_levels_per_value(net: str, levels: int) -> None
 
 def test_a_step_in_parts_is_the_step_on_the_whole_batch(monkeypatch: pytest.MonkeyPatch) -> None:
     """On one CPU a network of many sites trains on parts of a batch: the same gradient, and every example's value."""
-    monkeypatch.setattr(jax, "local_device_count", lambda: 1)
+    monkeypatch.setattr(jax, "device_count", lambda: 1)
     spec = Spec(4, 4, 1, 3)
     model, noise = build("net: pixelcnn, width: 8, layers: 1, levels: 4, conditional: true", spec)
     state = first_state(model, spec, Recipe(Optimizer(name="sgd", learning_rate=0.1), 10))

@@ -25,12 +25,19 @@ def train(
         list[str], typer.Option(metavar="PART,...", help="Keep the weights of these parts of the network as they start.")
     ] = [],  # noqa: B006 (typer reads the default, nothing changes it)
     data_path: DataPath = None,
+    coordinator: Annotated[
+        str | None,
+        typer.Option(metavar="HOST:PORT|auto", help="Train with other processes, which meet at a port of process 0's machine."),
+    ] = None,
+    process: Annotated[int | None, typer.Option(metavar="I", help="Which of them this is, from 0.")] = None,
+    processes: Annotated[int | None, typer.Option(metavar="N", help="How many there are.")] = None,
     runs_dir: RunsDir = RUNS,
 ) -> None:
     """Train what a config describes. Prints the run's id, alone, on stdout.
 
     With --from, what fits by name and shape is taken over, and what does not is told; --freeze encoder is short for
-    --set optimizer.freeze=[encoder]."""
+    --set optimizer.freeze=[encoder]. With --coordinator the same command is started on each machine, with its own --process
+    (with auto, JAX finds out by itself which it is): process 0 keeps the run, the others print nothing."""
     if (config is None) == (resume is None):
         raise UsageError("train takes a CONFIG, or --resume RUN", "aecli train configs/quickstart.yaml")
     if resume is not None and name is not None:
@@ -39,22 +46,34 @@ def train(
         raise UsageError("--from and --freeze are for a new run, not for --resume", "aecli train CONFIG --from RUN")
     if resume is None and data_path is not None:
         raise UsageError("--data-path is for --resume", f"a new run is told by --set data.path={data_path}")
-    from aecli.config.load import load
-    from aecli.data.sources.registry import check_name
-    from aecli.runs import directory
-    from aecli.verbs import train
+    if coordinator is None and (process is not None or processes is not None):
+        raise UsageError("--process and --processes need --coordinator", "aecli train CONFIG --coordinator HOST:PORT ...")
+    from aecli.system import hosts
 
-    if config is not None:
-        sets = [*sets, *([f"optimizer.freeze=[{','.join(names(freeze))}]"] if freeze else [])]
-        loaded = load(config, sets, check_name)
-        weights = None if source is None else directory.find(runs_dir, source)
-        keep_programs(context)
-        run = train.start(loaded, sets, name or config.stem, runs_dir, weights)
-    else:
-        assert resume is not None
-        run = directory.find(runs_dir, resume)
-        keep_programs(context)
-        train.resume(run, sets, data_path)
+    try:
+        with hosts.joined(coordinator, process, processes) as crew:
+            from aecli.config.load import load
+            from aecli.data.sources.registry import check_name
+            from aecli.runs import directory
+            from aecli.verbs import train
+
+            if config is not None:
+                sets = [*sets, *([f"optimizer.freeze=[{','.join(names(freeze))}]"] if freeze else [])]
+                loaded = load(config, sets, check_name)
+                weights = None if source is None or isinstance(crew, hosts.Follower) else directory.find(runs_dir, source)
+                keep_programs(context)
+                if isinstance(crew, hosts.Follower):
+                    train.follow_new(loaded, crew)
+                run = train.start(loaded, sets, name or config.stem, runs_dir, weights, crew=crew)
+            else:
+                assert resume is not None
+                run = directory.find(runs_dir, resume)
+                keep_programs(context)
+                if isinstance(crew, hosts.Follower):
+                    train.follow_resumed(run, sets, data_path, crew)
+                train.resume(run, sets, data_path, crew)
+    except hosts.Ended:  # process 0 tells of the run
+        return
     print(run.id)
 
 

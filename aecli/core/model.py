@@ -180,7 +180,7 @@ class SingleLoss(Model):
 
     def part_size(self, n: int, shape: tuple[int, int, int]) -> int:
         most = self.at_once(shape)
-        if most is None or most >= n or jax.default_backend() != "cpu" or jax.local_device_count() > 1:
+        if most is None or most >= n or jax.default_backend() != "cpu" or jax.device_count() > 1:
             return n
         return next(size for size in range(max(1, most), 0, -1) if n % size == 0)
 

@@ -11,7 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aecli.data.sources.base import Images, Labels, Source
+from aecli.system.room import mapped_memory
 
+MAPPED_BYTES = 2 * 2**30
 _AT_ONCE = 256
 """Images of a stream that are decoded for their labels."""
 
@@ -60,12 +62,13 @@ class ArrayRows:
 
 
 def _let_go(images: Images) -> None:
-    """Gives the pages of a memory map, which stay in the system's cache, back: otherwise a pass over a file makes the process as
-    large as the file."""
+    """Gives the pages of a memory map, which stay in the system's cache, back once this process has MAPPED_BYTES of pages of
+    files: otherwise a pass over a file makes the process as large as the file. To find them again takes longer than to copy the
+    rows, so it is not done each time."""
     base: Any = images
     while isinstance(base, np.ndarray):
         base = base.base
-    if isinstance(base, mmap.mmap):
+    if isinstance(base, mmap.mmap) and mapped_memory() > MAPPED_BYTES:
         base.madvise(mmap.MADV_DONTNEED)
 
 

@@ -12,12 +12,13 @@ from typing import Any, Protocol
 import jax
 import jax.numpy as jnp
 import numpy as np
+from numpy.typing import NDArray
 
 from aecli.core.model import Spec
 from aecli.data.dataset import Dataset
 from aecli.data.order import example_at
 from aecli.data.rows import Rows
-from aecli.system.placement import Placement, put
+from aecli.system.placement import Placement, put, put_share
 
 RESIDENT_STEPS = 256
 HOST_BYTES = 16 * 2**20
@@ -106,12 +107,10 @@ class HostFeed:
         return max(1, min(64, HOST_BYTES // (self._batch * self._spec.size)))
 
     def chunk(self, step: int, count: int) -> HostChunk:
-        index = _indices(self._seed, step, count, self._batch, len(self._rows))
-        taken, taken_labels = self._rows.take(index.ravel())
-        images = np.zeros((self.most, self._batch, *self._spec.shape), taken.dtype)
-        labels = np.zeros((self.most, self._batch), np.int32)
-        images[:count], labels[:count] = taken.reshape(count, self._batch, *self._spec.shape), taken_labels.reshape(count, -1)
-        return HostChunk(put(images, self._place.chunk), put(labels, self._place.chunk))
+        index = _indices(self._seed, step, count, self._batch, len(self._rows))[:, self._place.share(self._batch)]
+        images, labels = self._rows.take(index.ravel())
+        taken = images.reshape(*index.shape, *self._spec.shape), labels.reshape(index.shape)
+        return HostChunk(*(put_share(_padded(part, self.most), self._place, self._batch) for part in taken))
 
 
 def open_feed(dataset: Dataset, seed: int, batch_size: int, place: Placement) -> Feed:
@@ -119,6 +118,15 @@ def open_feed(dataset: Dataset, seed: int, batch_size: int, place: Placement) ->
     if dataset.tier == "device":
         return ResidentFeed(dataset.train, seed, batch_size, place)
     return HostFeed(dataset.train, seed, batch_size, dataset.spec, place)
+
+
+def _padded(part: NDArray[Any], most: int) -> NDArray[Any]:
+    """[steps, ...] with zeros behind, so that every chunk has the same shape."""
+    if len(part) == most:
+        return part
+    padded = np.zeros((most, *part.shape[1:]), part.dtype)
+    padded[: len(part)] = part
+    return padded
 
 
 def to_unit(image: jax.Array) -> jax.Array:

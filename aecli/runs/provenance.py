@@ -20,16 +20,23 @@ _PACKAGES = ("aecli", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "num
 
 def collect(variant: str) -> dict[str, Any]:
     """What `run.json` says about the program, the variant's part of it, and the machine."""
-    from aecli.system.placement import local_devices
+    from aecli.system.placement import all_devices
 
+    devices = all_devices()
     return {
         "command": sys.argv,
-        "versions": {"python": platform.python_version(), **{name: _version(name) for name in _PACKAGES}},
+        "versions": versions(),
         "platform": platform.platform(),
-        "devices": [f"{device.platform}:{device.id} {device.device_kind}" for device in local_devices()],
+        "devices": [f"{device.platform}:{device.id} {device.device_kind}" for device in devices],
+        "processes": len({device.process_index for device in devices}),
         "git": git(PACKAGE),
         "code": code(variant),
     }
+
+
+def versions() -> dict[str, str | None]:
+    """Of Python and of the packages that numbers depend on."""
+    return {"python": platform.python_version(), **{name: _version(name) for name in _PACKAGES}}
 
 
 class Code(NamedTuple):

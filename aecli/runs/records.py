@@ -157,6 +157,8 @@ class RunFile(Record):
     versions: dict[str, str | None] = {}
     platform: str = ""
     devices: list[str] = []
+    processes: Size = 1
+    """That the devices were spread over; see `system/hosts.py`."""
     git: Git | None = None
     code: Code | None = None
     from_run: Origin | None = None

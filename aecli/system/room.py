@@ -22,6 +22,14 @@ def free_memory() -> int:
     return free
 
 
+def mapped_memory() -> int:
+    """Bytes of this process's memory that are pages of files, as Linux counts them; elsewhere more than any limit."""
+    try:
+        return int(Path("/proc/self/statm").read_text().split()[2]) * os.sysconf("SC_PAGE_SIZE")
+    except (OSError, ValueError, IndexError):
+        return 2**63
+
+
 def free_disk(folder: Path) -> int:
     """Bytes that can be written to a folder, or to the nearest one above it that is there."""
     while not folder.is_dir() and folder != folder.parent:

@@ -80,6 +80,20 @@ def silence(stream: Any) -> None:
     os.close(nowhere)
 
 
+@contextlib.contextmanager
+def stdout_kept() -> Generator[None]:
+    """Until it ends, what libraries write to stdout past Python goes nowhere: results alone stand there."""
+    sys.stdout.flush()
+    kept, nowhere = os.dup(1), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 1)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 1)
+        os.close(kept)
+        os.close(nowhere)
+
+
 def open_standard_streams() -> None:
     """Gives a process that was started without stdin, stdout or stderr one that leads nowhere: the next file that is opened would
     take its number otherwise, and be written to."""

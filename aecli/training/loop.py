@@ -24,7 +24,8 @@ from aecli.runs import checkpoint, seal
 from aecli.runs.directory import Run
 from aecli.runs.records import Beside, validated
 from aecli.runs.state import init
-from aecli.system.placement import Placement, most_bytes
+from aecli.system.hosts import Leader, blaming
+from aecli.system.placement import Placement, here, most_bytes, spread
 from aecli.system.progress import Progress, say
 from aecli.system.reading import Unreadable
 from aecli.system.signals import Signals, Terminated
@@ -80,8 +81,10 @@ class Training:
         signals: Signals,
         warn: Callable[[str], None],
         start: Any = None,
+        crew: Leader | None = None,
     ) -> None:
         self._run, self._dataset, self._signals, self._seed = run, dataset, signals, experiment.seed
+        self._crew = crew or Leader()
         self._model, self._data, self._train = experiment.model, experiment.data, experiment.train
         self._spec, self._size = dataset.spec, len(dataset.train)
         self._steps = experiment.steps(self._size)
@@ -95,13 +98,15 @@ class Training:
         restored = checkpoint.restore(run.checkpoints, template, warn, writing=True)
         self._feed = open_feed(dataset, self._seed, self._data.batch_size, place)
         if restored is None:
-            self._state, offset = self._first_state(experiment, template) if start is None else start, 0
+            state, offset = self._first_state(experiment, template) if start is None else start, 0
         else:
-            self._state, self._saved = restored.state, restored.step
+            state, self._saved = restored.state, restored.step
             beside = _beside(restored)
             self._at = LoopState(**beside.progressed.model_dump(include=set(LoopState.__annotations__)))
             offset = beside.metrics_offset
         run.cut_metrics(offset)
+        self._crew.order({"begin": self._at.step})
+        self._state = spread(state, place)
         self.resumed_from = self._saved
         self._running_since: float | None = None
         self._flop: float | None = None
@@ -109,7 +114,10 @@ class Training:
             self._save()  # the run has what it starts from, whatever becomes of where that came from
 
     def _first_state(self, experiment: Experiment, template: Any) -> Any:
-        """Compiled and computed while the steps are compiled, or read: much of that is done by one core, and without Python."""
+        """Compiled and computed while the steps are compiled, or read: much of that is done by one core, and without Python. Where
+        several processes train, each compiles its steps when it is told to take them."""
+        if not self._place.whole:
+            return init(experiment, self._dataset.spec, self._size, self._place.here)
         with ThreadPoolExecutor(1) as beside:
             first = beside.submit(init, experiment, self._dataset.spec, self._size, self._place)
             at, count, chunk = np.int32(0), np.int32(1), self._feed.chunk(0, 1)
@@ -132,6 +140,7 @@ class Training:
                 step = self._at.step
                 count = min(per_call, feed.most, self._schedule.next_stop(step) - step)
                 chunk = feed.chunk(step, count)  # while the device works on the call before
+                self._crew.order({"step": step, "count": count})
                 self._state, values = advance(
                     self._model, self._spec, self._data.binarize, self._state, chunk, np.int32(step), np.int32(count), self._root
                 )
@@ -199,7 +208,8 @@ class Training:
 
     @property
     def state(self) -> Any:
-        return self._state
+        """Whole on each device of this process."""
+        return here(self._state, self._place)
 
     def _look(self, pending: Call, interval: Interval) -> None:
         """Waits for a call and reads its values."""
@@ -229,12 +239,12 @@ class Training:
             return False
         subject = Subject(
             model=self._model,
-            state=self._state,
+            state=self.state,
             dataset=self._dataset,
             request=EvalRequest("validation"),
             binarize=self._data.binarize,
             seed=self._seed,
-            place=self._place,
+            place=self._place.here,
             baselines=False,
             poll=self._stop_if_asked,
         )
@@ -253,8 +263,8 @@ class Training:
         return False
 
     def _save(self) -> None:
-        at, run = self._at, self._run
-        if not all_finite(self._state):
+        at, run, state = self._at, self._run, self.state
+        if not all_finite(state):
             raise self._diverged(at.step, "a weight or an optimizer value is not finite")
         key = self._root
         extra = {
@@ -267,14 +277,14 @@ class Training:
         if self._saved == at.step:
             checkpoint.amend(run.checkpoints, at.step, extra)
         else:
-            checkpoint.save(run.checkpoints, at.step, self._state, extra)
+            checkpoint.save(run.checkpoints, at.step, state, extra)
         checkpoint.retain(run.checkpoints, self._train.keep, at.best_step)
         self._saved = at.step
         run.set_state("running", **self.facts())
 
     def _stop_if_asked(self) -> None:
-        """Ends the run at this step boundary, saved, when a signal has come."""
-        signum = self._signals.received
+        """Ends the run at this step boundary, saved, when a signal has come to this process or another."""
+        signum = self._signals.received or self._crew.heard()
         if signum is None:
             return
         self._pause()
@@ -326,13 +336,16 @@ def train(
     place: Placement,
     warn: Callable[[str], None],
     start: Any = None,
+    crew: Leader | None = None,
 ) -> Training:
     """Trains a run that the caller has locked, and keeps `state.json` true whatever happens. `template` is the form of its state
-    (`state_template`), spread over `place`; `start` a first state other than the one that the seed gives."""
+    (`state_template`), on the devices of this process; `start` a first state other than the one that the seed gives. Of a `crew`
+    of several processes this one leads, and the others `follow` (`follow.py`)."""
     run.set_state("running")
+    crew = crew or Leader()
     try:
-        with Signals() as signals:
-            training = Training(experiment, run, dataset, template, place, signals, warn, start)
+        with Signals() as signals, blaming(crew):
+            training = Training(experiment, run, dataset, template, place, signals, warn, start, crew)
             if training.resumed_from is not None:
                 say(f"resuming at step {training.resumed_from}")
             reason = training.run()

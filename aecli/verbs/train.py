@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from math import prod
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from aecli.config.load import Config, dump_steps
 from aecli.config.schema import Experiment
@@ -22,10 +22,13 @@ from aecli.runs.state import init, state_template
 from aecli.runs.trained import check_seals, load, scaling_file, stored_experiment
 from aecli.system import threads
 from aecli.system.files import write_atomic
-from aecli.system.placement import local_devices, placement
+from aecli.system.hosts import Follower, Leader
+from aecli.system.placement import local_devices, placement_of_all
 from aecli.system.progress import say, warn
 from aecli.system.reading import Unreadable
+from aecli.training.follow import follow
 from aecli.training.loop import train
+from aecli.verbs import alike
 
 MAY_CHANGE = ("train.steps", "train.epochs")
 """The only settings that a resumed run may change."""
@@ -44,21 +47,26 @@ def start(
     cell: Mapping[str, Any] | None = None,
     made: Callable[[Run], None] = _nothing,
     wanted: str | None = None,
+    crew: Leader | None = None,
 ) -> Run:
     """Trains a new run to its end, from the weights of the best checkpoint of a `source` where one is given. `cell`: what
     `run.json` says beside, of the sweep that it is a part of. `made(run)` is called when the run is there and before it is
-    trained. `wanted` is the fingerprint that its data is to have. Raises ConfigError if the config does not fit the data,
-    DataError if that is other data, RunError if nothing of the source fits the model, all before anything is made; what the
-    loop refuses, a monitor that the model does not report, leaves a run that failed."""
+    trained. `wanted` is the fingerprint that its data is to have. A `crew` of several processes is led by this one. Raises
+    ConfigError if the config does not fit the data, DataError if that is other data, RunError if nothing of the source fits the
+    model, all before anything is made; what the loop refuses, a monitor that the model does not report, leaves a run that
+    failed."""
+    crew = crew or Leader()
     with config.locating():
         experiment = config.experiment
+        crew.agree("program", lambda: alike.program(experiment), alike.check_program)
         count = threads.use(experiment.train.threads)
         dataset = open_dataset(experiment.data, say)
         if wanted not in (None, dataset.fingerprint):
             message = f"the data of {experiment.data.called} is not what it was: its fingerprint is {dataset.fingerprint[:12]}"
             raise DataError(f"{message}, and was {wanted[:12]}", "restore its images and labels, or begin anew")
-        place = placement(experiment.data.batch_size)
-        template = state_template(experiment, dataset.spec, len(dataset.train), place)
+        crew.agree("machine", lambda: alike.machine(dataset), alike.check_machine)
+        place = placement_of_all(experiment.data.batch_size)
+        template = state_template(experiment, dataset.spec, len(dataset.train), place.here)
         weights = parameter_count(template)
         facts: dict[str, Any] = {
             **provenance.collect(experiment.model.variant),
@@ -75,14 +83,15 @@ def start(
         rows = f"{len(dataset.train):,} {dataset.spec.kind}s of {experiment.data.called}"
         model = f"{experiment.model.variant} with {weights:,} parameters, {rows}"
         device = f"{place.devices} x {local_devices()[0].device_kind}"
+        device += f" in {crew.processes} processes" if crew.processes > 1 else ""
         say(f"{run.id}: {model}, {experiment.steps(len(dataset.train)):,} steps on {device}")
         with run.locked():
             made(run)
             first = None
             if given is not None:
-                first = started_from(init(experiment, dataset.spec, len(dataset.train), place), given)
+                first = started_from(init(experiment, dataset.spec, len(dataset.train), place.here), given)
                 given = None  # the source's weights need no room on the device any more
-            train(experiment, run, dataset, template, place, warn, first)
+            train(experiment, run, dataset, template, place, warn, first, crew)
         _say_end(run)
         return run
 
@@ -112,17 +121,16 @@ def _weights_of(source: Run, template: Any, facts: dict[str, Any], frozen: Seque
     return given
 
 
-def resume(run: Run, sets: Sequence[str], data_path: str | None = None) -> None:
+def resume(run: Run, sets: Sequence[str], data_path: str | None = None, crew: Leader | None = None) -> None:
     """Goes on with a run from its newest good checkpoint to its end, which `sets` may have moved; its data lies at `data_path` if
     that is given. What it cannot read of its state is made anew from the checkpoints, with a line. Raises UsageError for other
     settings, RunError for a run that is held, edited or has diverged, CheckpointError if its checkpoints are damaged or lost,
     DataError if the data is not the same any more."""
-    for flag in sets:
-        if flag.split("=")[0].strip() not in MAY_CHANGE:
-            where = "--data-path says where the data is by now" if flag.startswith("data.path") else None
-            raise UsageError(f"--set {flag}: a resumed run keeps its settings; only {' and '.join(MAY_CHANGE)} may change", where)
+    crew = crew or Leader()
+    _check_sets(sets)
     with run.locked():
         experiment = stored_experiment(run, sets)
+        crew.agree("program", lambda: alike.program(experiment), alike.check_program)
         threads.use(experiment.train.threads)
         run.mend(say)
         recorded, known = run.recorded(), commits.steps(run.checkpoints)
@@ -148,10 +156,47 @@ def resume(run: Run, sets: Sequence[str], data_path: str | None = None) -> None:
             raise RunError(message, "train anew")
         if not known:
             say(f"{run.id} has no checkpoint yet: starting at step 0")
-        place = placement(experiment.data.batch_size)
-        template = state_template(experiment, dataset.spec, len(dataset.train), place)
-        train(experiment, run, dataset, template, place, warn)
+        crew.agree("machine", lambda: alike.machine(dataset), alike.check_machine)
+        place = placement_of_all(experiment.data.batch_size)
+        template = state_template(experiment, dataset.spec, len(dataset.train), place.here)
+        train(experiment, run, dataset, template, place, warn, crew=crew)
     _say_end(run)
+
+
+def follow_new(config: Config, crew: Follower) -> NoReturn:
+    """Trains along in a run that another process has started from the same config, until that ends. Writes nothing and tells
+    nothing. Raises as `Follower.hear` does, and as `start` where the fault is here."""
+    with config.locating():
+        experiment = config.experiment
+        crew.agree("program", lambda: alike.program(experiment))
+        threads.use(experiment.train.threads)
+        _follow(experiment, open_dataset(experiment.data), crew)
+
+
+def follow_resumed(run: Run, sets: Sequence[str], data_path: str | None, crew: Follower) -> NoReturn:
+    """The same with a run that another process goes on with, whose folder can be read here too."""
+    _check_sets(sets)
+    experiment = stored_experiment(run, sets)
+    crew.agree("program", lambda: alike.program(experiment))
+    threads.use(experiment.train.threads)
+    _follow(experiment, open_run_data(run, experiment.data, _silent, data_path), crew)
+
+
+def _follow(experiment: Experiment, dataset: Dataset, crew: Follower) -> NoReturn:
+    crew.agree("machine", lambda: alike.machine(dataset))
+    place = placement_of_all(experiment.data.batch_size)
+    follow(experiment, dataset, state_template(experiment, dataset.spec, len(dataset.train), place.here), place, crew)
+
+
+def _silent(line: str) -> None:
+    pass
+
+
+def _check_sets(sets: Sequence[str]) -> None:
+    for flag in sets:
+        if flag.split("=")[0].strip() not in MAY_CHANGE:
+            where = "--data-path says where the data is by now" if flag.startswith("data.path") else None
+            raise UsageError(f"--set {flag}: a resumed run keeps its settings; only {' and '.join(MAY_CHANGE)} may change", where)
 
 
 def parameter_count(template: Any) -> int:

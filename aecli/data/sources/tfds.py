@@ -57,7 +57,8 @@ class TfdsSource:
             raise StorageError(message, "set AECLI_DATA_DIR to a folder with another name") from None
         _hush()
         self._name, self._look = data.name, Look.of(data)
-        self._notes: dict[str, set[tuple[str, int]]] = {}
+        self._notes: dict[tuple[str, str], NDArray[np.bool_]] = {}
+        """Which examples of a split something was done to: a byte each, since a stream may be read for days."""
         self._builder = _builder(data.name, root, version)
         self._image, self._label = _features(data, self._builder.info)
         if self._label is None and (labels := _labels(self._builder.info)):
@@ -78,7 +79,7 @@ class TfdsSource:
             raise DataError(f"{self._name} has no split 'train', only {', '.join(splits)}")
         names = [name for name in ("train", "test") if name in splits]
         self._sources = {name: self._data_source(name) for name in names}
-        sizes = _sizes(data, splits)
+        self._sizes = sizes = _sizes(data, splits)
         self._offset = 0 if "test" in names else sizes["train"]
         for name in names:
             expected = int(splits[name].num_examples)
@@ -119,7 +120,9 @@ class TfdsSource:
             found = [one for share in shares for one in share]
         for i, one in zip(index, found, strict=True):
             for note in one.notes:
-                self._notes.setdefault(note, set()).add((split, int(i)))
+                if (note, split) not in self._notes:
+                    self._notes[note, split] = np.zeros(self._sizes[split], bool)
+                self._notes[note, split][i] = True
         labels = [-1 if self._label is None else int(self._label.of(record)) for record in records]
         return stack([one.image for one in found], lambda i: f"example {index[i]}"), np.array(labels, np.int32)
 
@@ -135,7 +138,10 @@ class TfdsSource:
         return [self._decode(self._image.of(record)) for record in records]
 
     def converted(self) -> tuple[str, ...]:
-        return tuple(f"{note} {len(images):,}" for note, images in self._notes.items())
+        counts: dict[str, int] = {}
+        for (note, _), of_example in self._notes.items():
+            counts[note] = counts.get(note, 0) + int(of_example.sum())
+        return tuple(f"{note} {n:,}" for note, n in counts.items())
 
     def _decode(self, encoded: bytes) -> Decoded:
         """As a file of a folder is: TFDS would leave a photo on its side, and what is transparent in the colours hidden there."""
