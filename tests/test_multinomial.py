@@ -23,7 +23,8 @@ def data(n: int, d: int, classes: int, spread: float = 1.0) -> tuple[Any, Any]:
 def fitted(x: Any, label: Any, strength: float, tolerance: float = 1e-6, start: Any = None) -> multinomial.Weights:
     classes = int(label.max()) + 1
     with SideBySide() as side_by_side:
-        return multinomial.fit(multinomial.rotated(x, classes), label, classes, strength, side_by_side, tolerance, start)
+        of = multinomial.rotated(x, classes, side_by_side)
+        return multinomial.fit(of, label, classes, strength, side_by_side, tolerance, start)
 
 
 def objective(x: Any, label: Any, strength: float, matrix: Any, bias: Any) -> float:

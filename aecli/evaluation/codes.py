@@ -13,7 +13,8 @@ from aecli.data.eval_batches import per_image
 from aecli.evaluation.subject import Subject
 
 LARGEST_PROBED = 4096
-
+WORTH_KEEPING_S = 10.0
+"""How long codes take to make that an evaluation which is interrupted keeps."""
 
 HIDDEN = {"codes": "label hidden"}
 """What the protocol of a number says that holds codes of a conditional model against labels."""
@@ -53,4 +54,4 @@ def _codes(subject: Subject, split: str, hidden: bool) -> Any:
     def make() -> dict[str, Any]:
         return {"code": per_image(subject.batches(split), lambda batch, _: encode(batch)).astype(np.float32)}
 
-    return subject.journal.kept(f"codes-{split}{'-without-labels' if hidden else ''}", make)["code"]
+    return subject.journal.kept(f"codes-{split}{'-without-labels' if hidden else ''}", make, WORTH_KEEPING_S)["code"]

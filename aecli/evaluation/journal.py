@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import shutil
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -30,11 +31,19 @@ class Journal:
             folder.mkdir(parents=True)
             write_atomic(stamp, to_json(dict(protocol or {})))
 
-    def kept(self, name: str, make: Callable[[], Mapping[str, Any]]) -> dict[str, Any]:
-        """What `make()` gave before, or gives now: arrays by name."""
+    def kept(self, name: str, make: Callable[[], Mapping[str, Any]], worth_s: float = 0.0) -> dict[str, Any]:
+        """What `make()` gave before, or gives now: arrays by name. What takes less than `worth_s` seconds is not kept: large
+        arrays are made again sooner than they are written and read."""
         if self._folder is None:
             return dict(make())
-        return kept_arrays(self._folder / f"{name}.npz", f"{name} {self._key}", make)
+        path, key = self._folder / f"{name}.npz", f"{name} {self._key}"
+        if worth_s and not path.exists():
+            start = time.monotonic()
+            made = dict(make())
+            if time.monotonic() - start < worth_s:
+                return made
+            return kept_arrays(path, key, lambda: made)
+        return kept_arrays(path, key, make)
 
     def close(self) -> None:
         """The evaluation is done: nothing of this is needed any more."""

@@ -11,13 +11,12 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import numpy as np
-from threadpoolctl import threadpool_limits
 
 from aecli.measures.side_by_side import SideBySide
 
 ROWS = 512
 """Rows that are looked at at once: they stay in a processor's caches between the two products that each is a part of."""
-HESSIAN_ROWS, HESSIAN_SIDE = 8192, 1000
+HESSIAN_ROWS, HESSIAN_SIDE = 4096, 1000
 """Rows that tell the preconditioner, and about how many rows and columns its dense part has."""
 MOST_STEPS, MOST_PRODUCTS, MOST_HALVINGS = 100, 60, 20
 """Steps, products with the Hessian in each, and halvings of a step that does not lower the objective."""
@@ -48,13 +47,24 @@ def leading(classes: int) -> int:
     return max(1, HESSIAN_SIDE // classes)
 
 
-def rotated(features: Any, classes: int) -> Rotated:
+def rotated(features: Any, classes: int, side_by_side: SideBySide) -> Rotated:
     """The features [n, d] float32, which are centred, for `fit`."""
     if features.shape[1] < leading(classes):
         return Rotated(features, None)
-    with threadpool_limits(1, "blas"):  # of whose threads each column would wait for the other
-        basis = np.linalg.eigh((features.T @ features).astype(np.float64))[1][:, ::-1].astype(np.float32)
-    return Rotated(features @ basis, basis)
+    some = features[_some(len(features))]
+    basis = np.linalg.eigh((some.T @ some).astype(np.float64))[1][:, ::-1].astype(np.float32)
+    turned = np.empty_like(features)
+
+    def turn(start: int) -> None:
+        np.matmul(features[start : start + ROWS], basis, out=turned[start : start + ROWS])
+
+    side_by_side.map(turn, range(0, len(features), ROWS))
+    return Rotated(turned, basis)
+
+
+def _some(n: int) -> Any:
+    """Numbers of rows that stand for all n of them, rising."""
+    return np.sort(np.random.Generator(np.random.Philox(0)).permutation(n)[:HESSIAN_ROWS])
 
 
 def fit(
@@ -110,7 +120,7 @@ class _Problem:
         self._penalty = np.full((x.shape[1] + 1, 1), 1 / strength)
         self._penalty[0] = 0
         self._dense = min(x.shape[1] + 1, leading(classes))
-        chosen = np.sort(np.random.Generator(np.random.Philox(0)).permutation(len(x))[:HESSIAN_ROWS])
+        chosen = _some(len(x))
         self._chosen, self._more = [chosen[i : i + ROWS] for i in range(0, len(chosen), ROWS)], len(x) / len(chosen)
         self._squares = (x[chosen, self._dense - 1 :].astype(np.float64) ** 2).sum(0) * self._more
         self.objective_of_nothing = len(x) * float(np.log(classes))

@@ -63,7 +63,7 @@ def logistic(train: Labelled, validation: Labelled, held_out: Labelled) -> Readi
     train, validation, held_out = scaled(train, validation, held_out)
     known, label = np.unique(train.label, return_inverse=True)
     with SideBySide() as side_by_side:
-        whole = multinomial.rotated(train.features, len(known))
+        whole = multinomial.rotated(train.features, len(known), side_by_side)
         index = some_of(Labelled(np.arange(len(label)), train.label), MOST_CHOOSING).features
         few = whole._replace(features=whole.features[index])
         # A strength suits a number of images: with fewer, as much regularization in all is a larger share of it.

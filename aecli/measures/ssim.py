@@ -19,11 +19,10 @@ def ssim(x: jax.Array, y: jax.Array) -> jax.Array:
     """[B, H, W, C] in [0, 1] twice -> [B]."""
     down, right = _filter(x.shape[1]), _filter(x.shape[2])
 
-    def local(z: jax.Array) -> jax.Array:
-        return jnp.einsum("ah,nhwc,bw->nabc", down, z, right)
-
-    mx, my = local(x), local(y)
-    vx, vy, cov = local(x * x) - mx**2, local(y * y) - my**2, local(x * y) - mx * my
+    # Along one axis and then the other, of all five at once: as one product of three XLA takes four times as long on a CPU.
+    rows = jnp.einsum("mnhwc,bw->mnhcb", jnp.stack([x, y, x * x, y * y, x * y]), right)
+    mx, my, xx, yy, xy = jnp.einsum("mnhcb,ah->mncba", rows, down)
+    vx, vy, cov = xx - mx**2, yy - my**2, xy - mx * my
     similarity = (2 * mx * my + C1) * (2 * cov + C2) / ((mx**2 + my**2 + C1) * (vx + vy + C2))
     return similarity.mean(axis=(1, 2, 3))
 

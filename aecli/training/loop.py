@@ -114,8 +114,8 @@ class Training:
             self._save()  # the run has what it starts from, whatever becomes of where that came from
 
     def _first_state(self, experiment: Experiment, template: Any) -> Any:
-        """Compiled and computed while the steps are compiled, or read: much of that is done by one core, and without Python. Where
-        several processes train, each compiles its steps when it is told to take them."""
+        """Compiled and computed while the steps are compiled, or read: much of that is done by one core, and without Python. Of
+        several processes each compiles its steps when it is told to take them."""
         if not self._place.whole:
             return init(experiment, self._dataset.spec, self._size, self._place.here)
         with ThreadPoolExecutor(1) as beside:
