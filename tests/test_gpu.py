@@ -147,6 +147,8 @@ def test_a_gpu_is_seen_without_being_taken(tmp_path: Path) -> None:
     assert backend.gpus({"JAX_PLATFORMS": "cuda,cpu"}, tmp_path) == ["0"]
     assert backend.gpus({"CUDA_VISIBLE_DEVICES": "3, 5"}, tmp_path) == ["3", "5"]
     assert backend.gpus({"CUDA_VISIBLE_DEVICES": ""}, tmp_path) == []
+    assert backend.gpus({"CUDA_VISIBLE_DEVICES": "-1"}, tmp_path) == [], "how they are hidden from a program"
+    assert backend.gpus({"CUDA_VISIBLE_DEVICES": "1,-1,0"}, tmp_path) == ["1"]
 
 
 def test_what_a_user_has_set_stays(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -90,6 +90,18 @@ def test_classes_that_are_told_apart_without_doubt_are(strength: float) -> None:
     assert (fitted(x, label, strength).logits(x).argmax(1) == label).all()
 
 
+def test_two_classes_are_no_other_problem_than_three() -> None:
+    """scikit-learn gives two classes one vector of weights, whose penalty is that of ours at half of it twice."""
+    x, label = data(800, 5, 2)
+    ours, other = fitted(x, label, 1.0, tolerance=1e-11), theirs(x, label, 2.0)
+    assert np.allclose(ours.matrix[:, 1] - ours.matrix[:, 0], other.coef_[0], atol=2e-3)
+
+
+def test_one_class_is_always_right() -> None:
+    x = data(50, 3, 2)[0]
+    assert (fitted(x, np.zeros(50, int), 1.0).logits(x).argmax(1) == 0).all()
+
+
 def test_features_that_never_change_are_no_harm() -> None:
     x, label = data(500, 5, 3)
     x[:, 2:] = 0

@@ -60,6 +60,16 @@ def test_rows_are_looked_through_in_blocks(monkeypatch: pytest.MonkeyPatch, zero
         assert np.allclose(found(rows, of, k)[1], expected(rows, of, k)[1])
 
 
+@pytest.mark.parametrize("spread", [1e-5, 0.0], ids=["two tight clusters", "copies"])
+def test_what_float32_cannot_tell_apart_float64_does(spread: float) -> None:
+    rng = np.random.default_rng(0)
+    centre = rng.choice([-1.0, 1.0], (400, 1)) * np.ones(6)
+    rows, of = centre + spread * rng.standard_normal((400, 6)), centre[:20] + spread * rng.standard_normal((20, 6))
+    index, distance = found(rows, of, 5)
+    assert np.allclose(distance, expected(rows, of, 5)[1], rtol=1e-6, atol=1e-12)
+    assert all(len(set(each)) == 5 for each in index.tolist())
+
+
 def test_of_equally_near_rows_the_first_comes_first() -> None:
     rows = np.array([[1.0], [0.0], [1.0], [0.0], [5.0]], np.float32)
     assert found(rows, np.array([[0.0], [0.9]], np.float32), 4)[0].tolist() == [[1, 3, 0, 2], [0, 2, 1, 3]]

@@ -13,7 +13,7 @@ from aecli.data.eval_batches import per_image
 from aecli.evaluation.subject import Subject
 
 LARGEST_PROBED = 4096
-WORTH_KEEPING_S = 10.0
+WORTH_KEEPING_S = 3.0
 """How long codes take to make that an evaluation which is interrupted keeps."""
 
 HIDDEN = {"codes": "label hidden"}

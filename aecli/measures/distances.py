@@ -87,7 +87,9 @@ class Overlap(NamedTuple):
 
 def overlap(real: Any, drawn: Any, reach_real: Mapping[int, Any], reach_drawn: Mapping[int, Any]) -> Overlap:
     """Of balls of such `reaches`: of PRECISION_K and DENSITY_K of the real rows, of PRECISION_K of the drawn ones."""
-    # What lies on a ball's edge, as the neighbour does that it reaches to, is not to fall outside by rounding.
+    # What all share takes digits away from the distances; and what lies on a ball's edge is not to fall outside by rounding.
+    centre = np.asarray(real, np.float64).mean(0)
+    real, drawn = real - centre, drawn - centre
     near, far = ((1 + ROUNDING) * reach_real[k][None] ** 2 for k in (PRECISION_K, DENSITY_K))
     own = (1 + ROUNDING) * reach_drawn[PRECISION_K][:, None] ** 2
 

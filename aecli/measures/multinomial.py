@@ -98,6 +98,8 @@ def fit(
                 break
             length /= 2
             after = problem.at(w + length * step)
+        else:
+            break  # float32 tells no way down
         w, at = w + length * step, after
     matrix = w[1:] if of.basis is None else of.basis.astype(np.float64) @ w[1:]
     return Weights(matrix, w[0], at.objective)

@@ -3,6 +3,7 @@ where there is no GPU nothing is set."""
 
 from __future__ import annotations
 
+import itertools
 import os
 import sys
 from collections.abc import Mapping
@@ -27,7 +28,9 @@ def gpus(environment: Mapping[str, str] = os.environ, system: Path = Path("/")) 
     if environment.get("JAX_PLATFORMS", "cuda").split(",")[0] not in ("", "cuda", "gpu"):
         return []
     if (given := environment.get("CUDA_VISIBLE_DEVICES")) is not None:
-        return [name.strip() for name in given.split(",") if name.strip()]
+        # CUDA takes the names before the first that is none, as -1 is, which hides them all.
+        names = [name.strip() for name in given.split(",")]
+        return list(itertools.takewhile(lambda name: name and not name.startswith("-"), names))
     listed = len(list((system / "proc/driver/nvidia/gpus").glob("*")))
     return [str(index) for index in range(listed or len(list((system / "dev").glob("nvidia[0-9]*"))))]
 

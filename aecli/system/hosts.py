@@ -210,7 +210,8 @@ def joined(coordinator: str | None, process: int | None = None, processes: int |
         yield Leader()
         return
     _check(coordinator, process, processes)
-    with stdout_kept(), _aborts_told() as tell:  # Gloo says on stdout whom it has met
+    tell = _tell_aborts()
+    with stdout_kept():  # Gloo says on stdout whom it has met
         tell(f"not all {processes or ''} processes came to {coordinator} within {WAIT_SECONDS} s".replace("  ", " "))
         crew = _meet(coordinator, process, processes)
         tell("JAX has ended this process, since process 0 or another one has gone")
@@ -271,6 +272,7 @@ def _leave(heard: bool, code: int) -> None:
 
     if heard:
         jax.distributed.shutdown()
+        signal.signal(signal.SIGABRT, signal.SIG_DFL)
         return
 
     def end_at_once() -> None:
@@ -282,11 +284,14 @@ def _leave(heard: bool, code: int) -> None:
     atexit.register(end_at_once)  # before what JAX has registered
 
 
-@contextlib.contextmanager
-def _aborts_told() -> Generator[Callable[[str], None]]:
-    """JAX ends a process by abort(), after lines of its own, where it hears that another one has gone: until this ends, such an
-    end is told in a line, that which was given last, and has the exit code of a DeviceError. A handler of Python's would run too
-    late, since abort() returns to nobody."""
+_handlers: list[Any] = []
+"""What C calls is not to be freed before the process ends."""
+
+
+def _tell_aborts() -> Callable[[str], None]:
+    """JAX ends a process by abort(), after lines of its own, where it hears that another one has gone: until the service is left,
+    such an end is told in a line, that which was given last, and has the exit code of a DeviceError. A handler of Python's would
+    run too late, since abort() returns to nobody."""
     lines = [""]
 
     def ended(signum: int) -> None:
@@ -295,11 +300,9 @@ def _aborts_told() -> Generator[Callable[[str], None]]:
         os._exit(DeviceError.code)
 
     handler = ctypes.CFUNCTYPE(None, ctypes.c_int)(ended)
+    _handlers.append(handler)
     ctypes.CDLL(None).signal(signal.SIGABRT, handler)
-    try:
-        yield lambda line: lines.__setitem__(0, line)
-    finally:
-        signal.signal(signal.SIGABRT, signal.SIG_DFL)
+    return lambda line: lines.__setitem__(0, line)
 
 
 def _look(client: Any, key: str) -> Facts | None:

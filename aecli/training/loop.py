@@ -114,15 +114,20 @@ class Training:
             self._save()  # the run has what it starts from, whatever becomes of where that came from
 
     def _first_state(self, experiment: Experiment, template: Any) -> Any:
-        """Compiled and computed while the steps are compiled, or read: much of that is done by one core, and without Python. Of
-        several processes each compiles its steps when it is told to take them."""
+        """Compiled and computed while the steps are compiled beside, or read: much of that is done by one core, and without
+        Python. Of several processes each compiles its steps when it is told to take them."""
         if not self._place.whole:
             return init(experiment, self._dataset.spec, self._size, self._place.here)
-        with ThreadPoolExecutor(1) as beside:
-            first = beside.submit(init, experiment, self._dataset.spec, self._size, self._place)
+
+        def compile_steps() -> None:
             at, count, chunk = np.int32(0), np.int32(1), self._feed.chunk(0, 1)
             advance.lower(self._model, self._spec, self._data.binarize, template, chunk, at, count, self._root).compile()
-            return first.result()
+
+        with ThreadPoolExecutor(1) as beside:
+            steps = beside.submit(compile_steps)
+            first = init(experiment, self._dataset.spec, self._size, self._place)
+            steps.result()
+            return first
 
     def run(self) -> str:
         """Trains to the end; returns why it ended. Raises DivergedError, and InterruptedRun with the state saved."""

@@ -6,6 +6,7 @@ import contextlib
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -36,22 +37,34 @@ class Times:
         self._part, self._since = "", now
 
 
-def _file(variant: str, split: str, fingerprint: str) -> Path:
-    return cache_root() / "shared" / f"seconds-{variant}-{split}-{fingerprint[:16]}.npz"
+class Work(NamedTuple):
+    """What decides how long an evaluation takes, but for the machine and the size of the model: `n` images of a split."""
+
+    variant: str
+    split: str
+    fingerprint: str
+    n: int
+    samples: int
+    draws: int
 
 
-def last_time(variant: str, split: str, fingerprint: str) -> dict[str, float]:
-    """Seconds of each part, the last time that such a model was measured on such data on this machine; none if it was not."""
-    path = _file(variant, split, fingerprint)
+def _file(work: Work) -> Path:
+    name = "-".join(map(str, work._replace(fingerprint=work.fingerprint[:16])))
+    return cache_root() / "shared" / f"seconds-{name}.npz"
+
+
+def last_time(work: Work) -> dict[str, float]:
+    """Seconds of each part, the last time that such work was done on this machine; none if it was not."""
+    path = _file(work)
     return {name: float(value) for name, value in (kept(path, path.name) or {}).items()}
 
 
-def remember(variant: str, split: str, fingerprint: str, seconds: Mapping[str, float]) -> None:
+def remember(work: Work, seconds: Mapping[str, float]) -> None:
     """For `last_time`, beside what is known of other parts. Where nothing can be written, nothing is remembered."""
-    path = _file(variant, split, fingerprint)
+    path = _file(work)
     with contextlib.suppress(OSError):
         path.parent.mkdir(parents=True, exist_ok=True)
-        every = last_time(variant, split, fingerprint) | dict(seconds)
+        every = last_time(work) | dict(seconds)
         keep(path, path.name, {name: np.float64(value) for name, value in every.items()})
 
 
@@ -65,7 +78,7 @@ def plan(evaluators: Sequence[str], known: Mapping[str, float]) -> str | None:
         return f"{of}; the first time on this data takes longer than the next ones: plain methods are fitted to it"
     seconds = sum(known[name] for name in evaluators) + (known.get("draws", 0.0) if "generation" in evaluators else 0.0)
     quickest = min((name for name in evaluators if name != "objective"), key=lambda name: known[name])
-    return f"{of}, about {seconds:.0f} s; --only {quickest} takes about {max(1, known[quickest]):.0f}"
+    return f"{of}, about {max(1, seconds):.0f} s; --only {quickest} takes about {max(1, known[quickest]):.0f}"
 
 
 def told(seconds: Mapping[str, float]) -> str:

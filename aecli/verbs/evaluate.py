@@ -26,7 +26,7 @@ from aecli.runs.numbers import Stored
 from aecli.runs.trained import Trained, load
 from aecli.system.files import exclusive
 from aecli.system.progress import say, warn
-from aecli.verbs.eval_times import Times, last_time, plan, remember
+from aecli.verbs.eval_times import Times, Work, last_time, plan, remember
 from aecli.verbs.other_data import Other, open_other
 from aecli.verbs.telling import NOBODY, Watch
 
@@ -115,6 +115,7 @@ def evaluate_run(
     folder = run.path / "eval"
     times = Times(watch.begin)
     with exclusive(folder / ".lock", f"evaluates {run.id}", say):
+        goes_on = (folder / f".{name}.unfinished").exists()
         journal = Journal(folder / f".{name}.unfinished", _stamp(run_stamp, request, judge))
         subject = Subject(
             model=trained.model,
@@ -130,14 +131,15 @@ def evaluate_run(
             tell=watch.tell,
         )
         names, notes = registry.chosen(subject, request.only, request.skip)
-        such = (trained.model.variant, name, dataset.fingerprint)
-        if (line := plan(names, last_time(*such))) is not None:
+        n = len(subject.rows)
+        work = Work(trained.model.variant, name, dataset.fingerprint, n, request.samples, request.draws)
+        if (line := plan(names, last_time(work))) is not None:
             watch.plan(line)
         failed: dict[str, Exception] = {}
         found = registry.evaluate(subject, names, times.begin, failed.__setitem__)
         times.end()
-        if not failed:
-            remember(*such, times.seconds)
+        if not failed and not goes_on:
+            remember(work, times.seconds)
         stored = numbers.read(folder, name, info.identity, values=True)
         if stored.wrong is not None:
             aside = " and ".join(numbers.put_aside(folder, name))
