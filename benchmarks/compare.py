@@ -164,21 +164,21 @@ def sides_of(key: str, peers: bool, compile_mode: str | None, precision: str, ba
     return asked
 
 
-def run(side: Side, peers: str | None, seconds: float, cache: str, limit: float | None = None) -> dict[str, Any]:
+def run(side: Side, peers: str | None, seconds: float, cache: str, until: float | None = None) -> dict[str, Any]:
     """What the side says of itself. Raises Failed."""
     command = [peers if side.peer and peers else sys.executable, *side.arguments, "--seconds", str(seconds)]
     env = {"AECLI_DATA_DIR": cache}
     if side.flags:
         env["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {side.flags}".strip()
-    text = answer(command, env, limit)
+    text = answer(command, env, until)
     return json.loads(text[text.index("{") :])
 
 
 def measure(
-    sides: Sequence[Side], peers: str | None, rounds: int, seconds: float, cache: str, limit: float | None = None
+    sides: Sequence[Side], peers: str | None, rounds: int, seconds: float, cache: str, until: float | None = None
 ) -> tuple[list[Row], list[dict[str, Any]]]:
     """A row for each side, and what they said of themselves: all sides in each round. One that fails is not tried again, and
-    neither are the others then kept from going on."""
+    and the others go on."""
     rates: dict[str, list[float]] = {side.name: [] for side in sides}
     failed: dict[str, str] = {}
     shares: list[float] = []
@@ -188,7 +188,7 @@ def measure(
             if side.name in failed:
                 continue
             try:
-                facts = run(side, peers, seconds, cache, limit)
+                facts = run(side, peers, seconds, cache, until)
             except Failed as error:
                 failed[side.name] = str(error)
                 continue

@@ -19,7 +19,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from results import Failed, answer, put, spread, table
+from results import Failed, answer, fresh, put, spread, table
 
 CONFIGS = Path(__file__).parent.parent / "configs"
 CHOSEN = ("quickstart", "vae_fashion", "bottleneck_conv_fashion", "sparse_fashion")
@@ -56,27 +56,27 @@ sys.exit(code)
 """What evaluators take is measured from outside: the program need not tell it, and older ones can be compared."""
 
 
-def evaluated(run: str, env: dict[str, str], limit: float | None) -> dict[str, float]:
+def evaluated(run: str, env: dict[str, str], until: float | None) -> dict[str, float]:
     """Seconds of each evaluator, and of the whole process."""
     begun = time.perf_counter()
-    said = answer([sys.executable, "-c", EVALUATE, run], env, limit)
+    said = answer([sys.executable, "-c", EVALUATE, run], env, until)
     return {**json.loads(said), WHOLE: time.perf_counter() - begun}
 
 
-def measure(config: Path, rounds: int, settings: Sequence[str], limit: float | None = None) -> dict[str, tuple[list[float], ...]]:
+def measure(config: Path, rounds: int, settings: Sequence[str], until: float | None = None) -> dict[str, tuple[list[float], ...]]:
     """Of each evaluator, and of the whole: the seconds of first evaluations, and of second ones. Raises Failed."""
     flags = [word for setting in settings for word in ("--set", setting)]
     found: dict[str, tuple[list[float], list[float]]] = {}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        env = {"AECLI_DATA_DIR": str(folder / "data"), "AECLI_RUNS_DIR": str(folder / "runs")}
+        env = fresh(folder)
         few = ["--set", "train.epochs=null", "--set", f"train.steps={STEPS}"]
-        run = answer([sys.executable, "-m", "aecli", "train", str(config), *few, *flags], env, limit).split()[-1]
+        run = answer([sys.executable, "-m", "aecli", "train", str(config), *few, *flags], env, until).split()[-1]
         for _ in range(rounds):
             for kept in ("shared", "programs"):
                 shutil.rmtree(folder / "data" / kept, ignore_errors=True)
             for turn in (0, 1):
-                for evaluator, seconds in evaluated(run, env, limit).items():
+                for evaluator, seconds in evaluated(run, env, until).items():
                     found.setdefault(evaluator, ([], []))[turn].append(seconds)
     return found
 

@@ -26,7 +26,7 @@ from typing import Any, NamedTuple
 import compare
 import evaluation
 import start
-from results import Failed, answer, head, put, spread, table
+from results import Failed, answer, head, left, put, spread, table
 
 ROOT = Path(__file__).parent.parent
 AECLI = [sys.executable, "-m", "aecli"]
@@ -52,8 +52,8 @@ class Asked(NamedTuple):
 
 
 class Item(NamedTuple):
-    """`find(seconds)` gives the rows of the table, the first cell of which is the name, within so many seconds, or raises
-    Failed."""
+    """`find(until)` gives the rows of the table, the first cell of which is the name, before that time of `time.monotonic`, or
+    raises Failed."""
 
     name: str
     find: Callable[[float], Rows]
@@ -85,8 +85,8 @@ CARD = ["nvidia-smi", "--query-gpu=name,driver_version,memory.used,memory.total"
 
 
 def machine(asked: Asked) -> list[Item]:
-    def devices(limit: float) -> Rows:
-        said = json.loads(answer([sys.executable, "-c", DEVICES], {}, limit))
+    def devices(until: float) -> Rows:
+        said = json.loads(answer([sys.executable, "-c", DEVICES], {}, until))
         first = head([said], "`float32` is float32, programs are deterministic ones unless a row says otherwise")
         limits = said["stats"].get("bytes_limit")
         rows = [["devices", first]]
@@ -95,17 +95,17 @@ def machine(asked: Asked) -> list[Item]:
             rows.append(["memory at the start", f"{taken / 2**20:,.0f} MiB taken of {limits / 2**20:,.0f} that it may have"])
         return rows
 
-    def card(limit: float) -> Rows:
+    def card(until: float) -> Rows:
         try:
-            return [["card, driver, memory", answer(CARD, {}, limit).strip().replace("\n", "; ")]]
+            return [["card, driver, memory", answer(CARD, {}, until).strip().replace("\n", "; ")]]
         except OSError:
             raise Failed("no nvidia-smi here") from None
 
-    def torch(limit: float) -> Rows:
+    def torch(until: float) -> Rows:
         if asked.peers is None:
             return [["torch", "cannot be imported: PyTorch's sides are left out"]]
         code = "import torch; print(torch.__version__, torch.cuda.is_available())"
-        return [["torch, on CUDA", answer([asked.peers, "-c", code], {}, limit).strip()]]
+        return [["torch, on CUDA", answer([asked.peers, "-c", code], {}, until).strip()]]
 
     return [Item("devices", devices), Item("card", card), Item("torch", torch)]
 
@@ -114,9 +114,9 @@ def machine(asked: Asked) -> list[Item]:
 
 
 def smoke(asked: Asked) -> list[Item]:
-    def checked(path: Path, limit: float) -> Rows:
+    def checked(path: Path, until: float) -> Rows:
         begun = time.monotonic()
-        said = answer([*AECLI, "check", "--smoke", str(path)], asked.env, limit)
+        said = answer([*AECLI, "check", "--smoke", str(path)], asked.env, until)
         return [[path.stem, said.partition("(")[2].strip().rstrip(")"), f"{time.monotonic() - begun:.0f}"]]
 
     paths = sorted((ROOT / "configs").glob("*.yaml"), key=lambda path: (path.stem != "quickstart", path.stem))
@@ -132,23 +132,23 @@ NOT_HERE = "not devices and not four"
 def tests(asked: Asked) -> list[Item]:
     """Those that start no processes, without the plugins that a machine without a network may lack."""
 
-    def run(name: str, limit: float) -> Rows:
+    def run(name: str, until: float) -> Rows:
         platforms = os.environ.get("JAX_PLATFORMS") or ("cpu" if asked.tiny else "cuda,cpu")
         plain = ["-c", os.devnull, "--rootdir", str(ROOT), "-q", "--no-header", "--tb=line", "-p", "no:cacheprovider"]
         command = [sys.executable, "-m", "pytest", *plain, "-k", NOT_HERE, str(ROOT / "tests" / f"{name}.py")]
         env = {**asked.env, "JAX_PLATFORMS": platforms, "PYTHONPATH": f"{ROOT / 'benchmarks'}:{os.environ.get('PYTHONPATH', '')}"}
-        done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, **env}, timeout=limit, cwd=ROOT)
+        done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, **env}, timeout=left(until), cwd=ROOT)
         lines = [line for line in done.stdout.splitlines() if line.strip()]
         wrong = [line.partition(" - ")[0].rpartition("::")[2] for line in lines if line.startswith(("FAILED", "ERROR"))]
         if not lines or (done.returncode and not wrong):
             raise Failed(f"exit {done.returncode}: {(done.stderr.strip() or done.stdout.strip()).splitlines()[-1][:300]}")
         return [[name, lines[-1].strip("= "), ", ".join(wrong)]]
 
-    def bounded(name: str, limit: float) -> Rows:
+    def bounded(name: str, until: float) -> Rows:
         try:
-            return run(name, limit)
+            return run(name, until)
         except subprocess.TimeoutExpired:
-            raise Failed(f"took more than {limit:.0f} s") from None
+            raise Failed("took more than the time that was left") from None
 
     return [Item(name, partial(bounded, name)) for name in (("test_likelihoods",) if asked.tiny else TESTS)]
 
@@ -171,16 +171,18 @@ RUNNING = 0.02
 """Seconds between looks at a run that is to be stopped."""
 
 
-def stopped(command: Sequence[str], runs: Path, env: dict[str, str], limit: float) -> str:
+def stopped(command: Sequence[str], runs: Path, env: dict[str, str], until: float) -> str:
     """The id of a run that was ended by SIGTERM after its first checkpoint. Raises Failed if it came to its end."""
     before = set(runs.glob("*"))
-    until = time.monotonic() + limit
     process = subprocess.Popen(command, env={**os.environ, **env}, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
     try:
         while process.poll() is None and time.monotonic() < until:
             if commits := [path for run in set(runs.glob("*")) - before for path in run.glob("checkpoints/*.commit.json")]:
                 process.send_signal(signal.SIGTERM)
-                process.communicate(timeout=limit)
+                try:
+                    process.communicate(timeout=left(until))
+                except subprocess.TimeoutExpired:
+                    raise Failed("was not saved after SIGTERM in the time that was left") from None
                 if process.returncode != 128 + signal.SIGTERM:
                     raise Failed(f"exit {process.returncode} after SIGTERM: it may have been at its end already")
                 return commits[0].parts[-3]
@@ -194,15 +196,15 @@ def stopped(command: Sequence[str], runs: Path, env: dict[str, str], limit: floa
 def exact(asked: Asked) -> list[Item]:
     """A run that was stopped and goes on, beside one that was not."""
 
-    def resumed(config: str, limit: float) -> Rows:
+    def resumed(config: str, until: float) -> Rows:
         steps = 2_000 if asked.tiny else 20_000
         few = [f"train.steps={steps}", "train.epochs=null", f"train.checkpoint_every={steps // 8}", f"train.eval_every={10**6}"]
         train = [*AECLI, "train", str(ROOT / "configs" / f"{config}.yaml"), *sets(few)]
-        whole = answer(train, asked.env, limit).split()[-1]
+        whole = answer(train, asked.env, until).split()[-1]
         runs = Path(asked.env["AECLI_RUNS_DIR"])
-        cut = stopped(train, runs, asked.env, limit)
-        answer([*AECLI, "train", "--resume", cut], asked.env, limit)
-        said = answer([sys.executable, "-c", EQUAL, str(runs), whole, cut], asked.env, limit).splitlines()[-1]
+        cut = stopped(train, runs, asked.env, until)
+        answer([*AECLI, "train", "--resume", cut], asked.env, until)
+        said = answer([sys.executable, "-c", EQUAL, str(runs), whole, cut], asked.env, until).splitlines()[-1]
         one, other, leaves, wrong, most = json.loads(said)
         told = "equal bits" if not wrong else f"{wrong} of {leaves} arrays differ, by {most:.1e} at most"
         return [[config, f"{one:,} and {other:,}", told]]
@@ -212,15 +214,15 @@ def exact(asked: Asked) -> list[Item]:
 
 
 def starts(asked: Asked) -> list[Item]:
-    def measured(config: str, limit: float) -> Rows:
+    def measured(config: str, until: float) -> Rows:
         with tempfile.TemporaryDirectory() as name:
             path, folder = str(ROOT / "configs" / f"{config}.yaml"), Path(name)
-            until = partial(start.seconds, folder=folder, limit=limit)
-            until(start.TRAIN, path)  # prepares the data, and keeps its programs
-            second = until(start.TRAIN, path)
+            took = partial(start.seconds, folder=folder, until=until)
+            took(start.TRAIN, path)  # prepares the data, and keeps its programs
+            second = took(start.TRAIN, path)
             shutil.rmtree(folder / "data" / "programs", ignore_errors=True)
-            first = until(start.TRAIN, path)
-            return [[config, f"{until(start.IMPORTS):.1f}", f"{first:.1f}", f"{second:.1f}"]]
+            first = took(start.TRAIN, path)
+            return [[config, f"{took(start.IMPORTS):.1f}", f"{first:.1f}", f"{second:.1f}"]]
 
     chosen = ("quickstart",) if asked.tiny else ("vae_fashion", "bottleneck_conv_fashion", "autoregressive_fashion")
     return [Item(config, partial(measured, config)) for config in chosen]
@@ -241,7 +243,7 @@ FIRST = [
 PRECISIONS, SIZES = ("float32", "tf32", "bfloat16"), (128, 1024, 4096)
 
 
-def timed(key: str, precision: str, batch: int | None, asked: Asked, limit: float) -> Rows:
+def timed(key: str, precision: str, batch: int | None, asked: Asked, until: float) -> Rows:
     work = compare.WORKS[key]
     mode = None if asked.tiny else "reduce-overhead"
     sides = compare.sides_of(key, asked.peers is not None, mode, precision, batch)
@@ -249,7 +251,7 @@ def timed(key: str, precision: str, batch: int | None, asked: Asked, limit: floa
         sides.insert(1, sides[0]._replace(name="aecli, not deterministic", flags=AUTOTUNED))
     elif asked.tiny:
         sides = sides[:1]
-    rows, _ = compare.measure(sides, asked.peers, 1, 0.2 if asked.tiny else 3.0, asked.env["AECLI_DATA_DIR"], limit)
+    rows, _ = compare.measure(sides, asked.peers, 1, 0.2 if asked.tiny else 3.0, asked.env["AECLI_DATA_DIR"], until)
     more = [precision, str(batch)] if work.training else ["", ""]
     return [[work.title.removesuffix(", training"), *more, *row.cells(work.unit)] for row in rows]
 
@@ -269,8 +271,8 @@ def sampling(asked: Asked) -> list[Item]:
 
 
 def evaluations(asked: Asked) -> list[Item]:
-    def measured(config: str, limit: float) -> Rows:
-        found = evaluation.measure(ROOT / "configs" / f"{config}.yaml", 1, (), limit)
+    def measured(config: str, until: float) -> Rows:
+        found = evaluation.measure(ROOT / "configs" / f"{config}.yaml", 1, (), until)
         return [[config, evaluator, *map(spread, times)] for evaluator, times in found.items()]
 
     chosen = ("quickstart",) if asked.tiny else ("vae_fashion", "autoregressive_binary_fashion", "bottleneck_conv_fashion")
@@ -293,18 +295,16 @@ def shrunk(model: dict[str, Any]) -> list[str]:
     return ["data.name=digits", "data.batch_size=16", "data.validation=100", *small]
 
 
-def recipe(path: Path, asked: Asked, limit: float) -> Rows:
+def recipe(path: Path, asked: Asked, until: float) -> Rows:
     """Its speed, and what it reaches in the seconds that are asked for, or in all of its steps where those are fewer. The
     schedule ends with them."""
     from aecli.config.load import load
 
-    until = time.monotonic() + limit
-    left = lambda: max(1.0, until - time.monotonic())  # noqa: E731
     experiment = load(path).experiment
     model = experiment.model.model_dump()
     small = shrunk(model) if asked.tiny else []
     bench = [*AECLI, "bench", str(path), "--json", "--seconds", "0.2" if asked.tiny else "3", *sets(small)]
-    speed = json.loads(answer(bench, asked.env, left()))
+    speed = json.loads(answer(bench, asked.env, until))
     held_out = experiment.data.validation
     whole = experiment.steps(60_000 - (held_out if isinstance(held_out, int) else int(60_000 * (held_out or 0))))
     steps = max(2, min(whole, int(asked.seconds / speed["step_seconds"])))
@@ -312,9 +312,9 @@ def recipe(path: Path, asked: Asked, limit: float) -> Rows:
     if model.get("kl_warmup"):
         cut.append(f"model.kl_warmup={max(1, model['kl_warmup'] * steps // whole)}")
     begun = time.monotonic()
-    run = answer([*AECLI, "train", str(path), *sets([*small, *cut])], asked.env, left()).split()[-1]
+    run = answer([*AECLI, "train", str(path), *sets([*small, *cut])], asked.env, until).split()[-1]
     spent = time.monotonic() - begun
-    reached = answer([*AECLI, "eval", run, "--json", "--skip", SLOW], asked.env, left())
+    reached = answer([*AECLI, "eval", run, "--json", "--skip", SLOW], asked.env, until)
     found = [f"{name} {one['value']:.4g}" for name, one in json.loads(reached).items() if name.startswith(NUMBERS)]
     return [
         [
@@ -416,15 +416,14 @@ def do(name: str, asked: Asked, to: Path, seconds: float, again: bool) -> None:
     until = time.monotonic() + seconds
 
     def one(item: Item) -> None:
-        left = until - time.monotonic()
         if store.done(item.name):
             return
-        if left < LEAST_SECONDS:
+        if until - time.monotonic() < LEAST_SECONDS:
             print(f"{name}: {item.name}: {NO_TIME}", flush=True)
             return
         begun = time.monotonic()
         try:
-            rows = item.find(left)
+            rows = item.find(until)
             store.keep(item.name, {"rows": rows}, items)
             lines = [" | ".join(row) for row in rows]
         except Exception as error:  # whatever it was, the next item is tried

@@ -111,7 +111,7 @@ def merged(now: Kept, before: Kept | None, keep: bool) -> Kept:
 
 def _before(before: Kept, faster: float, worse: int) -> str:
     when = ", ".join(f"{name} {value}" for name, value in before.machine.items())
-    found = f"{worse} regressions" if worse else "No regression"
+    found = f"{worse} regression{'s' * (worse > 1)}" if worse else "No regression"
     return f"{found}. Kept: {when}; products of matrices are {faster:.2f} times as fast now."
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import platform
+import shutil
 import subprocess
 import time
 from collections.abc import Iterable, Mapping, Sequence
@@ -18,18 +19,35 @@ class Failed(Exception):
     """A process ended badly, or took too long; the message is the last line that says why."""
 
 
-def answer(command: Sequence[str], env: Mapping[str, str], limit: float | None = None, well: Sequence[int] = (0,)) -> str:
+def left(until: float | None) -> float | None:
+    """Seconds until that time of `time.monotonic`, at least one."""
+    return None if until is None else max(1.0, until - time.monotonic())
+
+
+def answer(command: Sequence[str], env: Mapping[str, str], until: float | None = None, well: Sequence[int] = (0,)) -> str:
     """What a process prints, with `env` added to its environment. Raises Failed if it ends with another code than `well`, or
-    after `limit` seconds."""
+    not `until` that time of `time.monotonic`."""
+    seconds = left(until)
     try:
-        done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, **env}, timeout=limit)
+        done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, **env}, timeout=seconds)
     except subprocess.TimeoutExpired:
-        raise Failed(f"took more than {limit:.0f} s") from None
+        raise Failed(f"took more than the {seconds:.0f} s that were left") from None
     if done.returncode not in well:
         said = [line for line in (done.stderr or done.stdout).splitlines() if line.strip()]
         errors = [line for line in said if line.lstrip().lower().startswith("error")]
         raise Failed(f"exit {done.returncode}: {' '.join((errors or said or ['nothing was said'])[-1].split())[:300]}")
     return done.stdout
+
+
+def fresh(folder: Path) -> dict[str, str]:
+    """An environment in which nothing is kept in `folder` yet but the data that was prepared for it, or for the user."""
+    given = os.environ.get("AECLI_DATA_DIR")
+    data = folder / "data"
+    if given is not None and not data.exists():
+        for name in ("tfds", "decoded"):
+            if (Path(given) / name).is_dir():
+                shutil.copytree(Path(given) / name, data / name)
+    return {"AECLI_DATA_DIR": str(data), "AECLI_RUNS_DIR": str(folder / "runs")}
 
 
 def put(path: Path, name: str, body: str) -> None:

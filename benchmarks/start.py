@@ -17,7 +17,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from results import answer, put, spread
+from results import answer, fresh, put, spread
 
 CONFIGS = Path(__file__).parent.parent / "configs"
 CHOSEN = ("quickstart", "vae_fashion", "bottleneck_conv_fashion", "hvae_fashion", "autoregressive_fashion")
@@ -37,12 +37,11 @@ main()
 """
 
 
-def seconds(code: str, *arguments: str, folder: Path, limit: float | None = None) -> float:
+def seconds(code: str, *arguments: str, folder: Path, until: float | None = None) -> float:
     """Until the process prints the time. Raises Failed."""
-    env = {"AECLI_DATA_DIR": str(folder / "data"), "AECLI_RUNS_DIR": str(folder / "runs")}
-    command = [sys.executable, "-c", code, *arguments]
+    command, env = [sys.executable, "-c", code, *arguments], fresh(folder)
     start = time.time()
-    said = answer(command, env, limit, well=(0, 128 + signal.SIGINT))
+    said = answer(command, env, until, well=(0, 128 + signal.SIGINT))
     return float(said.split()[0]) - start
 
 
