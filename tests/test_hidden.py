@@ -104,9 +104,13 @@ def region_of(shown: Any) -> Any:
 @pytest.mark.parametrize("corruption", [MASKING, BLOCK, NOISE], ids=lambda c: c.name)
 def test_evaluators_tell_what_is_hidden(corruption: Corruption) -> None:
     key = jax.random.key(3)
-    shown, region, made = denoising._restore(Told(), None, (corruption,), BATCH, key)
+    shown, region = denoising._pair((corruption,), BATCH, key)
     expected = 0.5 * np.ones((16, 8, 8, 1)) if corruption is NOISE else region_of(shown)
-    assert np.array_equal(made, expected) and (region is None) == (corruption is NOISE)
+    restored = denoising._restored(Told(), None, (corruption,), BATCH, key)
+    assert np.allclose(restored["mse"], ((expected - BATCH.image) ** 2).mean((1, 2, 3)), rtol=1e-5)
+    assert (region is None) == (corruption is NOISE) == ("hidden" not in restored)
+    if region is not None:
+        assert np.array_equal(restored["hidden"], region.sum((1, 2, 3))) and np.array_equal(region, expected)
     values, _ = reconstruction._values(Told(corruption=(corruption,)), None, BATCH, key, BATCH.image[0], False, True)
     assert np.allclose(values["mse"], ((expected - BATCH.image) ** 2).mean((1, 2, 3)), rtol=1e-5)
 

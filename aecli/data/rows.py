@@ -14,6 +14,7 @@ from aecli.data.sources.base import Images, Labels, Source
 from aecli.system.room import mapped_memory
 
 MAPPED_BYTES = 2 * 2**30
+"""Of pages of files that a process has, those of its libraries among them: up to here a map's pages stay with it."""
 _AT_ONCE = 256
 """Images of a stream that are decoded for their labels."""
 
