@@ -43,9 +43,9 @@ def test_the_nearest_rows_are_those_of_all_distances(
     k = min(k, n)
     index, distance = found(rows, of, k)
     _, right = expected(rows, of, k)
-    assert np.allclose(distance, right, rtol=1e-9, atol=1e-6 * scale * max(1, shift) * 1e-3)
+    assert np.allclose(distance, right, rtol=1e-9, atol=0)
     assert all(len(set(each)) == k for each in index.tolist())
-    assert np.allclose(np.linalg.norm(of[:, None].astype(np.float64) - rows[index], axis=2), distance)
+    assert np.allclose(np.linalg.norm(of[:, None].astype(np.float64) - rows[index], axis=2), distance, rtol=1e-9, atol=0)
 
 
 @pytest.mark.parametrize("zeros", [0.0, 0.97])

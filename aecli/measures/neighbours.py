@@ -43,7 +43,7 @@ class Known:
         self._centre = np.zeros(rows.shape[1]) if self._is_sparse else rows.mean(0, dtype=np.float64)
         self._scale = float(max(np.abs(rows.max(0) - self._centre).max(), np.abs(rows.min(0) - self._centre).max())) or 1.0
         self._blocks = [self._block(rows[start : start + BLOCK]) for start in range(0, len(rows), BLOCK)]
-
+        self._largest = max(float(block.half.max()) for block in self._blocks)
         # Twice what float32 can be wrong by in a product of two rows and half a square, over the largest of the squares.
         self._unsure = 4 * rows.shape[1] * 2.0**-24
 
@@ -73,6 +73,7 @@ class Known:
         return np.concatenate(index), np.concatenate(distance)
 
     def _nearest(self, of: Any, k: int) -> tuple[Any, Any]:
+        """As `nearest`, of rows that are looked for at once."""
         kept = min(k + MORE, len(self._rows))
         near, candidates = self._candidates(of, kept, self._blocks, np.float32)
         index, distance = self._exactly(of, candidates, k)
@@ -80,8 +81,8 @@ class Known:
             return index, distance
         # Every row that is left out is at least as far as float32 says that the last candidate is, but for its errors.
         square = (self._apart(of) ** 2).sum(1) / 2
-        largest = square + max(float(block.half.max()) for block in self._blocks)
-        doubtful = (distance[:, -1] / self._scale) ** 2 / 2 - square > near.max(1) - self._unsure * largest
+        sure = near.max(1) - self._unsure * (square + self._largest)
+        doubtful = (distance[:, -1] / self._scale) ** 2 / 2 - square > sure
         if doubtful.any():
             blocks = (self._block(self._rows[i : i + BLOCK], np.float64) for i in range(0, len(self._rows), BLOCK))
             _, candidates = self._candidates(of[doubtful], kept, blocks, np.float64)
