@@ -32,8 +32,8 @@ def test_the_plan_is_what_the_last_time_took(tmp_path: Path, monkeypatch: pytest
     )
     remember(work, {"objective": 0.2, "reconstruction": 1.6, "draws": 9.0, "generation": 4.4})
     remember(work, {"reconstruction": 2.4})
-    assert plan(names, last_time(work)) == "3 evaluators, about 16 s; --only reconstruction takes about 2"
-    assert plan(names[:2], last_time(work)) == "2 evaluators, about 3 s; --only reconstruction takes about 2"
+    assert plan(names, last_time(work)) == "3 evaluators, about 16 s the last time; --only reconstruction took about 2"
+    assert plan(names[:2], last_time(work)) == "2 evaluators, about 3 s the last time; --only reconstruction took about 2"
     assert plan(("generation",), last_time(work)) is None and not last_time(work._replace(split="validation"))
     assert not last_time(work._replace(n=64)), "of a smaller part"
 

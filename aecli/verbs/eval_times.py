@@ -69,8 +69,8 @@ def remember(work: Work, seconds: Mapping[str, float]) -> None:
 
 
 def plan(evaluators: Sequence[str], known: Mapping[str, float]) -> str | None:
-    """`8 evaluators, about 20 s; --only reconstruction takes about 2`, or that the first time takes longer; None of one alone,
-    which is nothing to choose from."""
+    """`8 evaluators, about 20 s the last time; --only reconstruction took about 2`, or that the first time takes longer; None of
+    one alone, which is nothing to choose from."""
     if len(evaluators) < 2:
         return None
     of = f"{len(evaluators)} evaluators"
@@ -78,7 +78,7 @@ def plan(evaluators: Sequence[str], known: Mapping[str, float]) -> str | None:
         return f"{of}; the first time on this data takes longer than the next ones: plain methods are fitted to it"
     seconds = sum(known[name] for name in evaluators) + (known.get("draws", 0.0) if "generation" in evaluators else 0.0)
     quickest = min((name for name in evaluators if name != "objective"), key=lambda name: known[name])
-    return f"{of}, about {max(1, seconds):.0f} s; --only {quickest} takes about {max(1, known[quickest]):.0f}"
+    return f"{of}, about {max(1, seconds):.0f} s the last time; --only {quickest} took about {max(1, known[quickest]):.0f}"
 
 
 def told(seconds: Mapping[str, float]) -> str:
