@@ -74,7 +74,7 @@ def test_calls_of_any_length_draw_the_same_binary_images() -> None:
 def test_the_first_state_has_the_types_of_every_later_one(case: str) -> None:
     """Or the steps would be compiled again after the first call."""
     e, key = compiled(case).experiment, jax.random.key(0)
-    first = jax.eval_shape(lambda key: _start(e.model, key, DATA.spec, e.recipe(48)), key)
+    first = jax.eval_shape(lambda key: _start(e.model, DATA.spec, e.recipe(48), key), key)
     later, _ = jax.eval_shape(jax.jit(e.model.train_step), first, Batch.abstract(SIZE, DATA.spec), key)
     paths = jax.tree_util.tree_leaves_with_path(first)
     for (path, a), b in zip(paths, jax.tree.leaves(later), strict=True):

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import signal
+from collections.abc import Generator
 from pathlib import Path
 
 import jax
@@ -17,7 +19,7 @@ from aecli.runs.state import state_template
 from aecli.runs.trained import best_step, load
 from aecli.system.placement import placement
 from aecli.system.signals import Signals
-from aecli.training.call import advance, all_finite
+from aecli.training.call import all_finite
 from aecli.training.loop import Training
 
 VAE = "variant: vae, hidden: [12], latent: 3"
@@ -112,8 +114,9 @@ def test_any_batch_size_trains_and_evaluates_on_as_many_devices_as_divide_it(tmp
     assert training.at.evaluated == training.at.step
 
 
-def test_the_steps_are_compiled_once_beside_the_first_state(tmp_path: Path) -> None:
-    """What is compiled from the form of the state is what its steps run."""
+@contextlib.contextmanager
+def compilations() -> Generator[list[str]]:
+    """The names of the programs that are compiled within it."""
     compiled: list[str] = []
 
     def listen(event: str, seconds: float, **facts: object) -> None:
@@ -122,9 +125,15 @@ def test_the_steps_are_compiled_once_beside_the_first_state(tmp_path: Path) -> N
 
     jax.monitoring.register_event_duration_secs_listener(listen)
     try:
-        fit(tmp_path, experiment(f"{VAE}, beta: 1.125", "steps: 2"), dataset(held_out=16))
+        yield compiled
     finally:
         jax.monitoring.unregister_event_duration_listener(listen)
+
+
+def test_the_steps_are_compiled_once_beside_the_first_state(tmp_path: Path) -> None:
+    """What is compiled from the form of the state is what its steps run."""
+    with compilations() as compiled:
+        fit(tmp_path, experiment(f"{VAE}, beta: 1.125", "steps: 2"), dataset(held_out=16))
     for program in ("_first_state", "advance"):
         assert sum(program in name for name in compiled) == 1, compiled
 
@@ -133,11 +142,12 @@ def test_the_steps_are_compiled_once_beside_the_first_state(tmp_path: Path) -> N
 def test_nothing_is_compiled_again_between_epochs_and_at_evaluation(tmp_path: Path, tier: str) -> None:
     e = experiment(f"{VAE}, beta: 1.{len(tier)}", "epochs: 3, log_every: 2")
     data = dataset(tier=tier)
-    before = advance._cache_size()
-    fit(tmp_path, e, data)
-    assert advance._cache_size() == before + 1
-    fit(tmp_path, e, data)
-    assert advance._cache_size() == before + 1
+    with compilations() as compiled:
+        fit(tmp_path, e, data)
+    assert sum("advance" in name for name in compiled) == 1
+    with compilations() as compiled:
+        fit(tmp_path, e, data)
+    assert not compiled
 
 
 def test_a_signal_ends_a_run_at_a_step_with_its_state_saved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

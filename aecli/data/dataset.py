@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from aecli.config.schema import OWN_FILES, Data
 from aecli.core.model import Spec
 from aecli.data import contents, fingerprints, scaling
-from aecli.data.binarize import draw_fixed
+from aecli.data.binarize import kept_fixed
 from aecli.data.decoded import DEVICE_BYTES, open_decoded, request_key, unchanged
 from aecli.data.rows import Rows, StreamRows
 from aecli.data.scaling import ScaledRows, Scaling
@@ -82,7 +82,7 @@ def open_dataset(data: Data, say: Say = lambda line: None, rules: int = RULES, w
     drawn_from: dict[str, Rows] = {}
     if data.binarize == "fixed":
         drawn_from = {"validation": validation, "test": test}
-        validation, test = draw_fixed([validation, test])
+        validation, test = kept_fixed([validation, test], fingerprint, data.called)
     scale: Scaling | None = None
     if data.standardize != "none":
         scale = _scaling(data, train, fingerprint)

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import aecli
 from aecli.runs import code_hash
 from aecli.runs.records import RunFile
+from aecli.system.untraced import computed
 
 PACKAGE = Path(aecli.__file__).resolve().parent
 _PACKAGES = ("aecli", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "tensorflow-datasets")
@@ -49,13 +50,20 @@ class Code(NamedTuple):
 
 def code(variant: str) -> dict[str, Any] | None:
     """The SHA-256 of a variant's code and of each of its files; None if there are no sources to read."""
-    files = code_hash.hash_files(PACKAGE, variant)
+    files = _files(variant)
     return {"hash": code_hash.hash_all(files), "files": files} if files else None
+
+
+def _files(variant: str) -> dict[str, str]:
+    """To parse them takes as long as to start on a small network: of the files that this process runs, it is kept."""
+    if Path(aecli.__file__).resolve().parent != PACKAGE:
+        return code_hash.hash_files(PACKAGE, variant)
+    return computed("hashes of code", (variant,), lambda: code_hash.hash_files(PACKAGE, variant))
 
 
 def code_now(info: RunFile) -> Code:
     """How the code compares with that in a run's `run.json`. A run that keeps no hash, as older ones, counts as unchanged."""
-    files = code_hash.hash_files(PACKAGE, info.variant)
+    files = _files(info.variant)
     changed = () if info.code is None else code_hash.differing(info.code.files, files)
     return Code(code_hash.hash_all(files) if files else "", changed)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 import jax
@@ -16,13 +16,15 @@ from aecli.core.model import Model, Spec
 from aecli.errors import SettingError, did_you_mean
 from aecli.system.compiler_options import cpu_options
 from aecli.system.placement import Placement, put
+from aecli.system.untraced import compiled, computed
 
 
 def state_template(experiment: Experiment, spec: Spec, train_size: int, place: Placement) -> Any:
     """The form of the state, its arrays as `jax.ShapeDtypeStruct`s placed on every device: what a checkpoint is restored
     into, without computing anything. Raises SettingError if the model cannot serve the data."""
     check_model(experiment, spec)
-    shapes = _start.eval_shape(experiment.model, jax.random.key(0), spec, experiment.recipe(train_size))
+    asked = (experiment.model, spec, experiment.recipe(train_size))
+    shapes = computed("form of the state", asked, lambda: _form(*asked))
     _check_frozen(shapes, experiment.optimizer.freeze)
     return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=place.replicated), shapes)
 
@@ -31,10 +33,16 @@ def init(experiment: Experiment, spec: Spec, train_size: int, place: Placement) 
     """The state before the first step, on every device."""
     root = jax.random.key(experiment.seed)
     start = _start_in_haste() if jax.default_backend() == "cpu" else _start
-    return put(start(experiment.model, root, spec, experiment.recipe(train_size)), place.replicated)
+    program = compiled(start, (experiment.model, spec, experiment.recipe(train_size)), (root,))
+    return put(program.call(root), place.replicated)
 
 
-def _first_state(model: Model, root: jax.Array, spec: Spec, recipe: Recipe) -> Any:
+def _form(model: Model, spec: Spec, recipe: Recipe) -> Any:
+    """Without a placement: what is kept of it is read by others."""
+    return jax.eval_shape(partial(_first_state, model=model, spec=spec, recipe=recipe), root=jax.random.key(0))
+
+
+def _first_state(model: Model, spec: Spec, recipe: Recipe, root: jax.Array) -> Any:
     """A model's first state with the types of every later one: a scalar that came of a Python number counts as another type, and
     the steps would be compiled again after the first call, and again after the second."""
     return jax.tree.map(

@@ -35,6 +35,8 @@ LEAST_SECONDS = 0.01
 """Programs that compile faster are not worth a file."""
 _PREFIX = "process-"
 _SEALS = ".seals.json"
+_own: Path | None = None
+"""The folder of this process, while it compiles with what is kept."""
 
 
 class _Seal(NamedTuple):
@@ -50,6 +52,7 @@ def kept_programs(root: Path) -> Generator[None]:
     thread but the main one: it is a setting of jax for all of them."""
     import jax
 
+    global _own
     ours = threading.current_thread() is threading.main_thread()
     if not ours or os.environ.get("JAX_COMPILATION_CACHE_DIR") or os.environ.get("JAX_ENABLE_COMPILATION_CACHE"):
         yield
@@ -74,9 +77,11 @@ def kept_programs(root: Path) -> Generator[None]:
     for name, value in settings.items():
         jax.config.update(name, value)
     reset_cache()  # JAX takes the folder that was set when it first compiled
+    _own = own
     try:
         yield
     finally:
+        _own = None
         for name, value in previous.items():
             jax.config.update(name, value)
         reset_cache()
@@ -85,6 +90,29 @@ def kept_programs(root: Path) -> Generator[None]:
             _shrink(store)
         shutil.rmtree(own, ignore_errors=True)
         os.close(lock)
+
+
+def read_kept(name: str) -> bytes | None:
+    """What `keep` was given under this name, by this process or another."""
+    if _own is None:
+        return None
+    try:
+        return zlib.decompress((_own / f"{name}-cache").read_bytes())
+    except (OSError, zlib.error):
+        return None
+
+
+def keep(name: str, data: bytes) -> None:
+    """Keeps bytes beside the programs of JAX, for as long. The name says all that they follow from."""
+    if _own is not None:
+        entry = _own / f"{name}-cache"
+        with contextlib.suppress(OSError), entry.open("xb") as file:  # a full disk; a link to what all processes read
+            file.write(zlib.compress(data, 1))
+
+
+def is_keeping() -> bool:
+    """Whether anything is kept in this process."""
+    return _own is not None
 
 
 def _store(root: Path) -> Path:

@@ -39,6 +39,11 @@ def use(threads: int | None) -> int:
     return _running
 
 
+def running() -> int:
+    """The number that JAX runs on, as far as this process has decided it."""
+    return available() if _running is None else _running
+
+
 def _start(threads: int | None) -> int:
     from aecli.system.placement import local_devices
 

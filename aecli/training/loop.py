@@ -29,6 +29,7 @@ from aecli.system.placement import Placement, here, most_bytes, spread
 from aecli.system.progress import Progress, say
 from aecli.system.reading import Unreadable
 from aecli.system.signals import Signals, Terminated
+from aecli.system.untraced import Program, compiled
 from aecli.training.call import Call, adapt, advance, all_finite
 from aecli.training.flop import products
 from aecli.training.monitor import check_monitor
@@ -87,13 +88,14 @@ class Training:
         self._crew = crew or Leader()
         self._model, self._data, self._train = experiment.model, experiment.data, experiment.train
         self._spec, self._size = dataset.spec, len(dataset.train)
-        self._steps = experiment.steps(self._size)
+        self._steps, self._recipe = experiment.steps(self._size), experiment.recipe(self._size)
         self._schedule = Schedule(experiment.train, self._steps, self._size, self._data.batch_size)
         self._root = jax.random.key(experiment.seed)
         self._place = place
         check_monitor(experiment, dataset.spec, len(dataset.validation), template)
         self._at = LoopState()
         self._saved: int | None = None
+        self._steps_program: Program[float] | None = None
         self._seal = seal.facts(run.resolved_config(), run.info().data)
         restored = checkpoint.restore(run.checkpoints, template, warn, writing=True)
         self._feed = open_feed(dataset, self._seed, self._data.batch_size, place)
@@ -109,7 +111,6 @@ class Training:
         self._state = spread(state, place)
         self.resumed_from = self._saved
         self._running_since: float | None = None
-        self._flop: float | None = None
         if restored is None and start is not None:
             self._save()  # the run has what it starts from, whatever becomes of where that came from
 
@@ -119,20 +120,21 @@ class Training:
         if not self._place.whole:
             return init(experiment, self._dataset.spec, self._size, self._place.here)
 
-        def compile_steps() -> None:
-            at, count, chunk = np.int32(0), np.int32(1), self._feed.chunk(0, 1)
-            advance.lower(self._model, self._spec, self._data.binarize, template, chunk, at, count, self._root).compile()
-
         with ThreadPoolExecutor(1) as beside:
-            steps = beside.submit(compile_steps)
+            steps = beside.submit(self._program, template, self._feed.chunk(0, 1))
             first = init(experiment, self._dataset.spec, self._size, self._place)
-            steps.result()
+            self._steps_program = steps.result()
             return first
+
+    def _program(self, state: Any, chunk: Chunk) -> Program[float]:
+        """The steps on a chunk of this form, and the operations of one."""
+        static, at, count = (self._model, self._spec, self._data.binarize), np.int32(0), np.int32(1)
+        return compiled(advance, static, (state, chunk, at, count, self._root), products, (self._recipe,))
 
     def run(self) -> str:
         """Trains to the end; returns why it ended. Raises DivergedError, and InterruptedRun with the state saved."""
         feed = self._feed
-        per_call, pending, compiled = 1, None, False
+        per_call, pending, begun = 1, None, False
         interval, called = Interval(), time.monotonic()
         with Progress(self._steps, self._at.step, kind=self._spec.kind) as progress:
             if self._schedule.is_eval(self._at.step) and self._at.evaluated != self._at.step:
@@ -140,18 +142,16 @@ class Training:
                 self._save()
             while self._at.step < self._steps and not self._out_of_patience():
                 self._stop_if_asked()
-                if compiled:
+                if begun:
                     self._go_on()
                 step = self._at.step
                 count = min(per_call, feed.most, self._schedule.next_stop(step) - step)
                 chunk = feed.chunk(step, count)  # while the device works on the call before
                 self._crew.order({"step": step, "count": count})
-                self._state, values = advance(
-                    self._model, self._spec, self._data.binarize, self._state, chunk, np.int32(step), np.int32(count), self._root
-                )
-                if not compiled:
-                    compiled, interval = True, Interval()
-                    self._flop = self._flop_per_step(chunk)
+                program = self._steps_program = self._steps_program or self._program(self._state, chunk)
+                self._state, values = program.call(self._state, chunk, np.int32(step), np.int32(count), self._root)
+                if not begun:
+                    begun, interval = True, Interval()
                     progress.begin(step)
                     self._go_on()
                 if pending is not None:
@@ -191,7 +191,7 @@ class Training:
             "best_value": at.best_value,
             **({} if at.seconds is None else {"seconds": round(at.seconds, 3)}),
             "peak_bytes": most_bytes(),
-            **({} if self._flop is None else {"flop_per_step": self._flop}),
+            **({} if self._steps_program is None else {"flop_per_step": self._steps_program.told}),
         }
 
     def _go_on(self) -> None:
@@ -204,12 +204,6 @@ class Training:
         if self._running_since is not None and self._at.seconds is not None:
             self._at.seconds += time.monotonic() - self._running_since
         self._running_since = None
-
-    def _flop_per_step(self, chunk: Chunk) -> float:
-        """Of the program that has just been called, whose trace is kept: to ask for it costs nothing."""
-        first, count = np.int32(self._at.step), np.int32(1)
-        traced = advance.trace(self._model, self._spec, self._data.binarize, self._state, chunk, first, count, self._root)
-        return products(traced.jaxpr)
 
     @property
     def state(self) -> Any:

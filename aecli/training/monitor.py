@@ -10,6 +10,7 @@ from aecli.config.schema import Experiment
 from aecli.core.model import Batch, Spec, check_values
 from aecli.data.eval_batches import EVAL_BATCH
 from aecli.errors import SettingError, did_you_mean
+from aecli.system.untraced import computed
 
 
 def check_monitor(experiment: Experiment, spec: Spec, validation: int, template: Any) -> tuple[str, ...]:
@@ -19,9 +20,12 @@ def check_monitor(experiment: Experiment, spec: Spec, validation: int, template:
     if train.patience is not None and not validation:
         message = "patience watches the validation split, and data.validation is 0"
         raise SettingError(("train", "patience"), "unsuitable", message, help="set data.validation, or leave patience out")
-    batch = Batch.abstract(EVAL_BATCH, spec)
-    values = jax.eval_shape(model.evaluate, template, batch, jax.random.key(experiment.seed))
-    names = (*check_values(model, "evaluate", values, EVAL_BATCH),)
+
+    def reported() -> tuple[str, ...]:
+        values = jax.eval_shape(model.evaluate, template, Batch.abstract(EVAL_BATCH, spec), jax.random.key(experiment.seed))
+        return (*check_values(model, "evaluate", values, EVAL_BATCH),)
+
+    names = computed("what is reported", (model, spec, experiment.train.precision), reported)
     if train.monitor not in names:
         message = f"'{train.monitor}' is no metric of variant '{model.variant}'"
         raise SettingError(
