@@ -9,12 +9,13 @@ import jax
 
 from aecli.core.gaussian import Gaussian
 from aecli.core.model import Batch, Values, check_codes_values
+from aecli.core.parts import in_parts
 
 
 @partial(jax.jit, static_argnames=("model",))
 def encode(model: Any, state: Any, batch: Batch) -> jax.Array:
     """[B, latent]."""
-    return model.encode(state, batch)
+    return in_parts(model, lambda part: model.encode(state, part), batch)
 
 
 @partial(jax.jit, static_argnames=("model",))
@@ -26,7 +27,7 @@ def decode(model: Any, state: Any, code: jax.Array, label: jax.Array) -> jax.Arr
 @partial(jax.jit, static_argnames=("model",))
 def reconstruct(model: Any, state: Any, batch: Batch) -> jax.Array:
     """[B, H, W, C]."""
-    return model.reconstruct(state, batch)
+    return in_parts(model, lambda part: model.reconstruct(state, part), batch)
 
 
 @partial(jax.jit, static_argnames=("model",))
@@ -44,13 +45,13 @@ def complete(model: Any, state: Any, key: jax.Array, batch: Batch, known: jax.Ar
 @partial(jax.jit, static_argnames=("model",))
 def log_prob(model: Any, state: Any, batch: Batch) -> jax.Array:
     """log p(x), [B] nats."""
-    return model.log_prob(state, batch)
+    return in_parts(model, lambda part: model.log_prob(state, part), batch)
 
 
 @partial(jax.jit, static_argnames=("model",))
 def codes_of(model: Any, state: Any, batch: Batch) -> jax.Array:
     """[B, n] int32."""
-    return model.codes_of(state, batch)
+    return in_parts(model, lambda part: model.codes_of(state, part), batch)
 
 
 @partial(jax.jit, static_argnames=("model",))
@@ -62,10 +63,10 @@ def measure_codes(model: Any, codes: jax.Array, key: jax.Array) -> Values:
 @partial(jax.jit, static_argnames=("model",))
 def posterior(model: Any, state: Any, batch: Batch) -> Gaussian:
     """q(z | x) of each image."""
-    return model.posterior(state, batch)
+    return in_parts(model, lambda part: model.posterior(state, part), batch)
 
 
 @partial(jax.jit, static_argnames=("model",))
 def active(model: Any, state: Any, batch: Batch) -> jax.Array:
     """Which units are, [B, units] bool."""
-    return model.active(state, batch)
+    return in_parts(model, lambda part: model.active(state, part), batch)

@@ -142,7 +142,7 @@ class Model(Frozen):
         return batch
 
     def part_size(self, n: int, shape: tuple[int, int, int]) -> int:
-        """Into parts of how many images `train_step` cuts a batch of n."""
+        """Into parts of how many images `train_step` and `evaluate` cut a batch of n."""
         return n
 
     @abstractmethod
@@ -185,8 +185,9 @@ class SingleLoss(Model):
         return next(size for size in range(max(1, most), 0, -1) if n % size == 0)
 
     def at_once(self, shape: tuple[int, int, int]) -> int | None:
-        """How many images of this shape a CPU trains on at once; the gradients of several such parts of a batch are averaged. For
-        networks whose activations for a whole batch fall out of the caches, and losses in which no example depends on another."""
+        """How many images of this shape a CPU trains on, or evaluates, at once; the gradients of several such parts of a batch are
+        averaged. For networks whose activations for a whole batch fall out of the caches, and losses in which no example depends
+        on another."""
         return None
 
     def train_step(self, state: Learner[Any], batch: Batch, key: jax.Array) -> tuple[Learner[Any], Values]:
@@ -194,17 +195,26 @@ class SingleLoss(Model):
             values = self._values(net, *part, state.step)
             return values["loss"].mean(), values
 
-        n = len(batch.image)
-        _, height, width, channels = batch.image.shape
-        size = self.part_size(n, (height, width, channels))
-        if size == n:
+        parts = self._parts(batch, key)
+        if parts is None:
             return state.descend(lambda net: objective(net, (batch, key)))
-        parts = jax.tree.map(lambda leaf: leaf.reshape(n // size, size, *leaf.shape[1:]), batch)
-        state, values = state.descend_in_parts(objective, (parts, jax.random.split(key, n // size)))
-        return state, {name: value.reshape(n) for name, value in values.items()}
+        state, values = state.descend_in_parts(objective, parts)
+        return state, {name: value.reshape(len(batch.image)) for name, value in values.items()}
 
     def evaluate(self, state: Learner[Any], batch: Batch, key: jax.Array) -> Values:
-        return self._values(state.net, batch, key, None)
+        n, cut = len(batch.image), self._parts(batch, key)
+        if cut is None:
+            return self._values(state.net, batch, key, None)
+        values = jax.lax.map(lambda part: self._values(state.net, part[0], part[1], None), cut)
+        return {name: value.reshape(n) for name, value in values.items()}
+
+    def _parts(self, batch: Batch, key: jax.Array) -> tuple[Batch, jax.Array] | None:
+        """The batch in parts of `part_size`, and a key for each; None where that is all of it."""
+        n, height, width, channels = batch.image.shape
+        size = self.part_size(n, (height, width, channels))
+        if size == n:
+            return None
+        return jax.tree.map(lambda leaf: leaf.reshape(n // size, size, *leaf.shape[1:]), batch), jax.random.split(key, n // size)
 
     def _values(self, net: Any, batch: Batch, key: jax.Array, step: jax.Array | None) -> Values:
         return check_values(self, "loss", self.loss(net, batch, key, step), len(batch.image))

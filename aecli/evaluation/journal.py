@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from aecli.system.arrays import kept_arrays
+from aecli.system.arrays import keep, kept_arrays
 from aecli.system.files import to_json, write_atomic
 from aecli.system.reading import Unreadable, read_json, set_aside
 
@@ -40,9 +40,9 @@ class Journal:
         if worth_s and not path.exists():
             start = time.monotonic()
             made = dict(make())
-            if time.monotonic() - start < worth_s:
-                return made
-            return kept_arrays(path, key, lambda: made)
+            if time.monotonic() - start >= worth_s:
+                keep(path, key, made)
+            return made
         return kept_arrays(path, key, make)
 
     def close(self) -> None:

@@ -15,6 +15,8 @@ STRENGTHS = (0.001, 0.01, 0.1, 1.0, 10.0)
 COMPARED, FITTED = 1e-4, 1e-6
 """The share of the objective up to which a strength's optimum is found to compare it, and the chosen one's."""
 NEIGHBOURS = (1, 3, 5, 10, 20)
+MOST_VOTING = 2_000
+"""Held-out images that a number of neighbours is chosen by: to look for the neighbours of 10,000 takes as long as to measure."""
 MOST_FITTED = 60_000
 """Labelled images that a probe is fitted to, of each class its share."""
 MOST_CHOOSING = 10_000
@@ -100,7 +102,8 @@ def ridge(train: Labelled, held_out: Labelled) -> Any:
 def nearest(train: Labelled, validation: Labelled, held_out: Labelled) -> Reading:
     """k nearest neighbours by Euclidean distance, a vote each; ties go to the class of the nearest."""
     known = Labelled(np.concatenate([train.features, validation.features]), np.concatenate([train.label, validation.label]))
-    accuracy = {k: (vote == validation.label).mean() for k, vote in _votes(train, validation.features).items()}
+    choosing = some_of(validation, MOST_VOTING)
+    accuracy = {k: (vote == choosing.label).mean() for k, vote in _votes(train, choosing.features).items()}
     best = max(accuracy, key=lambda k: accuracy[k])
     return Reading(_votes(known, held_out.features)[best] == held_out.label, best)
 

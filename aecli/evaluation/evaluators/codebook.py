@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from aecli.core.model import Batch
+from aecli.core.parts import in_parts
 from aecli.evaluation.subject import Subject
 from aecli.measures.metric import Findings, Metric
 
@@ -33,6 +34,6 @@ def measure(subject: Subject) -> Findings:
 @partial(jax.jit, static_argnames=("model",))
 def _counts(model: Any, state: Any, batch: Batch) -> jax.Array:
     """How often each code occurs, [codes]."""
-    codes = model.codes_of(state, batch)
+    codes = in_parts(model, lambda part: model.codes_of(state, part), batch)
     real = jnp.broadcast_to(batch.mask[:, None], codes.shape)
     return jnp.zeros(model.code_count(), jnp.int32).at[codes.reshape(-1)].add(real.reshape(-1).astype(jnp.int32))

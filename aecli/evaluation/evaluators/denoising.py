@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from aecli.core.model import Batch
+from aecli.core.parts import in_parts
 from aecli.data.eval_batches import per_image
 from aecli.distributions.corruptions import Corruption, GaussianNoise, corrupt_batch, default_set, label, moments, usual
 from aecli.evaluation.subject import Subject
@@ -127,7 +128,8 @@ def _pair(corruptions: tuple[Corruption, ...], batch: Batch, key: jax.Array) -> 
 @partial(jax.jit, static_argnames=("model", "corruptions"))
 def _restored(model: Any, state: Any, corruptions: tuple[Corruption, ...], batch: Batch, key: jax.Array) -> dict[str, jax.Array]:
     shown = corrupt_batch(corruptions, batch, key)
-    return _values(jnp.clip(model.reconstruct(state, shown), 0, 1), batch.image, shown.hidden)
+    made = in_parts(model, lambda part: model.reconstruct(state, part), shown)
+    return _values(jnp.clip(made, 0, 1), batch.image, shown.hidden)
 
 
 def _values(made: jax.Array, image: jax.Array, region: jax.Array | None) -> dict[str, jax.Array]:

@@ -12,6 +12,7 @@ import numpy as np
 from aecli.core import jitted
 from aecli.core.abilities import Activates, Decodes, Encodes
 from aecli.core.model import Batch, Kind
+from aecli.core.parts import in_parts
 from aecli.data.eval_batches import collect, per_image
 from aecli.distributions.observations import mse
 from aecli.evaluation.subject import Subject
@@ -170,7 +171,7 @@ def _values(
     """Per-image values, [B] each, and the sum of the images [H, W, C]. The squares and the sum, by which the variance is told,
     are of the differences from `origin`, one of the images: of images that are all alike they are exactly 0."""
     shown = model.corrupt(batch, key)
-    output = model.reconstruct(state, shown)
+    output = in_parts(model, lambda part: model.reconstruct(state, part), shown)
     made = jnp.clip(output, 0.0, 1.0) if is_image else output
     error = mse(made, batch.image)
     apart = batch.image - origin[None]
