@@ -185,9 +185,9 @@ class SingleLoss(Model):
         return next(size for size in range(max(1, most), 0, -1) if n % size == 0)
 
     def at_once(self, shape: tuple[int, int, int]) -> int | None:
-        """How many images of this shape a CPU trains on, or evaluates, at once; the gradients of several such parts of a batch are
-        averaged. For networks whose activations for a whole batch fall out of the caches, and losses in which no example depends
-        on another."""
+        """How many images of this shape a CPU trains on, or evaluates, at once; the gradients of several such parts of a batch
+        are averaged. For networks whose activations for a whole batch fall out of the caches, and losses in which no example
+        depends on another."""
         return None
 
     def train_step(self, state: Learner[Any], batch: Batch, key: jax.Array) -> tuple[Learner[Any], Values]:
