@@ -240,3 +240,31 @@ def test_an_entry_that_cannot_be_used_does_not_spoil_the_others(tmp_path: Path) 
     with kept_programs(tmp_path):
         own = next(tmp_path.glob("programs/*/process-*"))
         assert {path.name for path in own.glob("*-cache")} == {"two-cache"}
+
+
+def test_of_too_many_entries_those_go_that_were_not_used_for_the_longest_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with kept_programs(tmp_path):
+        own = next(tmp_path.glob("programs/*/process-*"))
+        for name in ("oldest", "newest", "old", "new"):
+            (own / f"{name}-cache").write_bytes(zlib.compress(os.urandom(400)))
+    for age, name in enumerate(("newest", "new", "old", "oldest")):
+        os.utime(next(tmp_path.glob(f"programs/*/{name}-cache")), (1e9 - age,) * 2)
+    assert len(entries(tmp_path)) == 4
+    monkeypatch.setattr(compile_cache, "MOST_ENTRIES", 2)
+    with kept_programs(tmp_path):
+        pass
+    assert entries(tmp_path) == {"newest-cache", "new-cache"}
+
+
+def test_what_is_kept_beside_programs_is_read_by_other_processes_and_never_written_over(tmp_path: Path) -> None:
+    assert compile_cache.read_kept("fact") is None
+    with kept_programs(tmp_path):
+        compile_cache.keep("fact", b"one")
+        compile_cache.keep("fact", b"two")
+        assert compile_cache.read_kept("fact") == b"one"
+    with kept_programs(tmp_path):
+        compile_cache.keep("fact", b"three")
+        assert compile_cache.read_kept("fact") == b"one"
+        assert compile_cache.read_kept("other fact") is None

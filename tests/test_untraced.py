@@ -52,7 +52,8 @@ def _keeping(tmp_path: Path) -> Iterator[None]:
 
 
 def asked(by: Any = SPEC, arguments: tuple[Any, ...] | None = None) -> untraced.Program[int]:
-    jax.clear_caches()  # so that what is traced is seen
+    jax.clear_caches()  # so that what is traced is seen, and what is kept is read
+    untraced._loaded.cache_clear()  # pyright: ignore[reportPrivateUsage]
     return compiled(scale, (by,), arguments or (state(), jnp.ones(5)), lambda jaxpr: len(jaxpr.eqns))
 
 
@@ -66,6 +67,15 @@ def test_a_program_is_read_without_being_traced_and_gives_the_same() -> None:
         found = program.call(given, x)
         assert given["a"].is_deleted(), "what is donated is"
         np.testing.assert_array_equal(found["a"], scale(SPEC, state(), x)["a"])
+
+
+def test_a_process_loads_a_program_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each of many seeds asks for it."""
+    asked()
+    asked()
+    monkeypatch.setattr(untraced, "read_kept", lambda name: pytest.fail("it was read again"))
+    again = compiled(scale, (SPEC,), (state(), jnp.ones(5)), lambda jaxpr: 0)
+    assert again.told > 0 and traced == [repr(SPEC)]
 
 
 @pytest.mark.parametrize(

@@ -31,6 +31,8 @@ from aecli.system.reading import Unreadable, read_json
 
 LARGEST = 1 << 30
 """Bytes that are kept for one jaxlib and processor; beyond, what was not used for the longest time goes."""
+MOST_ENTRIES = 2_000
+"""Of any size: each process links them all."""
 LEAST_SECONDS = 0.01
 """Programs that compile faster are not worth a file."""
 _PREFIX = "process-"
@@ -242,7 +244,7 @@ def _shrink(store: Path) -> None:
 
     entries = sorted(store.glob("*-cache"), key=used, reverse=True)
     total = 0
-    for entry in entries:
+    for number, entry in enumerate(entries):
         total += entry.stat().st_size
-        if total > LARGEST:
+        if total > LARGEST or number >= MOST_ENTRIES:
             entry.unlink(missing_ok=True)

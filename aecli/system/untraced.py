@@ -14,7 +14,7 @@ import os
 import pickle
 import sys
 from collections.abc import Callable, Sequence
-from functools import cache, partial
+from functools import cache, lru_cache, partial
 from pathlib import Path
 from typing import Any, Generic, NamedTuple, TypeVar
 
@@ -62,16 +62,28 @@ def compiled(
     if is_keeping() and len(devices) <= 1:
         asked = _modules([*static, *made_of])
         name = _name(function.__name__, asked, _forms(arguments), _settings(), _machine())
-    if name is not None and (kept := read_kept(name)) is not None:
+    if name is not None:
         with contextlib.suppress(Exception):  # a program that cannot be loaded here is compiled as if it had not been kept
-            *program, told = pickle.loads(kept)
-            return Program(serialize_executable.deserialize_and_load(*program, execution_devices=jax.local_devices()[:1]), told)
+            return _loaded(name)
     traced = function.trace(*static, *arguments)
     program, told = traced.lower().compile(), tell(traced.jaxpr)
     if name is not None:
         with contextlib.suppress(Exception):  # neither can each be written: those that hold constants, or call Python
             keep(name, pickle.dumps((*serialize_executable.serialize(program), told)))
     return Program(program, told)
+
+
+@lru_cache(maxsize=16)
+def _loaded(name: str) -> Program[Any]:
+    """What is kept under a name. A process that trains many seeds of a config loads it once. Raises KeyError if there is none,
+    and what JAX raises of one that is no program here."""
+    import jax
+    from jax.experimental import serialize_executable
+
+    if (kept := read_kept(name)) is None:
+        raise KeyError(name)
+    *program, told = pickle.loads(kept)
+    return Program(serialize_executable.deserialize_and_load(*program, execution_devices=jax.local_devices()[:1]), told)
 
 
 def computed(what: str, asked: Sequence[Any], compute: Callable[[], T]) -> T:

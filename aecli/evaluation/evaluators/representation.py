@@ -24,9 +24,9 @@ READERS = ("linear_probe", "knn", "ridge")
 def measure(subject: Subject) -> Findings:
     """For models that encode, on labelled data. `linear_probe_accuracy`: multinomial logistic regression. `knn_accuracy`: nearest
     neighbours. `ridge_accuracy`: least squares on the classes, with no setting to choose. Fitted to the labelled images of the
-    train split, at most 60,000, of each class its share; strength and number of neighbours are chosen on those of the validation
-    split, or on a tenth of train where there are none. The codes are made without the label. None where there is nothing to read
-    or to learn from."""
+    train split, at most 60,000, of each class its share. Strength and number of neighbours are chosen on at most 10,000 and 2,000
+    of the validation split, or of a tenth of train where there are none. The codes are made without the label. None where there
+    is nothing to read or to learn from."""
     labels = {split: np.asarray(subject.dataset.split(split).labels) for split in ("train", "validation")}
     chosen = _parts(labels["train"], labels["validation"], subject.labels)
     why, notes = _told(labels["train"][chosen.fitted], subject.labels[chosen.measured], subject.spec.kind)
