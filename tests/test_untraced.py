@@ -19,7 +19,7 @@ import pytest
 from process import TINY, environment
 
 from aecli.core.model import Spec
-from aecli.system import threads, untraced
+from aecli.system import compile_cache, threads, untraced
 from aecli.system.compile_cache import kept_programs
 from aecli.system.untraced import compiled, computed
 
@@ -45,8 +45,9 @@ def state() -> dict[str, jax.Array]:
 
 
 @pytest.fixture(autouse=True)
-def _keeping(tmp_path: Path) -> Iterator[None]:
+def _keeping(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     traced.clear()
+    monkeypatch.setattr(compile_cache, "LEAST_SECONDS", 0.0)
     with kept_programs(tmp_path):
         yield
 
@@ -150,6 +151,25 @@ def test_what_has_no_text_of_its_own_is_compiled_each_time() -> None:
     asked(by)
     asked(by)
     assert len(traced) == 2
+
+
+def kept(tmp_path: Path) -> set[str]:
+    return {path.name.split("-")[0] for path in tmp_path.glob("programs/*/process-*/*scale*")}
+
+
+def test_a_program_is_kept_once_by_us_and_not_by_jax(tmp_path: Path) -> None:
+    asked()
+    assert kept(tmp_path) == {"aecli"}
+
+
+def test_a_program_that_jax_has_read_is_not_kept_since_a_part_of_it_would_be_missing(tmp_path: Path) -> None:
+    x = jnp.linspace(0.1, 0.7, 5)
+    jax.clear_caches()
+    expected = scale(SPEC, state(), x)["a"]
+    for _ in range(3):  # compiled by another, read by JAX, and as this process has it
+        np.testing.assert_array_equal(asked().call(state(), x)["a"], expected)
+        compiled(scale, (SPEC,), (state(), jnp.ones(5)))
+    assert kept(tmp_path) == {"jit_scale"}
 
 
 def test_a_program_that_calls_python_is_compiled_each_time(tmp_path: Path) -> None:

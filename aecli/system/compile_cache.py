@@ -112,6 +112,11 @@ def keep(name: str, data: bytes) -> None:
             file.write(zlib.compress(data, 1))
 
 
+def entries_of(function: str) -> set[Path]:
+    """JAX's entries of the programs of a jitted function of that name."""
+    return set() if _own is None else set(_own.glob(f"jit_{function}-*-cache"))
+
+
 def is_keeping() -> bool:
     """Whether anything is kept in this process."""
     return _own is not None

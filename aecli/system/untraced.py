@@ -20,7 +20,7 @@ from typing import Any, Generic, NamedTuple, TypeVar
 
 import aecli
 from aecli.system import threads
-from aecli.system.compile_cache import is_keeping, keep, read_kept
+from aecli.system.compile_cache import entries_of, is_keeping, keep, read_kept
 
 T = TypeVar("T")
 _FLAGS = ("XLA_", "LIBTPU_", "TF_", "NVIDIA_TF32_OVERRIDE")
@@ -66,10 +66,15 @@ def compiled(
         with contextlib.suppress(Exception):  # a program that cannot be loaded here is compiled as if it had not been kept
             return _loaded(name)
     traced = function.trace(*static, *arguments)
+    before = entries_of(function.__name__)
     program, told = traced.lower().compile(), tell(traced.jaxpr)
-    if name is not None:
-        with contextlib.suppress(Exception):  # neither can each be written: those that hold constants, or call Python
+    # Of a program that JAX has read, XLA on CPUs writes a part: one that loads, and fails when it is called. JAX has kept what
+    # was compiled just now, and that alone; ours takes its place.
+    if name is not None and (written := entries_of(function.__name__) - before):
+        with contextlib.suppress(Exception):  # those that hold constants, or call Python, cannot be written
             keep(name, pickle.dumps((*serialize_executable.serialize(program), told)))
+            for entry in written:
+                entry.unlink()
     return Program(program, told)
 
 
