@@ -29,6 +29,16 @@ class Fault(NamedTuple):
 FAULTS = (
     # Training
     Fault(
+        "a likelihood of too few terms",
+        "aecli/distributions/softplus.py",
+        "softplus",
+        "for odd in ODD:",
+        "for odd in ODD[3:]:",
+        "Each pixel's log-likelihood is off by up to some millionths: a sum over 784 of them in one direction.",
+        ("test_likelihoods.py::test_softplus_equals_jaxs_in_value_gradient_and_curvature",),
+        silent=True,
+    ),
+    Fault(
         "windows on a GPU",
         "aecli/nets/conv.py",
         "_on_cpu",

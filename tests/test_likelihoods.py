@@ -11,7 +11,7 @@ import pytest
 
 from aecli.core.gaussian import Gaussian
 from aecli.distributions.observations import bernoulli_nll, gaussian_nll, mse, squared_error
-from aecli.distributions.softplus import softplus
+from aecli.distributions.softplus import log_sigmoid, softplus
 
 
 def test_bernoulli_probabilities_of_all_binary_images_sum_to_one() -> None:
@@ -85,6 +85,9 @@ def test_an_output_is_split_into_means_and_log_deviations() -> None:
 def test_softplus_equals_jaxs_in_value_gradient_and_curvature() -> None:
     x = jnp.concatenate([jnp.linspace(-20, 20, 401), jnp.array([-1e4, -200.0, 0.0, 200.0, 1e4])])
     assert jnp.allclose(softplus(x), jax.nn.softplus(x), rtol=1e-6, atol=0)
+    assert jnp.array_equal(log_sigmoid(x), -softplus(-x))
+    exact = np.logaddexp(0.0, np.asarray(x, np.float64))
+    assert np.allclose(softplus(x), exact, rtol=4e-7, atol=1e-38)
     slope = jax.grad(softplus)
     assert jnp.allclose(jax.vmap(slope)(x), jax.nn.sigmoid(x), rtol=1e-6, atol=0)
     assert jnp.allclose(jax.vmap(jax.grad(slope))(x), jax.nn.sigmoid(x) * jax.nn.sigmoid(-x), atol=1e-7)

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from aecli.core.frozen import Frozen
-from aecli.distributions.softplus import softplus
+from aecli.distributions.softplus import log_sigmoid, softplus
 
 LOG_SCALES = (-7.0, 7.0)
 """A narrower logistic lies inside one of 256 levels anyhow, a wider one is flat."""
@@ -71,7 +71,7 @@ class Categorical(Frozen):
     def log_probs(self, params: jax.Array) -> jax.Array:
         params = params.astype(jnp.float32)
         if self.levels == 2:
-            return jnp.concatenate([jax.nn.log_sigmoid(-params), jax.nn.log_sigmoid(params)], axis=-1)
+            return jnp.concatenate([log_sigmoid(-params), log_sigmoid(params)], axis=-1)
         return jax.nn.log_softmax(params, axis=-1)
 
     def mean(self, params: jax.Array) -> jax.Array:
@@ -100,9 +100,9 @@ class LogisticMixture(Frozen):
         inverse = jnp.exp(-log_scale)
         upper, lower = (x + half - mean) * inverse, (x - half - mean) * inverse
         # sigmoid(a) - sigmoid(b) = sigmoid(a) sigmoid(-b) (1 - exp(b - a)), which loses no digits.
-        inside = jax.nn.log_sigmoid(upper) + jax.nn.log_sigmoid(-lower) + jnp.log(-jnp.expm1(-2.0 * half * inverse))
+        inside = log_sigmoid(upper) + log_sigmoid(-lower) + jnp.log(-jnp.expm1(-2.0 * half * inverse))
         lowest, highest = (value == 0)[..., None], (value == self.levels - 1)[..., None]
-        mass = jnp.where(lowest, jax.nn.log_sigmoid(upper), jnp.where(highest, jax.nn.log_sigmoid(-lower), inside))
+        mass = jnp.where(lowest, log_sigmoid(upper), jnp.where(highest, log_sigmoid(-lower), inside))
         return jax.nn.logsumexp(jax.nn.log_softmax(logits[0], axis=-1) + mass, axis=-1) if logits else mass[..., 0]
 
     def log_probs(self, params: jax.Array) -> jax.Array:
