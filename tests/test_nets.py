@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 
 import jax
@@ -12,6 +13,7 @@ from flax import nnx
 
 from aecli.nets.conv import convolve, convolve_transposed
 from aecli.nets.pairs import PAIRS, Net, check_hidden, hidden_of_net
+from aecli.nets.rows import multiply_rows
 from aecli.nets.windows import convolve_windows
 
 CASES = [(7, 3, 2, 1, 3, 5), (8, 4, 2, 1, 2, 4), (6, 3, 1, 1, 2, 3), (5, 5, 3, 2, 2, 3), (4, 2, 2, 0, 1, 2), (2, 4, 2, 1, 3, 2)]
@@ -126,3 +128,16 @@ def test_windows_equal_the_convolution_of_xla_and_their_gradient_can_be_derived(
     for ours_, xlas_ in zip(ours, xlas, strict=True):
         assert ours_.shape == xlas_.shape
         assert jnp.allclose(ours_, xlas_, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize(("channels", "out"), [(6, 2), (2, 6), (4, 4)])
+def test_products_of_rows_have_the_gradients_of_a_product_and_theirs(channels: int, out: int) -> None:
+    key = jax.random.split(jax.random.key(0), 3)
+    x, kernel, weight = (jax.random.normal(k, s) for k, s in zip(key, [(9, channels), (channels, out), (9, out)], strict=True))
+
+    def slopes(multiply: Callable[[jax.Array, jax.Array], jax.Array]) -> tuple[jax.Array, ...]:
+        first = jax.grad(lambda x, kernel: (jnp.tanh(multiply(x, kernel)) * weight).sum(), (0, 1))
+        return *first(x, kernel), *jax.grad(lambda x, kernel: sum((g**2).sum() for g in first(x, kernel)), (0, 1))(x, kernel)
+
+    for ours, plain in zip(slopes(multiply_rows), slopes(jnp.matmul), strict=True):
+        assert jnp.allclose(ours, plain, rtol=1e-5, atol=1e-6)

@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from aecli.nets.rows import multiply_rows
 from aecli.nets.windows import convolve_windows
 
 
@@ -35,7 +36,8 @@ def convolve(x: jax.Array, kernel: jax.Array, stride: int, padding: int, *, as_m
         for j in range(m)
     ]
     patches = jnp.concatenate(slices, axis=-1)
-    return (patches.reshape(-1, k * m * channels) @ kernel.reshape(-1, out)).reshape(batch, rows, cols, out)
+    y = multiply_rows(patches.reshape(-1, k * m * channels), kernel.reshape(-1, out))
+    return y.reshape(batch, rows, cols, out)
 
 
 def convolve_transposed(
@@ -54,7 +56,7 @@ def convolve_transposed(
         return convolve_windows(x, kernel, stride, padding)
     batch, height, width, _ = x.shape
     weights = kernel.transpose(2, 0, 1, 3).reshape(channels, k * k * out)
-    patches = (x.reshape(-1, channels) @ weights).reshape(batch, height, width, k, k * out)
+    patches = multiply_rows(x.reshape(-1, channels), weights).reshape(batch, height, width, k, k * out)
     y = _overlap_add(patches, 1, stride, padding)  # [B, rows, W, k * O]
     y = y.reshape(batch, y.shape[1], width, k, out)
     return _overlap_add(y, 2, stride, padding)

@@ -16,6 +16,8 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from aecli.nets.rows import kernel_gradient
+
 
 class Segment(NamedTuple):
     """Neighbouring blocks along an axis that see the same of their two `inputs` and keep the same of their `outputs`."""
@@ -81,7 +83,7 @@ def _backward(stride: int, padding: int, kept: tuple[list[jax.Array], jax.Array]
             blocks = blocks.transpose(0, 1, 3, 2, 4, 5).reshape(len(window), -1)
             left += wide
             shape = (len(rows.inputs), len(columns.inputs), channels, len(rows.outputs), len(columns.outputs), out)
-            gradient = (window.T @ blocks).reshape(shape)
+            gradient = kernel_gradient(window, blocks).reshape(shape)
             for i, j, u, v in product(rows.inputs, columns.inputs, rows.outputs, columns.outputs):
                 at = (i - rows.inputs[0], j - columns.inputs[0], slice(None), u - rows.outputs[0], v - columns.outputs[0])
                 of_taps[i, u, j, v] = of_taps.get((i, u, j, v), 0) + gradient[at]
