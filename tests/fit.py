@@ -17,7 +17,7 @@ from aecli.evaluation.request import EvalRequest
 from aecli.evaluation.subject import Subject
 from aecli.runs import directory, seal
 from aecli.runs.directory import Run
-from aecli.runs.state import state_template
+from aecli.runs.state import init, state_template
 from aecli.system.placement import placement
 from aecli.training.loop import Training, train
 
@@ -53,6 +53,12 @@ def experiment(
     """`model` and the others are the insides of flow mappings, such as `variant: vae, latent: 3`."""
     text = f"data: {{name: digits, {data}}}\nmodel: {{{model}}}\noptimizer: {{{optimizer}}}\ntrain: {{{train}}}\n"
     return parse(text, "test.yaml").experiment
+
+
+def started(model: str, data: Dataset) -> tuple[Experiment, Any]:
+    """An experiment and its first state."""
+    e = experiment(model)
+    return e, init(e, data.spec, len(data.train), placement(e.data.batch_size))
 
 
 def new_run(folder: Path, e: Experiment, data: Dataset) -> Run:

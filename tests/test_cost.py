@@ -17,11 +17,11 @@ import pytest
 from process import aecli, environment
 
 from aecli.config.load import load, parse
+from aecli.core.flop import products
 from aecli.errors import UsageError
 from aecli.runs import commits
 from aecli.runs.directory import Run
 from aecli.system import threads
-from aecli.training.flop import products
 from aecli.verbs import train
 
 ROOT = Path(__file__).parent.parent

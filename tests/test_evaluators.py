@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from fit import dataset, experiment, fit, subject
+from fit import dataset, experiment, fit, started, subject
 from test_bounds import probabilistic_pca
 
 from aecli.core.model import Spec
@@ -23,25 +23,17 @@ from aecli.errors import UsageError
 from aecli.evaluation import codes, importance
 from aecli.evaluation.evaluators import classification, clustering, likelihood, representation
 from aecli.evaluation.journal import Journal
-from aecli.evaluation.registry import EVALUATORS, chosen, evaluate, fits
+from aecli.evaluation.registry import EVALUATORS, Chosen, chosen, evaluate, fits
 from aecli.evaluation.request import EvalRequest
 from aecli.measures import probes
 from aecli.measures.baselines import pixels
 from aecli.measures.disentanglement import dci, mutual_information_gap
 from aecli.measures.metric import Findings, Metric
 from aecli.measures.probes import Labelled
-from aecli.runs.state import init
 from aecli.runs.trained import load
 from aecli.verbs.evaluate import Watch, evaluate_run
 
 VAE = "variant: vae, hidden: [12], latent: 3"
-
-
-def started(text: str, data: Dataset) -> tuple[Any, Any]:
-    from aecli.system.placement import placement
-
-    e = experiment(text)
-    return e, init(e, data.spec, 48, placement(16))
 
 
 def binary(data: Dataset) -> Dataset:
@@ -302,18 +294,21 @@ def test_bayes_rule_weighs_classes_as_often_as_they_are_in_train(monkeypatch: py
 def test_every_evaluator_is_chosen_by_ability_and_says_why_not() -> None:
     data = dataset()
     e, state = started("variant: gan, hidden: [16]", data)
-    ours = subject(e.model, state, data)
     assert fits(e.model) == ("objective", "generation")
-    names, notes = chosen(ours, (), ())
-    assert names == ("objective",) and "too few" in notes[0]
+
+    def asked(**request: Any) -> Chosen:
+        return chosen(subject(e.model, state, data, **request))
+
+    names, left_out, notes = asked()
+    assert names == ("objective",) and not left_out and "too few" in notes[0]
     with pytest.raises(UsageError, match="lacks the ability encodes"):
-        chosen(ours, ("representation",), ())
+        asked(only=("representation",))
     with pytest.raises(UsageError, match="too few"):
-        chosen(ours, ("generation",), ())
+        asked(only=("generation",))
     with pytest.raises(UsageError) as caught:
-        chosen(ours, (), ("objektive",))
+        asked(skip=("objektive",))
     assert "did you mean 'objective'" in caught.value.render()
-    assert chosen(ours, (), ("objective",))[0] == ()
+    assert asked(skip=("objective",)).names == ()
 
 
 def test_an_evaluation_goes_on_where_it_stopped(tmp_path: Path) -> None:

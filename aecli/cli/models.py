@@ -60,6 +60,7 @@ def eval(
     split: Annotated[str, typer.Option(metavar="test|validation", help="Which held-out images.")] = EVAL.split,
     only: Only = [],  # noqa: B006 (typer reads the default, nothing changes it)
     skip: Skip = [],  # noqa: B006
+    everything: Annotated[bool, typer.Option("--all", help="Every evaluator that fits, whatever it costs.")] = EVAL.everything,
     samples: Annotated[
         int,
         typer.Option(min=1, max=MOST, help="Importance samples per image; the published protocols take 5000."),
@@ -78,6 +79,9 @@ def eval(
 ) -> None:
     """Measure a run on held-out images, by every evaluator that fits. Writes eval/SPLIT.json and per-image values into the run.
 
+    What would take a network more than 1e12 operations, such as the likelihood of a deep model by importance sampling, is named
+    and left out, unless --only, --all or --samples asks for it.
+
     Evaluators: objective, reconstruction, likelihood, sparsity, codebook, representation, clustering, denoising,
     classification, generation. What Ctrl-C interrupts goes on where it stopped."""
     from aecli.cli.tables import cost, show_metrics
@@ -87,7 +91,7 @@ def eval(
     from aecli.verbs.evaluate import evaluate
     from aecli.verbs.telling import Watch
 
-    request = EvalRequest(split, names(only), names(skip), samples, draws, inception)
+    request = EvalRequest(split, names(only), names(skip), samples, draws, inception, everything)
     request.check()  # a wrong flag is told before a missing run
     run = directory.find(runs_dir, run_name)
     keep_programs(context)

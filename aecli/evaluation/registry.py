@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -11,7 +11,7 @@ import numpy as np
 from aecli.core.abilities import lacking
 from aecli.core.model import Kind, Model
 from aecli.errors import AecliError, StorageError, UsageError, did_you_mean, translate
-from aecli.evaluation import codes
+from aecli.evaluation import codes, cost
 from aecli.evaluation.evaluators import (
     classification,
     clustering,
@@ -35,7 +35,8 @@ def _anything(_: Subject) -> str | None:
 class Evaluator(NamedTuple):
     """`metrics`: the names of all that it measures; one that ends with `*` is the beginning of several. `abilities`: a model
     needs one of them, if any are named. `cannot(subject)` says why an able model cannot be measured so on such data, or None.
-    `quick`: cheap enough for the validations of a training. `kinds`: of which kinds of data it measures something."""
+    `quick`: cheap enough for the validations of a training. `kinds`: of which kinds of data it measures something.
+    `flop(subject)`: the operations that it asks of the network."""
 
     help: str
     measure: Callable[[Subject], Findings]
@@ -44,6 +45,7 @@ class Evaluator(NamedTuple):
     cannot: Callable[[Subject], str | None] = _anything
     quick: bool = False
     kinds: tuple[Kind, ...] = ("image",)
+    flop: Callable[[Subject], float] = cost.nothing
 
 
 ANY: tuple[Kind, ...] = ("image", "vector")
@@ -90,6 +92,7 @@ EVALUATORS: Mapping[str, Evaluator] = registered(
             ),
             ("scores", "weighs"),
             kinds=ANY,
+            flop=cost.of_likelihood,
         ),
         "sparsity": Evaluator(
             "active and dead units",
@@ -109,6 +112,7 @@ EVALUATORS: Mapping[str, Evaluator] = registered(
             ("encodes",),
             codes.cannot,
             kinds=ANY,
+            flop=cost.of_codes,
         ),
         "clustering": Evaluator(
             "k-means on the codes; MIG and DCI",
@@ -131,6 +135,7 @@ EVALUATORS: Mapping[str, Evaluator] = registered(
             ("scores", "weighs"),
             classification.cannot,
             kinds=ANY,
+            flop=cost.of_classification,
         ),
         "generation": Evaluator(
             "distances between draws and images, by features",
@@ -157,16 +162,25 @@ def fits(model: Model | type[Model], kind: Kind | None = None) -> tuple[str, ...
     )
 
 
-def chosen(subject: Subject, only: Sequence[str], skip: Sequence[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """The names of the evaluators to run, and notes on those that would fit but for the data. Raises UsageError if a
-    name is unknown, or one asked for by `only` does not fit."""
-    for name in (*only, *skip):
+class Chosen(NamedTuple):
+    """`names` are the evaluators to run. `left_out`: those that fit but cost too much to run unasked, and the operations of each.
+    `notes`: of others that would fit but for the data."""
+
+    names: tuple[str, ...]
+    left_out: Mapping[str, float]
+    notes: tuple[str, ...]
+
+
+def chosen(subject: Subject) -> Chosen:
+    """What the subject's request asks for. Raises UsageError if a name is unknown, or one asked for alone does not fit."""
+    request = subject.request
+    for name in (*request.only, *request.also, *request.skip):
         if name not in EVALUATORS:
             raise UsageError(
                 f"there is no evaluator '{name}'", did_you_mean(name, EVALUATORS) or "evaluators: " + ", ".join(EVALUATORS)
             )
     able = fits(subject.model)
-    for name in only:
+    for name in request.only:
         if name not in able:
             needed = " or ".join(EVALUATORS[name].abilities)
             raise UsageError(
@@ -174,21 +188,29 @@ def chosen(subject: Subject, only: Sequence[str], skip: Sequence[str]) -> tuple[
                 "it has: " + ", ".join(able),
             )
     names: list[str] = []
+    left_out: dict[str, float] = {}
     notes: list[str] = []
-    for name in only or able:
-        if name in skip:
+    for name in request.only or able:
+        if name in request.skip:
             continue
-        evaluator, kind = EVALUATORS[name], subject.spec.kind
-        why = (
-            evaluator.cannot(subject) if kind in evaluator.kinds else f"it is about {evaluator.kinds[0]}s, and these are {kind}s"
-        )
-        if why is None:
-            names.append(name)
-        elif only:
+        why = _unfit(name, subject)
+        if why is not None and request.only:
             raise UsageError(f"no {name} of this run: {why}")
-        else:
+        if why is not None:
             notes.append(f"no {name}: {why}")
-    return tuple(names), tuple(notes)
+        elif not request.asks_for(name) and (flop := EVALUATORS[name].flop(subject)) > cost.LARGEST_FLOP:
+            left_out[name] = flop
+        else:
+            names.append(name)
+    return Chosen(tuple(names), left_out, tuple(notes))
+
+
+def _unfit(name: str, subject: Subject) -> str | None:
+    """Why an able model cannot be measured so on its data."""
+    evaluator, kind = EVALUATORS[name], subject.spec.kind
+    if kind not in evaluator.kinds:
+        return f"it is about {evaluator.kinds[0]}s, and these are {kind}s"
+    return evaluator.cannot(subject)
 
 
 def quick(subject: Subject) -> dict[str, Metric]:

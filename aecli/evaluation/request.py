@@ -17,9 +17,10 @@ _OTHER = re.compile(r"\A(test|validation)-[0-9a-f]{12}\Z")
 
 
 class EvalRequest(NamedTuple):
-    """`split` is what is measured. `only` and `skip` name evaluators; without `only`, all that fit. `samples`: importance samples
-    per image; the published protocols take 5,000. `draws`: images to draw, at most as many as the split has. `inception`: the
-    file of weights by whose features published Frechet distances are measured."""
+    """`split` is what is measured. `only` and `skip` name evaluators; without `only`, all that fit and cost little, those of
+    `also` whatever they cost, or `everything` that fits. `samples`: importance samples per image; the published protocols take
+    5,000. `draws`: images to draw, at most as many as the split has. `inception`: the file of weights by whose features
+    published Frechet distances are measured."""
 
     split: str = "test"
     only: Sequence[str] = ()
@@ -27,15 +28,25 @@ class EvalRequest(NamedTuple):
     samples: int = 500
     draws: int = 10_000
     inception: Path | None = None
+    everything: bool = False
+    also: Sequence[str] = ()
+
+    def asks_for(self, evaluator: str) -> bool:
+        """Whether an evaluator is to run whatever it costs: who says how many importance samples wants a likelihood."""
+        if evaluator == "likelihood" and self.samples != EvalRequest().samples:
+            return True
+        return self.everything or evaluator in (*self.only, *self.also)
 
     def check(self) -> None:
-        """Raises UsageError if the split is unknown, or a number cannot be."""
+        """Raises UsageError if the split is unknown, a number cannot be, or all evaluators and some alone are asked for."""
         if self.split not in HELD_OUT:
             raise UsageError(f"--split {self.split}: there are {' and '.join(HELD_OUT)}")
         numbers: dict[str, Any] = {"samples": self.samples, "draws": self.draws}
         for name, number in numbers.items():
             if not isinstance(number, int) or isinstance(number, bool) or not 1 <= number <= MOST:
                 raise UsageError(f"--{name} {number!r}: a whole number from 1 to {MOST:,}")
+        if self.everything and self.only:
+            raise UsageError("--all and --only do not go together", "--only alone runs what it names, whatever it costs")
 
 
 def check_measured(split: str) -> None:

@@ -191,7 +191,7 @@ class StateFile(Record):
     peak_bytes: Count | None = None
     """The most memory that the process of the last sitting has had; on an accelerator that of the device."""
     flop_per_step: Annotated[Finite, Field(ge=0)] | None = None
-    """See `training/flop.py`."""
+    """See `core/flop.py`."""
 
 
 class Progressed(Record):

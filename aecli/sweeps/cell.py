@@ -89,8 +89,10 @@ def _find(sweep: Sweep, cell: Cell, run_id: str) -> Run:
 
 
 def _measure(sweep: Sweep, plan: Plan, cell: Cell, run: Run, split: str) -> tuple[int, str, str] | None:
-    only = [plan.evaluator] if split == "validation" and plan.evaluator else plan.only or ()
-    found = evaluate(run, EvalRequest(split, only=only))
+    selecting = [plan.evaluator] if plan.evaluator else []
+    # On test also what the choice is by, whatever it costs.
+    whole = EvalRequest(split, plan.only or (), also=selecting)
+    found = evaluate(run, EvalRequest(split, selecting) if split == "validation" and selecting else whole)
     for note in found.notes:
         say(f"note: {note}")
     for code, line in found.failures():

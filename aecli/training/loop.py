@@ -13,6 +13,7 @@ import jax
 import numpy as np
 
 from aecli.config.schema import Experiment
+from aecli.core.flop import products
 from aecli.core.model import loss_first
 from aecli.data.dataset import Dataset
 from aecli.data.train_batches import Chunk, open_feed
@@ -31,7 +32,6 @@ from aecli.system.reading import Unreadable
 from aecli.system.signals import Signals, Terminated
 from aecli.system.untraced import Program, compiled
 from aecli.training.call import Call, adapt, advance, all_finite
-from aecli.training.flop import products
 from aecli.training.monitor import check_monitor
 from aecli.training.schedule import Schedule
 

@@ -13,6 +13,7 @@ import numpy as np
 
 from aecli.config.load import Config
 from aecli.config.schema import Experiment
+from aecli.core.flop import products
 from aecli.core.learner import Precision
 from aecli.core.model import Kind
 from aecli.data.dataset import Dataset, open_dataset
@@ -22,7 +23,6 @@ from aecli.system import threads
 from aecli.system.placement import local_devices, most_bytes, placement
 from aecli.system.progress import say
 from aecli.training.call import adapt, advance
-from aecli.training.flop import products
 
 MATMUL_SIDES = (2048, 16384)
 """The least and the largest side of the matrices whose product is timed."""

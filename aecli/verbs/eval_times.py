@@ -81,6 +81,12 @@ def plan(evaluators: Sequence[str], known: Mapping[str, float]) -> str | None:
     return f"{of}, about {max(1, seconds):.0f} s the last time; --only {quickest} took about {max(1, known[quickest]):.0f}"
 
 
+def of_left_out(evaluator: str, flop: float, known: Mapping[str, float]) -> str:
+    """`no likelihood: 3.4e+13 operations of the network (112 s the last time); --only likelihood runs it, or --all`."""
+    took = f" ({known[evaluator]:.0f} s the last time)" if evaluator in known else ""
+    return f"no {evaluator}: {flop:.1e} operations of the network{took}; --only {evaluator} runs it, or --all"
+
+
 def told(seconds: Mapping[str, float]) -> str:
     """`generation 5 s, representation 4 s`, the longest first; nothing of what takes less than a second."""
     long = sorted((item for item in seconds.items() if item[1] >= WORTH_TELLING_S), key=lambda item: -item[1])

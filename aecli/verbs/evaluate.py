@@ -26,7 +26,7 @@ from aecli.runs.numbers import Stored
 from aecli.runs.trained import Trained, load
 from aecli.system.files import exclusive
 from aecli.system.progress import say, warn
-from aecli.verbs.eval_times import Times, Work, last_time, plan, remember
+from aecli.verbs.eval_times import Times, Work, last_time, of_left_out, plan, remember
 from aecli.verbs.other_data import Other, open_other
 from aecli.verbs.telling import NOBODY, Watch
 
@@ -130,11 +130,13 @@ def evaluate_run(
             begin=times.begin,
             tell=watch.tell,
         )
-        names, notes = registry.chosen(subject, request.only, request.skip)
+        names, left_out, notes = registry.chosen(subject)
         n = len(subject.rows)
         work = Work(trained.model.variant, name, dataset.fingerprint, n, request.samples, request.draws)
-        if (line := plan(names, last_time(work))) is not None:
+        known = last_time(work)
+        if (line := plan(names, known)) is not None:
             watch.plan(line)
+        notes += tuple(of_left_out(name, flop, known) for name, flop in left_out.items())
         failed: dict[str, Exception] = {}
         found = registry.evaluate(subject, names, times.begin, failed.__setitem__)
         times.end()

@@ -1,4 +1,4 @@
-"""What a training step computes, counted in its trace: nothing is compiled for it, and it is the same on every machine."""
+"""What a function computes, counted in its trace: nothing is compiled for it, and it is the same on every machine."""
 
 from __future__ import annotations
 

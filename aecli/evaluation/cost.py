@@ -1,0 +1,68 @@
+"""What an evaluator's passes of the model cost, counted before they are made: the largest are left to who asks for them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import jax
+
+from aecli.core.abilities import Scores
+from aecli.core.flop import products
+from aecli.core.model import Batch
+from aecli.data.eval_batches import eval_batch
+from aecli.evaluation.importance import CHUNK
+from aecli.evaluation.subject import Subject
+from aecli.system.untraced import computed
+
+LARGEST_FLOP = 1e12
+"""Operations of the network for which an evaluator does not run unless it is asked for: about ten seconds of two cores at their
+best, and several times that where the products are small."""
+
+
+def nothing(_: Subject) -> float:
+    """Of an evaluator that is always worth its time."""
+    return 0.0
+
+
+def of_codes(subject: Subject) -> float:
+    """Of encoding every image that a probe is fitted to, chosen by, or held against."""
+    batches = sum(_batches(subject, split) for split in {"train", "validation", subject.split})
+    return batches * _of_batch("codes", subject, subject.model.encode)
+
+
+def of_likelihood(subject: Subject) -> float:
+    """Of scoring every image of the split, or of weighing so many codes of each."""
+    model = subject.model
+    if not isinstance(model, Scores) and model.support() == 2 and not subject.is_binary:
+        return 0.0  # there is no likelihood to estimate
+    return _batches(subject, subject.split) * _of_scores(subject, subject.request.samples)
+
+
+def of_classification(subject: Subject) -> float:
+    """The same for every class, with a tenth of the codes."""
+    each = _of_scores(subject, max(1, subject.request.samples // 10))
+    return _batches(subject, subject.split) * subject.spec.classes * each
+
+
+def _of_scores(subject: Subject, samples: int) -> float:
+    model = subject.model
+    if isinstance(model, Scores):
+        return _of_batch("likelihood", subject, model.log_prob)
+    weigh = partial(model.log_weights, key=subject.root, n=CHUNK)
+    return -(-samples // CHUNK) * _of_batch("importance weights", subject, weigh)
+
+
+def _batches(subject: Subject, split: str) -> int:
+    return -(-len(subject.dataset.split(split)) // eval_batch(subject.spec.size))
+
+
+def _of_batch(what: str, subject: Subject, function: Callable[[Any, Batch], Any]) -> float:
+    """Operations of `function(state, batch)` of a whole batch: what does not depend on the images, as a prior's components, is
+    computed for each anew."""
+
+    def count() -> float:
+        return products(jax.make_jaxpr(function)(subject.state, Batch.abstract(eval_batch(subject.spec.size), subject.spec)))
+
+    return computed(f"operations of {what}", (subject.model, subject.spec), count)

@@ -1,0 +1,141 @@
+"""What an evaluator costs is counted before it runs, and what costs much runs for those alone who ask for it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import pytest
+from fit import dataset, experiment, fit, started, subject
+from process import aecli
+
+from aecli.data.eval_batches import EVAL_BATCH
+from aecli.errors import UsageError
+from aecli.evaluation import cost
+from aecli.evaluation.registry import EVALUATORS, chosen
+from aecli.evaluation.request import EvalRequest
+from aecli.runs.trained import load
+from aecli.sweeps import cell
+from aecli.verbs.eval_times import of_left_out
+from aecli.verbs.evaluate import Measured, evaluate_run
+
+VAE = "variant: vae, hidden: [16], latent: 3, likelihood: gaussian"
+BOTTLENECK = "variant: bottleneck, hidden: [16], code: 3"
+
+
+def test_operations_are_those_of_the_products_that_will_be_made() -> None:
+    data = dataset(train=300, held_out=16)
+    e, state = started(VAE, data)
+    batch = EVAL_BATCH  # the last one is filled up
+    encoder, decoder = batch * 2 * (64 * 16 + 16 * 6), batch * 2 * (3 * 16 + 16 * 64)
+    assert cost.of_codes(subject(e.model, state, data)) == (2 + 1 + 1) * encoder
+    assert cost.of_codes(subject(e.model, state, data, split="validation")) == (2 + 1) * encoder
+    # Ten codes at once, of which a last few may not count.
+    assert cost.of_likelihood(subject(e.model, state, data, samples=20)) == 2 * (encoder + 10 * decoder)
+    assert cost.of_likelihood(subject(e.model, state, data, samples=11)) == 2 * (encoder + 10 * decoder)
+
+
+def test_an_exact_likelihood_is_a_pass_and_classes_are_one_each() -> None:
+    data = dataset()
+    e, state = started("variant: autoregressive, net: made, hidden: [16], levels: 2, conditional: true", data)
+    ours = subject(e.model, state, data, binarize="fixed")
+    once = cost.of_likelihood(ours)
+    assert once > 0 and cost.of_classification(ours) == 3 * once
+    assert cost.of_likelihood(subject(e.model, state, data, binarize="fixed", samples=7)) == once
+
+
+def test_a_likelihood_that_there_is_not_costs_nothing() -> None:
+    data = dataset()
+    e, state = started("variant: vae, hidden: [16], latent: 3", data)
+    assert cost.of_likelihood(subject(e.model, state, data)) == 0
+
+
+CASES: Sequence[tuple[dict[str, Any], set[str]]] = (
+    ({}, {"likelihood", "representation"}),
+    ({"everything": True}, set()),
+    ({"also": ("representation",)}, {"likelihood"}),
+    ({"samples": 20}, {"representation"}),
+    ({"only": ("likelihood",)}, set()),
+    ({"skip": ("likelihood",)}, {"representation"}),
+    ({"everything": True, "skip": ("likelihood",)}, set()),
+)
+
+
+@pytest.mark.parametrize(("request_", "left_out"), CASES)
+def test_what_costs_much_runs_if_it_is_asked_for(
+    request_: dict[str, Any], left_out: set[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cost, "LARGEST_FLOP", 100.0)
+    data = dataset()
+    e, state = started(VAE, data)
+    found = chosen(subject(e.model, state, data, **request_))
+    assert set(found.left_out) == left_out and not left_out & set(found.names)
+    asked = set(request_.get("only", ())) or {"objective", "reconstruction", "likelihood", "representation", "clustering"}
+    assert asked - left_out - set(request_.get("skip", ())) <= set(found.names)
+    assert all(flop == EVALUATORS[name].flop(subject(e.model, state, data, **request_)) for name, flop in found.left_out.items())
+
+
+def test_little_is_left_out_of_no_small_model() -> None:
+    data = dataset()
+    e, state = started(VAE, data)
+    assert not chosen(subject(e.model, state, data)).left_out
+
+
+def test_all_and_some_alone_contradict_each_other() -> None:
+    with pytest.raises(UsageError, match="--all and --only"):
+        EvalRequest(only=("objective",), everything=True).check()
+
+
+def test_what_is_left_out_is_told_with_its_cost_and_how_to_run_it() -> None:
+    line = of_left_out("likelihood", 3.4e13, {"likelihood": 112.4})
+    assert line == "no likelihood: 3.4e+13 operations of the network (112 s the last time); --only likelihood runs it, or --all"
+    assert of_left_out("likelihood", 3.4e13, {}) == line.replace(" (112 s the last time)", "")
+
+
+def test_numbers_that_were_asked_for_stay_when_they_are_not_asked_for_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cost, "LARGEST_FLOP", 100.0)
+    data = dataset()
+    run, *_ = fit(tmp_path, experiment(VAE, "steps: 2"), data)
+    trained = load(run, "last", print)
+
+    def measured(**request: Any) -> Measured:
+        return evaluate_run(run, trained, data, EvalRequest(skip=("denoising", "clustering"), **request))
+
+    first = measured()
+    assert "nll_nats" not in first.metrics and "knn_accuracy" not in first.metrics and "mse" in first.metrics
+    told = [note.split(":")[0] for note in first.notes if "operations" in note]
+    assert set(told) == {"no likelihood", "no representation"}
+    every = measured(everything=True, samples=20)
+    assert {"nll_nats", "knn_accuracy"} <= every.metrics.keys() and not any("operations" in note for note in every.notes)
+    again = measured()
+    assert again.metrics["nll_nats"].metric.value == every.metrics["nll_nats"].metric.value
+    assert any("no likelihood" in note for note in again.notes)
+
+
+def test_the_program_says_what_contradicts_itself(tmp_path: Path) -> None:
+    done = aecli("eval", "last", "--all", "--only", "objective", cwd=tmp_path)
+    assert done.returncode == 2 and "--all and --only do not go together" in done.stderr
+
+
+def test_a_sweep_measures_on_test_what_it_chooses_by(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[EvalRequest] = []
+
+    def evaluate(run: Any, request: EvalRequest) -> Measured:
+        asked.append(request)
+        return Measured({}, (), request.split)
+
+    monkeypatch.setattr(cell, "evaluate", evaluate)
+    sweep, of, run = mock.Mock(), mock.Mock(), mock.Mock()
+    for evaluator, only in (("likelihood", None), ("likelihood", ["reconstruction"]), (None, [])):
+        plan = mock.Mock(evaluator=evaluator, only=only)
+        for split in ("validation", "test"):
+            assert cell._measure(sweep, plan, of, run, split) is None
+    validation, test, narrow_validation, narrow_test, plain_validation, plain_test = asked
+    assert validation.only == narrow_validation.only == ["likelihood"]
+    assert test.asks_for("likelihood") and not test.only and not test.asks_for("representation")
+    assert narrow_test.only == ["reconstruction"]
+    assert not plain_test.asks_for("likelihood") and not plain_validation.asks_for("likelihood")
