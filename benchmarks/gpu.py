@@ -314,7 +314,7 @@ def recipe(path: Path, asked: Asked, until: float) -> Rows:
     begun = time.monotonic()
     run = answer([*AECLI, "train", str(path), *sets([*small, *cut])], asked.env, until).split()[-1]
     spent = time.monotonic() - begun
-    reached = answer([*AECLI, "eval", run, "--json", "--skip", SLOW], asked.env, until)
+    reached = answer([*AECLI, "eval", run, "--json", "--all", "--skip", SLOW], asked.env, until)
     found = [f"{name} {one['value']:.4g}" for name, one in json.loads(reached).items() if name.startswith(NUMBERS)]
     return [
         [

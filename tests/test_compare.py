@@ -391,8 +391,10 @@ def test_an_unknown_metric_or_split_is_a_mistake_of_the_command(tmp_path: Path) 
     for flags, word in (
         (("--metric", "mes"), "did you mean 'mse'?"),
         (("--metric", ","), "names no metric"),
-        (("--metric", "mse", "--split", "validation"), "--split validation` measures them"),
+        (("--metric", "mse", "--split", "validation"), "`aecli eval RUN --split validation --only reconstruction` measures it"),
         (("--metric", "mse,frechet"), "no run has a metric 'frechet'"),
+        (("--metric", "nll_nats"), "`aecli eval RUN --only likelihood` measures it"),
+        (("--pareto", "mse,nll_nats"), "`aecli eval RUN --only likelihood` measures it"),
         (("--split", "train"), "--split train"),
         (("--format", "markdown"), "--format markdown"),
         (("--by", "beta"), "no run has such a setting"),

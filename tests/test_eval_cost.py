@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -9,8 +10,9 @@ from unittest import mock
 
 import pytest
 from fit import dataset, experiment, fit, started, subject
-from process import aecli
+from process import TINY, aecli, called
 
+from aecli.api import load as load_run
 from aecli.data.eval_batches import EVAL_BATCH
 from aecli.errors import UsageError
 from aecli.evaluation import cost
@@ -22,7 +24,7 @@ from aecli.verbs.eval_times import of_left_out
 from aecli.verbs.evaluate import Measured, evaluate_run
 
 VAE = "variant: vae, hidden: [16], latent: 3, likelihood: gaussian"
-BOTTLENECK = "variant: bottleneck, hidden: [16], code: 3"
+GAUSSIAN = TINY.replace("latent: 3", "latent: 3, likelihood: gaussian").replace("steps: 40", "steps: 4")
 
 
 def test_operations_are_those_of_the_products_that_will_be_made() -> None:
@@ -89,9 +91,11 @@ def test_all_and_some_alone_contradict_each_other() -> None:
 
 
 def test_what_is_left_out_is_told_with_its_cost_and_how_to_run_it() -> None:
-    line = of_left_out("likelihood", 3.4e13, {"likelihood": 112.4})
-    assert line == "no likelihood: 3.4e+13 operations of the network (112 s the last time); --only likelihood runs it, or --all"
-    assert of_left_out("likelihood", 3.4e13, {}) == line.replace(" (112 s the last time)", "")
+    line = of_left_out("likelihood", 3.4e13, {"likelihood": 112.4}, stays=False)
+    took = " (112 s the last time)"
+    assert line == f"no likelihood: 3.4e+13 operations of the network{took}; aecli eval --only likelihood runs it, or --all"
+    assert of_left_out("likelihood", 3.4e13, {}, stays=False) == line.replace(took, "")
+    assert of_left_out("likelihood", 3.4e13, {}, stays=True).startswith("likelihood stays as it was measured: 3.4e+13")
 
 
 def test_numbers_that_were_asked_for_stay_when_they_are_not_asked_for_again(
@@ -107,13 +111,41 @@ def test_numbers_that_were_asked_for_stay_when_they_are_not_asked_for_again(
 
     first = measured()
     assert "nll_nats" not in first.metrics and "knn_accuracy" not in first.metrics and "mse" in first.metrics
-    told = [note.split(":")[0] for note in first.notes if "operations" in note]
-    assert set(told) == {"no likelihood", "no representation"}
+    told = [note.split(":")[0] for note in first.notes[-2:]]
+    assert told == ["no likelihood", "no representation"], "what to do about it is told last"
     every = measured(everything=True, samples=20)
     assert {"nll_nats", "knn_accuracy"} <= every.metrics.keys() and not any("operations" in note for note in every.notes)
     again = measured()
     assert again.metrics["nll_nats"].metric.value == every.metrics["nll_nats"].metric.value
-    assert any("no likelihood" in note for note in again.notes)
+    assert again.metrics.keys() == every.metrics.keys()
+    told = [note.split(":")[0] for note in again.notes[-2:]]
+    assert told == ["likelihood stays as it was measured", "representation stays as it was measured"]
+
+
+def test_the_program_and_a_handle_leave_out_and_measure_alike(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cost, "LARGEST_FLOP", 100.0)
+    (tmp_path / "c.yaml").write_text(GAUSSIAN)
+    assert called("train", "c.yaml", cwd=tmp_path).returncode == 0
+    skip = "denoising,clustering,generation"
+
+    def numbers(*flags: str) -> tuple[set[str], str]:
+        done = called("eval", "last", "--skip", skip, "--json", *flags, cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+        return set(json.loads(done.stdout)), done.stderr
+
+    few, told = numbers()
+    assert "mse" in few and not few & {"nll_nats", "knn_accuracy"}
+    assert "note: no likelihood: " in told and "aecli eval --only likelihood runs it, or --all" in told
+    more, told = numbers("--samples", "20")
+    assert more - few >= {"nll_nats"} and "knn_accuracy" not in more
+    assert "no likelihood" not in told and "no representation" in told
+    run = load_run(next(path for path in (tmp_path / "runs").iterdir() if path.name.startswith("c-")))
+    assert run.evaluate(skip=skip).keys() == more
+    every = run.evaluate(skip=skip, everything=True)
+    assert every.keys() - more >= {"knn_accuracy"} and every["nll_nats"].protocol["samples"] == 500
+    assert run.evaluate(only="representation").keys() == every.keys()
+    with pytest.raises(UsageError, match="--all and --only"):
+        run.evaluate(only="objective", everything=True)
 
 
 def test_the_program_says_what_contradicts_itself(tmp_path: Path) -> None:

@@ -69,6 +69,12 @@ def covers(declared: str, name: str) -> bool:
     return name.startswith(declared[:-1]) if declared.endswith("*") else name == declared
 
 
+def measuring(metric: str, among: Iterable[str] | None = None) -> str | None:
+    """The first evaluator, of all or `among` some, that declares a metric; None if none does."""
+    names = EVALUATORS if among is None else among
+    return next((name for name in names if any(covers(declared, metric) for declared in EVALUATORS[name].metrics)), None)
+
+
 EVALUATORS: Mapping[str, Evaluator] = registered(
     {
         OBJECTIVE: Evaluator("the loss and its terms", objective.measure, (), quick=True, kinds=ANY),

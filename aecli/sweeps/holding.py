@@ -11,7 +11,7 @@ from aecli.config.schema import Experiment
 from aecli.core.model import Spec
 from aecli.data.dataset import Dataset, open_dataset
 from aecli.errors import SettingError, UsageError, did_you_mean, translate
-from aecli.evaluation.registry import EVALUATORS, OBJECTIVE, covers, fits
+from aecli.evaluation.registry import EVALUATORS, OBJECTIVE, fits, measuring
 from aecli.runs.state import state_template
 from aecli.sweeps.draft import rebuilt
 from aecli.system import threads
@@ -83,9 +83,8 @@ def _hold(experiment: Experiment, dataset: Dataset, only: Sequence[str], select:
 
 def _evaluator_of(metric: str, reported: Sequence[str], able: Sequence[str], experiment: Experiment, spec: Spec) -> str:
     """The evaluator that measures a metric. Raises UsageError if none of a model's does."""
-    for name in able:
-        if any(covers(declared, metric) for declared in EVALUATORS[name].metrics):
-            return name
+    if (name := measuring(metric, able)) is not None:
+        return name
     if metric in reported:
         return OBJECTIVE
     names = [*reported, *(each for name in able for each in EVALUATORS[name].metrics)]

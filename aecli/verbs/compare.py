@@ -1,4 +1,5 @@
-"""Puts the numbers of runs side by side, and tells how far they are apart and what may be said of it. Imports no jax."""
+"""Puts the numbers of runs side by side, and tells how far they are apart and what may be said of it.
+Imports no jax, but to say what measures a metric that no run has."""
 
 from __future__ import annotations
 
@@ -170,9 +171,13 @@ def _split(text: str) -> list[str]:
 
 
 def _known(name: str, known: Iterable[str], split: str) -> str:
+    from aecli.evaluation.registry import measuring
+
     names = list(known)
-    measures = "`aecli eval RUN`" if split == _REQUEST.split else f"`aecli eval RUN --split {split}`"
-    return did_you_mean(name, names) or (f"there are: {', '.join(names)}" if names else f"{measures} measures them")
+    measures = "aecli eval RUN" if split == _REQUEST.split else f"aecli eval RUN --split {split}"
+    if (evaluator := measuring(name)) is not None:
+        return f"`{measures} --only {evaluator}` measures it, where the variant can be measured so"
+    return did_you_mean(name, names) or (f"there are: {', '.join(names)}" if names else f"`{measures}` measures them")
 
 
 def _pareto_keys(every: Sequence[Key], wanted: Sequence[str] | None, split: str) -> list[Key | str]:

@@ -81,10 +81,13 @@ def plan(evaluators: Sequence[str], known: Mapping[str, float]) -> str | None:
     return f"{of}, about {max(1, seconds):.0f} s the last time; --only {quickest} took about {max(1, known[quickest]):.0f}"
 
 
-def of_left_out(evaluator: str, flop: float, known: Mapping[str, float]) -> str:
-    """`no likelihood: 3.4e+13 operations of the network (112 s the last time); --only likelihood runs it, or --all`."""
+def of_left_out(evaluator: str, flop: float, known: Mapping[str, float], stays: bool) -> str:
+    """`no likelihood: 3.4e+13 operations of the network (112 s the last time); aecli eval --only likelihood runs it, or --all`;
+    `likelihood stays as it was measured` where it `stays`. Sweeps tell it, too, whose own flags are others."""
     took = f" ({known[evaluator]:.0f} s the last time)" if evaluator in known else ""
-    return f"no {evaluator}: {flop:.1e} operations of the network{took}; --only {evaluator} runs it, or --all"
+    what = f"{evaluator} stays as it was measured" if stays else f"no {evaluator}"
+    again = "measures it anew" if stays else "runs it"
+    return f"{what}: {flop:.1e} operations of the network{took}; aecli eval --only {evaluator} {again}, or --all"
 
 
 def told(seconds: Mapping[str, float]) -> str:

@@ -136,7 +136,6 @@ def evaluate_run(
         known = last_time(work)
         if (line := plan(names, known)) is not None:
             watch.plan(line)
-        notes += tuple(of_left_out(name, flop, known) for name, flop in left_out.items())
         failed: dict[str, Exception] = {}
         found = registry.evaluate(subject, names, times.begin, failed.__setitem__)
         times.end()
@@ -160,6 +159,7 @@ def evaluate_run(
                 metrics[key] = Recorded(metric._replace(protocol={**protocol, **mark, **metric.protocol}), evaluator)
             values |= {f"{evaluator}/{key}": np.asarray(value, np.float32) for key, value in findings.values.items()}
             notes += findings.notes
+        notes += tuple(of_left_out(name, flop, known, name in kept) for name, flop in left_out.items())
         numbers.write(folder, name, info.identity, {key: recorded.as_json() for key, recorded in metrics.items()}, values)
         journal.close()
     return Measured(metrics, notes, name, failed, times.seconds)
