@@ -85,6 +85,12 @@ def test_little_is_left_out_of_no_small_model() -> None:
     assert not chosen(subject(e.model, state, data)).left_out
 
 
+def test_an_accelerator_is_asked_for_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert cost.is_large(2e12) and not cost.is_large(9e11)
+    monkeypatch.setattr(cost.jax, "default_backend", lambda: "gpu")
+    assert cost.is_large(2e14) and not cost.is_large(2e12)
+
+
 def test_all_and_some_alone_contradict_each_other() -> None:
     with pytest.raises(UsageError, match="--all and --only"):
         EvalRequest(only=("objective",), everything=True).check()

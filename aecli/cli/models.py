@@ -79,8 +79,8 @@ def eval(
 ) -> None:
     """Measure a run on held-out images, by every evaluator that fits. Writes eval/SPLIT.json and per-image values into the run.
 
-    What would take a network more than 1e12 operations, such as the likelihood of a deep model by importance sampling, is named
-    and left out, unless --only, --all or --samples asks for it.
+    What would take a network more than 1e12 operations (1e14 on a GPU), such as the likelihood of a deep model by importance
+    sampling, is named and left out, unless --only, --all or --samples asks for it.
 
     Evaluators: objective, reconstruction, likelihood, sparsity, codebook, representation, clustering, denoising,
     classification, generation. What Ctrl-C interrupts goes on where it stopped."""

@@ -17,8 +17,14 @@ from aecli.evaluation.subject import Subject
 from aecli.system.untraced import computed
 
 LARGEST_FLOP = 1e12
-"""Operations of the network for which an evaluator does not run unless it is asked for: about ten seconds of two cores at their
-best, and several times that where the products are small."""
+"""Operations of the network above which an evaluator runs on a CPU only if it is asked for: some ten seconds of two cores."""
+ACCELERATED = 100
+"""How many times as much a GPU or TPU may be asked for."""
+
+
+def is_large(flop: float) -> bool:
+    """Whether so many operations are left to who asks for them."""
+    return flop > LARGEST_FLOP * (1 if jax.default_backend() == "cpu" else ACCELERATED)
 
 
 def nothing(_: Subject) -> float:

@@ -204,7 +204,7 @@ def chosen(subject: Subject) -> Chosen:
             raise UsageError(f"no {name} of this run: {why}")
         if why is not None:
             notes.append(f"no {name}: {why}")
-        elif not request.asks_for(name) and (flop := EVALUATORS[name].flop(subject)) > cost.LARGEST_FLOP:
+        elif not request.asks_for(name) and cost.is_large(flop := EVALUATORS[name].flop(subject)):
             left_out[name] = flop
         else:
             names.append(name)
