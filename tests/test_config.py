@@ -75,7 +75,7 @@ BAD = {
     "model: {variant: vae, sigma: -1}": "'model.sigma': must be greater than 0",
     "optimizer: {learning_rate: .nan}": "'optimizer.learning_rate'",
     "optimizer: {learning_rate: .inf}": "'optimizer.learning_rate': must be finite, not inf",
-    "optimizer: {name: adm}": "'optimizer.name' must be 'adam', 'adamw', 'sgd' or 'lion'",
+    "optimizer: {name: adm}": "'optimizer.name' must be 'adam', 'adamw', 'sgd', 'lion' or 'muon'",
     "optimizer: {weight_decay: 0.1}": "'optimizer': adam has no weight_decay: set name: adamw",
     "optimizer: {ema: 1.5}": "'optimizer.ema': must be less than 1.0, not 1.5",
     "train: {}": "'train': needs exactly one of steps and epochs",

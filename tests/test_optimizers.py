@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import optax
 import pytest
 
-from aecli.core.optimizer import Optimizer
+from aecli.core.optimizer import MUON_RMS, Optimizer, matrices
 
 
 @pytest.mark.parametrize(
@@ -24,7 +24,7 @@ def test_without_warmup_the_first_step_has_the_full_rate() -> None:
     assert float(Optimizer(learning_rate=0.1, schedule="cosine").learning_rate_at(10)(0)) == pytest.approx(0.1)
 
 
-@pytest.mark.parametrize("name", ["adam", "adamw", "sgd", "lion"])
+@pytest.mark.parametrize("name", ["adam", "adamw", "sgd", "lion", "muon"])
 def test_every_rule_goes_downhill(name) -> None:
     optimizer = Optimizer(name=name, learning_rate=0.03, schedule="cosine", b1=0.9)
     rule = optimizer.build(300)
@@ -48,9 +48,41 @@ def test_the_gradient_is_clipped_by_its_global_norm() -> None:
     assert jnp.allclose(updates["a"], jnp.array([-0.6, 0.0])) and jnp.allclose(updates["b"], jnp.array([-0.8]))
 
 
-@pytest.mark.parametrize("name", ["adamw", "lion", "sgd"])
+@pytest.mark.parametrize("name", ["adamw", "lion", "muon", "sgd"])
 def test_weight_decay_pulls_towards_zero_without_a_gradient(name) -> None:
     rule = Optimizer(name=name, learning_rate=0.1, weight_decay=0.5).build(10)
     x = jnp.array([2.0])
     updates, _ = rule.update(jnp.zeros(1), rule.init(x), x)
     assert jnp.allclose(updates, jnp.array([-0.1]))
+
+
+def moved(kernel: jax.Array, gradient: jax.Array, name: str = "kernel") -> jax.Array:
+    """What Muon adds in its first step, at a learning rate of 1."""
+    rule = Optimizer(name="muon", learning_rate=1.0).build(1)
+    params = {"layer": {name: kernel}}
+    return rule.update({"layer": {name: gradient}}, rule.init(params), params)[0]["layer"][name]
+
+
+def test_muon_moves_a_convolution_as_the_matrix_that_it_is() -> None:
+    gradient = jax.random.normal(jax.random.key(0), (3, 3, 16, 24))
+    of_kernel = moved(jnp.zeros((3, 3, 16, 24)), gradient)
+    of_matrix = moved(jnp.zeros((144, 24)), gradient.reshape(144, 24))
+    assert jnp.allclose(of_kernel.reshape(144, 24), of_matrix, rtol=1e-4, atol=1e-6)
+    # Nearly orthogonal, and as large as the paper says: singular values are near 0.2 sqrt(144).
+    singular = jnp.linalg.svd(of_matrix, compute_uv=False) / (MUON_RMS * 12)
+    assert float(singular.min()) > 0.6 and float(singular.max()) < 1.3
+
+
+@pytest.mark.parametrize(
+    ("name", "shape"), [("bias", (5, 7)), ("place", (2, 3, 3, 4)), ("kernel", (4, 5, 6)), ("mix", (3, 3)), ("rows", (5, 7))]
+)
+def test_tables_and_stacks_are_no_matrices(name: str, shape: tuple[int, ...]) -> None:
+    gradient = jax.random.normal(jax.random.key(0), shape)
+    rule = Optimizer(name="muon", learning_rate=1.0).build(1)
+    adam = optax.adam(1.0, nesterov=True)
+    assert matrices({name: gradient}) == {name: None}
+    params = {"layer": {name: jnp.zeros(shape)}, "out": {"kernel": jnp.zeros((2, 2))}}
+    slope = {"layer": {name: gradient}, "out": {"kernel": jnp.ones((2, 2))}}
+    updates, _ = rule.update(slope, rule.init(params), params)
+    expected, _ = adam.update(slope, adam.init(params), params)
+    assert jnp.allclose(updates["layer"][name], expected["layer"][name], rtol=1e-5)

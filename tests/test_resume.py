@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from cases import CASES, named
 from compiled import DATA, compiled
-from fit import fit, go_on
+from fit import experiment, fit, go_on
 
 from aecli.config import variants
 from aecli.runs import commits
@@ -48,6 +48,23 @@ def test_a_run_cut_anywhere_ends_with_the_same_bits(case: str, tmp_path: Path) -
         assert training.resumed_from == last
         assert _digests(cut.checkpoints, 6) == expected
         assert [row.step for row in cut.rows()] == [row.step for row in whole.rows()]
+
+
+def test_a_run_moved_by_muon_ends_with_the_same_bits(tmp_path: Path) -> None:
+    """Its state is of two optimizers, each of a part of the weights."""
+    e = experiment(
+        "variant: bottleneck, hidden: [16], latent: 3",
+        "steps: 6, checkpoint_every: 1, keep: 9",
+        "batch_size: 20",
+        "name: muon, weight_decay: 0.1, ema: 0.9, schedule: cosine",
+    )
+    whole, _ = fit(tmp_path, e, DATA)
+    cut = Run(tmp_path / "cut")
+    shutil.copytree(whole.path, cut.path)
+    for later in (4, 5, 6):
+        (cut.checkpoints / f"{later}.commit.json").unlink()
+    assert go_on(cut, e, DATA).resumed_from == 3
+    assert _digests(cut.checkpoints, 6) == _digests(whole.checkpoints, 6)
 
 
 def _digests(folder: Path, step: int) -> dict[str, str]:

@@ -177,7 +177,13 @@ def test_a_codebook_comes_along_and_is_not_given_its_first_vectors_again(prior_w
 
 
 @pytest.mark.parametrize(
-    "optimizer", ["name: adamw, weight_decay: 0.1", "name: sgd, weight_decay: 0.1, clip_norm: 0.1", "name: lion, ema: 0.9"]
+    "optimizer",
+    [
+        "name: adamw, weight_decay: 0.1",
+        "name: sgd, weight_decay: 0.1, clip_norm: 0.1",
+        "name: lion, ema: 0.9",
+        "name: muon, weight_decay: 0.1",
+    ],
 )
 def test_frozen_parts_stay_to_the_bit(optimizer: str, tmp_path: Path) -> None:
     text = DATA + VAE + "train: {steps: 3, checkpoint_every: 1, keep: 9}\noptimizer: {freeze: [encoder], " + optimizer + "}"
@@ -205,6 +211,17 @@ def test_a_part_that_is_none_is_told_where_it_stands() -> None:
     assert "fine.yaml:4" in told.value.render() and "did you mean 'encoder'?" in told.value.render()
     with pytest.raises(ConfigError, match="nothing to train"):
         train.start(config(VAE, "optimizer: {freeze: [encoder, decoder]}"), [], "none", Path("nowhere"))
+
+
+def test_muon_has_no_use_where_no_matrix_is_trained() -> None:
+    with pytest.raises(ConfigError, match="matrices of layers") as told:
+        train.start(
+            config("model: {variant: sparse, penalty: topk, units: 20, k: 3}\n", "optimizer: {name: muon, freeze: [kernel]}"),
+            [],
+            "none",
+            Path("nowhere"),
+        )
+    assert "set optimizer.name: adam" in told.value.render()
 
 
 def test_the_flags(vae: Run, root: Path, tmp_path: Path) -> None:

@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
+import jax
 import optax
+from optax.contrib import MuonDimensionNumbers
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, model_validator
 
 from aecli.core.frozen import Frozen
+
+MATRICES = ("kernel", "outer")
+"""The names of parameters that a layer multiplies with: [in, out], of a convolution [k, k, in, out]. What else has two axes is a
+table of biases or of entries."""
+MUON_RMS = 0.2
+"""The root mean square of an update by Muon at a learning rate of 1, near Adam's, so that its learning rates suit (Liu et al.
+2025, "Muon is scalable for LLM training", equation 4)."""
 
 
 class Optimizer(Frozen):
@@ -15,15 +24,19 @@ class Optimizer(Frozen):
 
     The learning rate rises linearly from 0 over `warmup` steps, then stays (`constant`) or falls to 0 at the last step
     (`cosine`, `linear`).
+
+    `muon` (Jordan et al. 2024, "Muon: an optimizer for hidden layers in neural networks") makes the momentum of each matrix, of a
+    convolution that of [k k in, out], nearly orthogonal by five steps of Newton and Schulz; what is no matrix moves by Adam with
+    Nesterov's momentum, which is what `b1` and `b2` are of.
     """
 
-    name: Literal["adam", "adamw", "sgd", "lion"] = "adam"
+    name: Literal["adam", "adamw", "sgd", "lion", "muon"] = "adam"
     learning_rate: PositiveFloat = 1e-3
     schedule: Literal["constant", "cosine", "linear"] = "constant"
     warmup: NonNegativeInt = Field(default=0, description="steps")
     b1: float = Field(default=0.9, ge=0, lt=1, description="decay of the first moment; the momentum of sgd")
     b2: float = Field(default=0.999, ge=0, lt=1, description="decay of the second moment; not used by sgd")
-    weight_decay: NonNegativeFloat = Field(default=0.0, description="decoupled from the gradient; adamw, lion and sgd")
+    weight_decay: NonNegativeFloat = Field(default=0.0, description="decoupled from the gradient; adamw, lion, muon and sgd")
     clip_norm: PositiveFloat | None = Field(default=None, description="the largest global norm of the gradient")
     ema: float | None = Field(default=None, gt=0, lt=1, description="decay of the averaged weights that evaluation uses")
     freeze: tuple[str, ...] = Field(
@@ -59,9 +72,35 @@ class Optimizer(Frozen):
             rule = optax.adamw(rate, self.b1, self.b2, weight_decay=self.weight_decay)
         elif self.name == "lion":
             rule = optax.lion(rate, self.b1, self.b2, weight_decay=self.weight_decay)
+        elif self.name == "muon":
+            rule = optax.contrib.muon(
+                rate,
+                weight_decay=self.weight_decay,
+                adam_b1=self.b1,
+                adam_b2=self.b2,
+                adam_weight_decay=self.weight_decay,
+                muon_weight_dimension_numbers=matrices,
+                consistent_rms=MUON_RMS,
+            )
         else:
             decay = optax.add_decayed_weights(self.weight_decay)
             rule = optax.chain(optax.trace(self.b1) if self.b1 else optax.identity(), decay, optax.scale_by_learning_rate(rate))
         if self.clip_norm is None:
             return rule
         return optax.chain(optax.clip_by_global_norm(self.clip_norm), rule)
+
+
+def is_matrix(path: str, axes: int) -> bool:
+    """Whether a layer multiplies with the parameter at such a path, `encoder/convs/0/kernel` or `.../kernel/value`."""
+    return axes in (2, 4) and path.removesuffix("/value").split("/")[-1] in MATRICES
+
+
+def matrices(params: Any) -> Any:
+    """A tree like that of the parameters: the axes of in and out of each matrix, None of all else."""
+
+    def axes(path: Any, leaf: Any) -> MuonDimensionNumbers | None:
+        if not is_matrix(jax.tree_util.keystr(path, simple=True, separator="/"), leaf.ndim):
+            return None
+        return MuonDimensionNumbers(tuple(range(leaf.ndim - 1)), leaf.ndim - 1)
+
+    return jax.tree_util.tree_map_with_path(axes, params)

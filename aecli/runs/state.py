@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache, partial
 from typing import Any
 
@@ -13,6 +13,7 @@ from aecli.config.variants import load_all
 from aecli.core.keys import Stream, stream
 from aecli.core.learner import Recipe, is_part
 from aecli.core.model import Model, Spec
+from aecli.core.optimizer import Optimizer, is_matrix
 from aecli.errors import SettingError, did_you_mean
 from aecli.system.compiler_options import cpu_options
 from aecli.system.placement import Placement, put
@@ -25,7 +26,8 @@ def state_template(experiment: Experiment, spec: Spec, train_size: int, place: P
     check_model(experiment, spec)
     asked = (experiment.model, spec, experiment.recipe(train_size))
     shapes = computed("form of the state", asked, lambda: _form(*asked))
-    _check_frozen(shapes, experiment.optimizer.freeze)
+    _check_frozen(_weights(shapes), experiment.optimizer.freeze)
+    _check_matrices(_weights(shapes), experiment.optimizer)
     return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=place.replicated), shapes)
 
 
@@ -62,13 +64,17 @@ def _start_in_haste() -> Any:
     return jax.jit(_first_state, static_argnames=_STATIC, compiler_options={"xla_backend_optimization_level": 0, **options})
 
 
-def _check_frozen(shapes: Any, names: Sequence[str]) -> None:
-    """Raises SettingError if a frozen part is none of the model's networks, or nothing is left to train."""
-    if not names:
-        return
+def _weights(shapes: Any) -> dict[str, int]:
+    """The paths of a state's parameters within their network, and how many axes each has."""
     flat, _ = jax.tree_util.tree_flatten_with_path(shapes)
-    paths = [jax.tree_util.keystr(path, simple=True, separator="/") for path, _ in flat]
-    weights = [path.split("/params/", 1)[-1].removeprefix("params/") for path in paths if "params" in path.split("/")[:-1]]
+    paths = [(jax.tree_util.keystr(path, simple=True, separator="/"), leaf.ndim) for path, leaf in flat]
+    return {
+        path.split("/params/", 1)[-1].removeprefix("params/"): axes for path, axes in paths if "params" in path.split("/")[:-1]
+    }
+
+
+def _check_frozen(weights: Mapping[str, int], names: Sequence[str]) -> None:
+    """Raises SettingError if a frozen part is none of the model's networks, or nothing is left to train."""
     parts = sorted({path.split("/")[0] for path in weights})
     for name in names:
         if not any(is_part(path, [name]) for path in weights):
@@ -76,8 +82,17 @@ def _check_frozen(shapes: Any, names: Sequence[str]) -> None:
             raise SettingError(
                 ("optimizer", "freeze"), "unknown-part", message, did_you_mean(name, parts), f"parts: {', '.join(parts)}"
             )
-    if all(is_part(path, names) for path in weights):
+    if names and all(is_part(path, names) for path in weights):
         raise SettingError(("optimizer", "freeze"), "unsuitable", "every weight is frozen: there is nothing to train")
+
+
+def _check_matrices(weights: Mapping[str, int], optimizer: Optimizer) -> None:
+    """Raises SettingError if an optimizer of matrices is to move a model that trains none."""
+    if optimizer.name == "muon" and not any(
+        is_matrix(path, axes) and not is_part(path, optimizer.freeze) for path, axes in weights.items()
+    ):
+        message = "muon moves the matrices of layers, and no parameter that is trained here is one"
+        raise SettingError(("optimizer", "name"), "unsuitable", message, help="set optimizer.name: adam")
 
 
 def check_model(experiment: Experiment, spec: Spec) -> None:
