@@ -18,12 +18,13 @@ SETTINGS = {
     },
     "bottleneck": {
         "linear": "net: linear, latent: 3",
+        "sigmoid": "net: mlp, hidden: [12], latent: 3, output: sigmoid",
         "mlp-bernoulli": "net: mlp, hidden: [12], latent: 3, likelihood: bernoulli, corruption: {name: masking, p: 0.2}",
         "conv": "net: conv, hidden: [4, 6], latent: 3",
     },
     "denoising": {
         "conv": "net: conv, hidden: [4, 6], corruption: [{name: downsample, factor: 2}, {name: gaussian, sigma: 0.1}]",
-        "mlp": "net: mlp, hidden: [12], latent: 9, corruption: {name: salt_pepper, p: 0.3}",
+        "mlp": "net: mlp, hidden: [12], latent: 9, corruption: {name: salt_pepper, p: 0.3}, output: sigmoid",
     },
     "gan": {
         "wgan": "hidden: [16, 16], objective: wgan_gp, spectral_norm: false, conditional: true, discriminator_steps: 2",
@@ -31,7 +32,7 @@ SETTINGS = {
     },
     "hvae": {
         "vamp": "hidden: 12, latent: 3, prior: vamp, pseudo_inputs: 5, kl_warmup: 4",
-        "samples": "hidden: 12, latent: 3, samples: 3",
+        "samples": "hidden: 12, latent: 3, samples: 3, prior: mog, components: 4",
     },
     "sparse": {
         "batch-topk": "penalty: batch_topk, units: 90, k: 4, dead_after: 2",
@@ -41,7 +42,7 @@ SETTINGS = {
     "vae": {
         "free-bits": "hidden: [12], latent: 3, kl_warmup: 4, free_bits: 0.1",
         "conv-gaussian": "net: conv, hidden: [4, 6], latent: 3, likelihood: gaussian, sigma: predicted",
-        "linear-beta": "net: linear, latent: 3, likelihood: gaussian, sigma: 0.3, beta: 2.0",
+        "linear-beta": "net: linear, latent: 3, likelihood: gaussian, sigma: 0.3, beta: 2.0, prior: mog, components: 4",
         "gated-vamp": "net: gated, hidden: [12], latent: 3, prior: vamp, pseudo_inputs: 5, conditional: true",
         "resnet-samples": "net: resnet, hidden: [4], latent: 3, likelihood: discretized_logistic, samples: 3",
     },

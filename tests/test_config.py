@@ -56,7 +56,7 @@ def test_a_message_shows_the_line_a_caret_and_the_nearest_name() -> None:
         "  3 | model: {variant: vae, latent: 4, hiden: [16]}\n"
         "    |                                  ^^^^^ did you mean 'hidden'?\n"
         "  help: allowed: variant, net, hidden, latent, likelihood, sigma, beta, samples, "
-        "kl_warmup, free_bits, prior, pseudo_inputs, conditional, corruption"
+        "kl_warmup, free_bits, prior, pseudo_inputs, components, conditional, corruption"
     )
 
 
@@ -73,6 +73,10 @@ BAD = {
     "model: {variant: vae, hidden: [400, x]}": "'model.hidden.1': must be a whole number, not 'x'",
     "model: {variant: vae, net: linear, hidden: [3]}": "'model': net: linear has no hidden layers",
     "model: {variant: vae, sigma: -1}": "'model.sigma': must be greater than 0",
+    "model: {variant: bottleneck, likelihood: bernoulli, output: sigmoid}": "'model': output is for likelihood: mse",
+    "model: {variant: vae, prior: mog, free_bits: 0.1}": "'model': free_bits needs a rate per latent dimension, which prior: mog",
+    "model: {variant: vae, prior: vamp, components: 5}": "'model': components is for prior: mog",
+    "model: {variant: hvae, prior: mog, pseudo_inputs: 5}": "'model': pseudo_inputs is for prior: vamp",
     "optimizer: {learning_rate: .nan}": "'optimizer.learning_rate'",
     "optimizer: {learning_rate: .inf}": "'optimizer.learning_rate': must be finite, not inf",
     "optimizer: {name: adm}": "'optimizer.name' must be 'adam', 'adamw', 'sgd', 'lion' or 'muon'",

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from aecli.core.gaussian import Gaussian
-from aecli.distributions.observations import bernoulli_nll, gaussian_nll, mse, squared_error
+from aecli.distributions.observations import bernoulli_nll, gaussian_nll, image_of, mse, squared_error
 from aecli.distributions.softplus import log_sigmoid, softplus
 
 
@@ -80,6 +80,14 @@ def test_an_output_is_split_into_means_and_log_deviations() -> None:
     q = Gaussian.from_output(jnp.arange(8.0).reshape(2, 4))
     assert jnp.array_equal(q.mean, jnp.array([[0.0, 1.0], [4.0, 5.0]]))
     assert jnp.array_equal(q.log_sigma, jnp.array([[2.0, 3.0], [6.0, 7.0]]))
+
+
+def test_a_bounded_output_is_an_image_and_nearly_the_linear_one_in_the_middle() -> None:
+    y = jnp.array([-3.0, 0.0, 0.45, 0.5, 0.55, 1.0, 4.0], jnp.bfloat16)
+    assert jnp.array_equal(image_of(y, "linear"), y.astype(jnp.float32))
+    image = image_of(y, "sigmoid")
+    assert image.dtype == jnp.float32 and ((image > 0) & (image < 1)).all() and image[3] == 0.5
+    assert jnp.allclose(image[2:5], y[2:5].astype(jnp.float32), atol=1e-3)
 
 
 def test_softplus_equals_jaxs_in_value_gradient_and_curvature() -> None:

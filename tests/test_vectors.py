@@ -288,6 +288,8 @@ def test_a_run_on_vectors_from_training_to_samples(fresh: Path, variant: str) ->
         ("variant: autoregressive", "serves images"),
         ("variant: bottleneck, net: conv, latent: 2", "net: conv is for images"),
         ("variant: vae, latent: 2", "likelihood: bernoulli is for images"),
+        ("variant: bottleneck, latent: 2, output: sigmoid", "output: sigmoid is for images"),
+        ("variant: denoising, net: mlp, latent: 2, output: sigmoid", "output: sigmoid is for images"),
         ("variant: denoising", "net: unet is for images"),
         ("variant: sparse, k: 2, corruption: {name: salt_pepper, p: 0.1}", "salt_pepper is for images"),
     ],

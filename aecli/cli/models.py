@@ -82,8 +82,8 @@ def eval(
     What would take a network more than 1e12 operations (1e14 on a GPU), such as the likelihood of a deep model by importance
     sampling, is named and left out, unless --only, --all or --samples asks for it.
 
-    Evaluators: objective, reconstruction, likelihood, sparsity, codebook, representation, clustering, denoising,
-    classification, generation. What Ctrl-C interrupts goes on where it stopped."""
+    Evaluators: objective, reconstruction, likelihood, sparsity, pursuit, codebook, representation, clustering,
+    denoising, classification, generation. What Ctrl-C interrupts goes on where it stopped."""
     from aecli.cli.tables import cost, show_metrics
     from aecli.runs import directory
     from aecli.system.progress import Meter, say

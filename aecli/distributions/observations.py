@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from math import log, pi
-from typing import NamedTuple, Protocol
+from typing import Literal, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -34,6 +34,17 @@ def gaussian_nll(mean: jax.Array, image: jax.Array, log_sigma: jax.Array) -> jax
 def squared_error(mean: jax.Array, image: jax.Array) -> jax.Array:
     """Half the summed squared error, [B]: in nats, a Gaussian of sigma 1 without its constant."""
     return 0.5 * ((image - mean.astype(jnp.float32)) ** 2).sum(axis=(1, 2, 3))
+
+
+Output = Literal["linear", "sigmoid"]
+
+
+def image_of(output: jax.Array, kind: Output) -> jax.Array:
+    """What a network's output y stands for as an image, float32: y itself, or sigmoid(4 (y - 1/2)), which lies in (0, 1) and has
+    the slope 1 in the middle. Where half of the pixels are exactly 0 or 1, a linear output has to learn to meet these values, a
+    bounded one to be large."""
+    output = output.astype(jnp.float32)
+    return output if kind == "linear" else jax.nn.sigmoid(4 * output - 2)
 
 
 def mse(reconstruction: jax.Array, image: jax.Array) -> jax.Array:

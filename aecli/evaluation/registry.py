@@ -20,6 +20,7 @@ from aecli.evaluation.evaluators import (
     generation,
     likelihood,
     objective,
+    pursuit,
     reconstruction,
     representation,
     sparsity,
@@ -106,6 +107,14 @@ EVALUATORS: Mapping[str, Evaluator] = registered(
             ("l0", "dead_fraction", "mean_activation", "density_*"),
             ("activates",),
             quick=True,
+            kinds=ANY,
+        ),
+        "pursuit": Evaluator(
+            "what a sparse code's dictionary could explain",
+            pursuit.measure,
+            ("explained_variance_omp", "explained_variance_lstsq", "amortization_gap"),
+            ("activates",),
+            pursuit.cannot,
             kinds=ANY,
         ),
         "codebook": Evaluator(

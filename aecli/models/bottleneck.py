@@ -17,7 +17,7 @@ from pydantic import Field, PositiveInt, model_validator
 from aecli.core.learner import Learner
 from aecli.core.model import Batch, Kind, Objection, SingleLoss, Spec, Values, of_pictures
 from aecli.distributions.corruptions import Corruptions, corrupt_batch, corruption_objections
-from aecli.distributions.observations import bernoulli_nll, mse, squared_error
+from aecli.distributions.observations import Output, bernoulli_nll, image_of, mse, squared_error
 from aecli.nets.pairs import FOR_VECTORS, PAIRS, Hidden, Net, check_hidden, hidden_of_net
 
 
@@ -30,7 +30,8 @@ class Autoencoder(nnx.Module):
 class Bottleneck(SingleLoss):
     """`hidden`: layer widths of an mlp, channels of a conv net; the decoder mirrors the encoder.
 
-    `likelihood: mse` minimizes half the summed squared error, `bernoulli` the binary cross-entropy, both in nats.
+    `likelihood: mse` minimizes half the summed squared error, `bernoulli` the binary cross-entropy, both in nats. The image is
+    the decoder's output, or of `output: sigmoid` (and always of `bernoulli`) within (0, 1).
     """
 
     kinds: ClassVar[tuple[Kind, ...]] = ("image", "vector")
@@ -38,11 +39,14 @@ class Bottleneck(SingleLoss):
     hidden: Hidden = Field(default_factory=hidden_of_net, description="by default those of the net")
     latent: PositiveInt = 16
     likelihood: Literal["mse", "bernoulli"] = "mse"
+    output: Output = Field(default="linear", description="of likelihood: mse")
     corruption: Corruptions = Field(default=(), description="of what the encoder sees")
 
     @model_validator(mode="after")
     def _hidden_fits_net(self) -> Bottleneck:
         check_hidden(self.net, self.hidden)
+        if self.likelihood != "mse" and self.changed("output"):
+            raise ValueError("output is for likelihood: mse; that of bernoulli is a sigmoid")
         return self
 
     def objections(self, spec: Spec) -> Iterable[Objection]:
@@ -53,6 +57,8 @@ class Bottleneck(SingleLoss):
             yield from of_pictures(spec, "net", f"net: {self.net}", FOR_VECTORS)
         if self.likelihood == "bernoulli":
             yield from of_pictures(spec, "likelihood", "likelihood: bernoulli", "set likelihood: mse")
+        if self.output == "sigmoid":
+            yield from of_pictures(spec, "output", "output: sigmoid", "set output: linear")
         yield from corruption_objections(self.corruption, spec)
 
     def corrupt(self, batch: Batch, key: jax.Array) -> Batch:
@@ -63,17 +69,18 @@ class Bottleneck(SingleLoss):
 
     def loss(self, net: Autoencoder, batch: Batch, key: jax.Array, step: jax.Array | None) -> Values:
         output = net.decoder(net.encoder(self.corrupt(batch, key).image))
-        nll = squared_error if self.likelihood == "mse" else bernoulli_nll
-        return {"loss": nll(output, batch.image), "mse": mse(self._image(output), batch.image)}
+        image = self._image(output)
+        loss = squared_error(image, batch.image) if self.likelihood == "mse" else bernoulli_nll(output, batch.image)
+        return {"loss": loss, "mse": mse(image, batch.image)}
 
     def encode(self, state: Learner[Autoencoder], batch: Batch) -> jax.Array:
         return state.net.encoder(batch.image).astype(jnp.float32)
 
     def decode(self, state: Learner[Autoencoder], code: jax.Array, label: jax.Array) -> jax.Array:
-        return self._image(state.net.decoder(code).astype(jnp.float32))
+        return self._image(state.net.decoder(code))
 
     def reconstruct(self, state: Learner[Autoencoder], batch: Batch) -> jax.Array:
         return self.decode(state, self.encode(state, batch), batch.label)
 
     def _image(self, output: jax.Array) -> jax.Array:
-        return output if self.likelihood == "mse" else nnx.sigmoid(output)
+        return image_of(output, self.output) if self.likelihood == "mse" else nnx.sigmoid(output.astype(jnp.float32))

@@ -17,7 +17,7 @@ from pydantic import Field, PositiveInt, model_validator
 from aecli.core.learner import Learner
 from aecli.core.model import Batch, Kind, Objection, SingleLoss, Spec, Values, latent_too_large, of_pictures
 from aecli.distributions.corruptions import Corruptions, GaussianNoise, corrupt_batch, corruption_objections
-from aecli.distributions.observations import mse, squared_error
+from aecli.distributions.observations import Output, image_of, mse, squared_error
 from aecli.nets.pairs import PAIRS, Hidden, check_hidden, hidden_of_net
 from aecli.nets.unet import UNet
 
@@ -43,6 +43,7 @@ class Denoising(SingleLoss):
     net: Literal["mlp", "conv", "unet"] = "unet"
     hidden: Hidden = Field(default_factory=hidden_of_net, description="by default those of the net")
     latent: PositiveInt | None = Field(default=None, description="the code of an mlp or conv net; 64 if left out")
+    output: Output = Field(default="linear", description="sigmoid: within (0, 1)")
     corruption: Corruptions = (GaussianNoise(name="gaussian", sigma=0.25),)
 
     @model_validator(mode="after")
@@ -62,6 +63,8 @@ class Denoising(SingleLoss):
             yield from of_pictures(spec, "net", f"net: {self.net}", "set net: mlp")
         if self.latent is not None:
             yield from latent_too_large(self.latent, spec)
+        if self.output == "sigmoid":
+            yield from of_pictures(spec, "output", "output: sigmoid", "set output: linear")
         yield from corruption_objections(self.corruption, spec)
 
     def corrupt(self, batch: Batch, key: jax.Array) -> Batch:
@@ -76,10 +79,10 @@ class Denoising(SingleLoss):
         return Through(encoder, pair.decoder(spec.shape, hidden, latent, rngs=rngs), spec.kind == "image")
 
     def loss(self, net: Any, batch: Batch, key: jax.Array, step: jax.Array | None) -> Values:
-        restored = net(self.corrupt(batch, key).image)
+        restored = image_of(net(self.corrupt(batch, key).image), self.output)
         return {"loss": squared_error(restored, batch.image), "mse": mse(restored, batch.image)}
 
     def reconstruct(self, state: Learner[Any], batch: Batch) -> jax.Array:
         """`batch` is the corrupted one."""
-        restored = state.net(batch.image).astype(jnp.float32)
+        restored = image_of(state.net(batch.image), self.output)
         return jnp.clip(restored, 0.0, 1.0) if self.net == "unet" or state.net.bounded else restored

@@ -19,6 +19,7 @@ from aecli.core.learner import Learner
 from aecli.core.model import Batch, Objection, SingleLoss, Spec, Temperature, Values, latent_too_large
 from aecli.distributions.discrete import LogisticMixture
 from aecli.distributions.observations import Bernoulli, Discretized, Observation, gray_only
+from aecli.nets.mixture import Mixture
 from aecli.nets.mlp import Gate, GatedMlp
 
 
@@ -47,6 +48,7 @@ class HvaeNet(nnx.Module):
         if model.prior == "vamp":
             start = nnx.initializers.normal(1.0)
             self.pseudo_inputs = nnx.Param(start(rngs.params(), (model.pseudo_inputs, *spec.shape)) - 1.5)
+        self.mixture = Mixture(model.components, latent, rngs=rngs) if model.prior == "mog" else None
 
     def posterior_z2(self, image: jax.Array) -> Gaussian:
         return Gaussian.from_output(self.q_z2(image.reshape(len(image), -1))).bounded()
@@ -62,7 +64,9 @@ class HvaeNet(nnx.Module):
         return self.p_x(z1, z2).reshape(len(z1), *self.spec.shape, self.outputs)
 
     def components(self) -> Gaussian:
-        """The mixture that a VampPrior of z2 is."""
+        """The mixture that the prior of z2 is, a VampPrior's or one of its own."""
+        if self.mixture is not None:
+            return Gaussian(*self.mixture()).bounded()
         return self.posterior_z2(nnx.sigmoid(self.pseudo_inputs[...]))
 
 
@@ -74,15 +78,17 @@ class HVAE(SingleLoss):
     likelihood: Literal["bernoulli", "discretized_logistic"] = "bernoulli"
     samples: PositiveInt = Field(default=1, description="codes per image in the bound; above 1, IWAE")
     kl_warmup: NonNegativeInt = Field(default=0, description="steps")
-    prior: Literal["standard", "vamp"] = "standard"
+    prior: Literal["standard", "vamp", "mog"] = Field(default="standard", description="of z2")
     pseudo_inputs: PositiveInt = Field(default=500, description="of prior: vamp")
+    components: PositiveInt = Field(default=500, description="of prior: mog")
 
     @model_validator(mode="after")
     def _settings_fit(self) -> HVAE:
         if self.samples > 1 and self.kl_warmup:
             raise ValueError("samples above 1 makes one bound of rate and distortion: leave out kl_warmup")
-        if self.prior == "standard" and self.changed("pseudo_inputs"):
-            raise ValueError("pseudo_inputs is for prior: vamp")
+        for prior, setting in (("vamp", "pseudo_inputs"), ("mog", "components")):
+            if self.prior != prior and self.changed(setting):
+                raise ValueError(f"{setting} is for prior: {prior}")
         return self
 
     def objections(self, spec: Spec) -> Iterable[Objection]:
@@ -109,7 +115,7 @@ class HVAE(SingleLoss):
         z1 = q1.sample(second)
         distortion = self.observation.nll(net.decode(z2, z1), batch.image)
         rate2 = q2.kl_to_standard_normal().sum(1)
-        if self.prior == "vamp":
+        if self.prior != "standard":
             rate2 = q2.log_prob(z2) - net.components().mixture_log_prob(z2)
         rate, beta = rate2 + q1.kl_to(net.prior_z1(z2)).sum(1), jnp.float32(1)
         if step is not None and self.kl_warmup:
@@ -154,7 +160,7 @@ class HVAE(SingleLoss):
         z2 = q2.sample(first)
         q1 = net.posterior_z1(batch.image, z2)
         z1 = q1.sample(second)
-        log_prior = net.components().mixture_log_prob(z2) if self.prior == "vamp" else standard_normal_log_prob(z2)
+        log_prior = standard_normal_log_prob(z2) if self.prior == "standard" else net.components().mixture_log_prob(z2)
         rate = q2.log_prob(z2) + q1.log_prob(z1) - log_prior - net.prior_z1(z2).log_prob(z1)
         params = net.decode(z2, z1)
         distortion = jax.vmap(self.observation.nll, (0, None))(params.reshape(n, -1, *params.shape[1:]), batch.image)

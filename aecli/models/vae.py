@@ -36,6 +36,7 @@ from aecli.core.model import (
 from aecli.distributions.corruptions import Corruptions, corrupt_batch, corruption_objections
 from aecli.distributions.discrete import Categorical, LogisticMixture
 from aecli.distributions.observations import Bernoulli, Discretized, GaussianPixels, Observation, gray_only
+from aecli.nets.mixture import Mixture
 from aecli.nets.pairs import FOR_VECTORS, PAIRS, Hidden, Net, check_hidden, hidden_of_net
 
 SIGMA_AT_START = 0.25
@@ -62,6 +63,7 @@ class VaeNet(nnx.Module):
         if model.prior == "vamp":
             start = nnx.initializers.normal(1.0)
             self.pseudo_inputs = nnx.Param(start(rngs.params(), (model.pseudo_inputs, *spec.shape)) - 1.5)
+        self.mixture = Mixture(model.components, model.latent, rngs=rngs) if model.prior == "mog" else None
 
     def posterior(self, image: jax.Array, label: jax.Array) -> Gaussian:
         """`label` [B] int32."""
@@ -77,15 +79,17 @@ class VaeNet(nnx.Module):
         return self.decoder(code).reshape(len(code), *self.spec.shape, self.outputs)
 
     def components(self) -> Gaussian:
-        """The mixture that a VampPrior is."""
+        """The mixture that the prior is, a VampPrior's or one of its own."""
+        if self.mixture is not None:
+            return Gaussian(*self.mixture()).bounded()
         raw = self.pseudo_inputs[...]
         return self.posterior(nnx.sigmoid(raw), jnp.full((len(raw),), -1))
 
 
 class VAE(SingleLoss):
-    """Values: `distortion_nats` = -log p(x | z) for one z ~ q(z | x), `rate_nats` = KL(q(z | x) || p(z)) (of a VampPrior, by that
-    z), and `loss` = distortion + beta rate, with beta 1 the negative ELBO; with `samples` above 1 it is the importance-weighted
-    bound -log mean p(x, z) / q(z | x).
+    """Values: `distortion_nats` = -log p(x | z) for one z ~ q(z | x), `rate_nats` = KL(q(z | x) || p(z)) (of a mixture as prior,
+    by that z), and `loss` = distortion + beta rate, with beta 1 the negative ELBO; with `samples` above 1 it is the
+    importance-weighted bound -log mean p(x, z) / q(z | x).
 
     `kl_warmup`: steps over which the weight of the rate rises from 0 to beta. `free_bits`: nats per latent dimension below
     which, on average over a batch, its rate costs nothing. Both act in training only. `sigma`: of `likelihood: gaussian`.
@@ -101,8 +105,9 @@ class VAE(SingleLoss):
     samples: PositiveInt = Field(default=1, description="codes per image in the bound; above 1, IWAE")
     kl_warmup: NonNegativeInt = Field(default=0, description="steps")
     free_bits: NonNegativeFloat = Field(default=0.0, description="nats per latent dimension")
-    prior: Literal["standard", "vamp"] = "standard"
+    prior: Literal["standard", "vamp", "mog"] = "standard"
     pseudo_inputs: PositiveInt = Field(default=500, description="of prior: vamp")
+    components: PositiveInt = Field(default=500, description="of prior: mog")
     conditional: bool = Field(default=False, description="learn p(x | label)")
     corruption: Corruptions = Field(default=(), description="of what the encoder sees")
 
@@ -113,10 +118,11 @@ class VAE(SingleLoss):
             raise ValueError("sigma is for likelihood: gaussian")
         if self.samples > 1 and self.changed("beta", "free_bits", "kl_warmup"):
             raise ValueError("samples above 1 makes one bound of rate and distortion: leave out beta, free_bits and kl_warmup")
-        if self.free_bits and self.prior == "vamp":
-            raise ValueError("free_bits needs a rate per latent dimension, which prior: vamp has not")
-        if self.prior == "standard" and self.changed("pseudo_inputs"):
-            raise ValueError("pseudo_inputs is for prior: vamp")
+        if self.free_bits and self.prior != "standard":
+            raise ValueError(f"free_bits needs a rate per latent dimension, which prior: {self.prior} has not")
+        for prior, setting in (("vamp", "pseudo_inputs"), ("mog", "components")):
+            if self.prior != prior and self.changed(setting):
+                raise ValueError(f"{setting} is for prior: {prior}")
         return self
 
     def objections(self, spec: Spec) -> Iterable[Objection]:
@@ -154,7 +160,7 @@ class VAE(SingleLoss):
         code = posterior.sample(key)
         distortion = observation.nll(net.decode(code, batch.label), batch.image)
         beta = jnp.float32(self.beta)
-        if self.prior == "vamp":
+        if self.prior != "standard":
             rate = posterior.log_prob(code) - net.components().mixture_log_prob(code)
             charged = rate
         else:
@@ -204,7 +210,7 @@ class VAE(SingleLoss):
         """log weights, distortions and rates of n codes of each image, [n, B] each."""
         many = posterior.repeat(n)
         code = many.sample(key)
-        log_prior = net.components().mixture_log_prob(code) if self.prior == "vamp" else standard_normal_log_prob(code)
+        log_prior = standard_normal_log_prob(code) if self.prior == "standard" else net.components().mixture_log_prob(code)
         params = net.decode(code, jnp.tile(batch.label, n))
         # An image is compared to all its codes in place: repeated images would take more time to copy than to compare.
         distortion = jax.vmap(self._observation(net).nll, (0, None))(params.reshape(n, -1, *params.shape[1:]), batch.image)

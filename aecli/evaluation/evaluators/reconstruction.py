@@ -15,6 +15,7 @@ from aecli.core.model import Batch, Kind
 from aecli.core.parts import in_parts
 from aecli.data.eval_batches import collect, per_image
 from aecli.distributions.observations import mse
+from aecli.evaluation.affine import affine_decoder
 from aecli.evaluation.subject import Subject
 from aecli.measures.metric import CAP_DB, EXACT_MSE, Findings, Metric, average, psnr_db, psnr_per_image_db
 from aecli.measures.ssim import ssim
@@ -131,9 +132,10 @@ def _linear(subject: Subject, error: float, best: float, size: int) -> dict[str,
     pca = subject.pca
     if size != subject.code_length or pca is None or not isinstance(subject.model, Decodes):
         return {}
-    basis = _affine_basis(subject.model, subject.state, size)
-    if basis is None:
+    decoder = affine_decoder(subject.model, subject.state, size)
+    if decoder is None:
         return {}
+    basis = decoder.rows
     n, protocol = len(subject.rows), {"clipped": False}
     gap = Metric(None, None, n, "1", "lower", {}, protocol)
     angle = Metric(None, None, n, "degrees", "lower", {}, protocol)
@@ -148,20 +150,6 @@ def _linear(subject: Subject, error: float, best: float, size: int) -> dict[str,
     else:
         angle = angle._replace(value=float(np.degrees(subspace_angles(basis.T, pca.components[:size].T)[0])))
     return {"pca_gap": gap, "principal_angle_deg": angle}
-
-
-def _affine_basis(model: Any, state: Any, size: int) -> Any:
-    """The images that the numbers of a code add, [size, D], where the decoder is affine (that is tried, not asked); else None."""
-    rng = np.random.Generator(np.random.Philox(0))
-    decode = jax.jit(lambda code: model.decode(state, code, jnp.full(len(code), -1)).reshape(len(code), -1))
-    codes = rng.standard_normal((8, size)).astype(np.float32)
-    pairs = np.concatenate([codes, codes[::-1], codes + codes[::-1], 3 * codes])
-    zero = np.asarray(decode(jnp.zeros((1, size))), np.float64)
-    one, other, both, thrice = np.split(np.asarray(decode(jnp.asarray(pairs)), np.float64) - zero, 4)
-    tolerance = 1e-4 * max(1e-6, np.abs(one).max())
-    if np.abs(both - one - other).max() > 4 * tolerance or np.abs(thrice - 3 * one).max() > 4 * tolerance:
-        return None
-    return np.asarray(decode(jnp.eye(size)), np.float64) - zero
 
 
 @partial(jax.jit, static_argnames=("model", "all_of_them", "is_image"))

@@ -1,0 +1,91 @@
+"""How much of an image a sparse code's dictionary could explain, beside what its encoder makes of it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+
+from aecli.core import jitted
+from aecli.core.abilities import Decodes, Encodes
+from aecli.evaluation.affine import Affine, affine_decoder
+from aecli.evaluation.subject import Subject
+from aecli.measures.metric import Findings, Metric
+from aecli.measures.pursuit import least_squares, orthogonal_matching_pursuit
+
+MOST_ACTIVE = 256
+"""Active units of an image; of more, their inner products would not fit into memory."""
+
+
+def cannot(subject: Subject) -> str | None:
+    """Why there is no dictionary."""
+    model = subject.model
+    able = isinstance(model, Encodes) and isinstance(model, Decodes)
+    if not able or affine_decoder(model, subject.state, subject.code_length) is None:
+        return "the decoder is no dictionary: images are not sums of its rows"
+    return None
+
+
+def measure(subject: Subject) -> Findings:
+    """For sparse codes that an affine decoder adds up. `explained_variance_omp`: with as many units for every image as the
+    encoder activates on average, chosen by orthogonal matching pursuit. `explained_variance_lstsq`: with the units that the
+    encoder activates, and the best coefficients. Both beside the encoder's own, and both of sums as they are: nothing is clipped,
+    and coefficients may be negative. `amortization_gap`: what the encoder loses to the pursuit, which comes of finding the code
+    by one pass (O'Neill et al. 2024, "Compute optimal inference and provable amortisation gap in sparse autoencoders")."""
+    model, state = subject.model, subject.state
+    decoder = affine_decoder(model, state, subject.code_length)
+    assert decoder is not None
+    active = [np.asarray(jitted.active(model, state, batch))[:real] for batch, _, real in subject.batches()]
+    counts = np.concatenate([part.sum(axis=1) for part in active])
+    n, k, most = len(counts), round(float(counts.mean())), int(counts.max())
+    protocol = {"active": k, "clipped": False}
+    omp = Metric(None, None, n, "1", "higher", {}, protocol)
+    least = Metric(None, None, n, "1", "higher", {}, {"clipped": False})
+    gap = Metric(None, None, n, "1", "lower", {}, protocol)
+
+    def without(note: str) -> Findings:
+        return Findings(_named(*(metric.none(note) for metric in (omp, least, gap))))
+
+    if k < 1 or most > MOST_ACTIVE:
+        return without(f"{k} units are active on average, and up to {most}: a pursuit is of 1 to {MOST_ACTIVE}")
+    errors, variance = _errors(subject, decoder, active, k, most)
+    if variance <= 0:
+        return without(f"the {subject.spec.kind}s of the split are all alike: there is no variance to explain")
+    explained = {name: 1 - error / variance for name, error in errors.items()}
+    beside = {"encoder": explained["encoder"]}
+    return Findings(
+        _named(
+            omp._replace(value=explained["omp"], baselines=beside),
+            least._replace(value=explained["lstsq"], baselines=beside),
+            gap._replace(value=explained["omp"] - explained["encoder"]),
+        )
+    )
+
+
+def _named(omp: Metric, least: Metric, gap: Metric) -> dict[str, Metric]:
+    return {"explained_variance_omp": omp, "explained_variance_lstsq": least, "amortization_gap": gap}
+
+
+def _errors(subject: Subject, decoder: Affine, active: list[Any], k: int, most: int) -> tuple[dict[str, float], float]:
+    """The squared errors of all images by each way to find a code, and the sum of squares about their mean."""
+    length = np.linalg.norm(decoder.rows, axis=1, keepdims=True)
+    rows = np.where(length > 0, decoder.rows / np.where(length > 0, length, 1), 0)
+    unit, offset = jnp.asarray(rows, jnp.float32), decoder.offset
+    errors = {"encoder": 0.0, "omp": 0.0, "lstsq": 0.0}
+    square, total = 0.0, np.zeros(len(offset))
+    for (batch, _, real), on in zip(subject.batches(), active, strict=True):
+        image = np.asarray(batch.image, np.float64).reshape(len(batch.image), -1)
+        apart = image - offset
+        targets = jnp.asarray(apart, jnp.float32)
+        held = jnp.asarray(np.pad(on, ((0, len(image) - real), (0, 0))))
+        code = np.asarray(jitted.encode(subject.model, subject.state, batch), np.float64)
+        made = {
+            "encoder": code @ decoder.rows,
+            "omp": np.asarray(orthogonal_matching_pursuit(unit, targets, k), np.float64) @ rows,
+            "lstsq": np.asarray(least_squares(unit, targets, held, most), np.float64) @ rows,
+        }
+        for name, sums in made.items():
+            errors[name] += float(((apart - sums)[:real] ** 2).sum())
+        square, total = square + float((apart[:real] ** 2).sum()), total + apart[:real].sum(axis=0)
+    return errors, square - float((total**2).sum()) / len(subject.rows)
