@@ -21,12 +21,15 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import compare
 import evaluation
 import start
 from results import Failed, answer, head, left, put, spread, table
+
+if TYPE_CHECKING:
+    from aecli.core.model import Model
 
 ROOT = Path(__file__).parent.parent
 AECLI = [sys.executable, "-m", "aecli"]
@@ -286,11 +289,11 @@ NUMBERS = ("nll_nats", "bits_per_dim", "mse", "psnr_db (gaussian", "bayes_accura
 SLOW = "representation,clustering,generation"
 
 
-def shrunk(model: dict[str, Any]) -> list[str]:
-    """Settings with which a recipe is a matter of seconds: digits, and a network of nothing."""
-    small = [f"model.{name}={value}" for name, value in SMALL.items() if model.get(name) is not None]
-    hidden = model.get("hidden")
-    if hidden is not None:
+def shrunk(model: Model) -> list[str]:
+    """Settings with which a recipe is a matter of seconds: digits, and of those that it gives the smallest."""
+    small = [f"model.{name}={value}" for name, value in SMALL.items() if name in model.model_fields_set]
+    if "hidden" in model.model_fields_set:
+        hidden: Any = dict(model)["hidden"]
         small.append(f"model.hidden={[4] * len(hidden) if isinstance(hidden, tuple) else 12}")
     return ["data.name=digits", "data.batch_size=16", "data.validation=100", *small]
 
@@ -302,7 +305,7 @@ def recipe(path: Path, asked: Asked, until: float) -> Rows:
 
     experiment = load(path).experiment
     model = experiment.model.model_dump()
-    small = shrunk(model) if asked.tiny else []
+    small = shrunk(experiment.model) if asked.tiny else []
     bench = [*AECLI, "bench", str(path), "--json", "--seconds", "0.2" if asked.tiny else "3", *sets(small)]
     speed = json.loads(answer(bench, asked.env, until))
     held_out = experiment.data.validation
