@@ -16,6 +16,7 @@ from aecli.api import load as load_run
 from aecli.data.eval_batches import EVAL_BATCH
 from aecli.errors import UsageError
 from aecli.evaluation import cost
+from aecli.evaluation.evaluators import likelihood
 from aecli.evaluation.registry import EVALUATORS, chosen
 from aecli.evaluation.request import EvalRequest
 from aecli.runs.trained import load
@@ -152,6 +153,31 @@ def test_the_program_and_a_handle_leave_out_and_measure_alike(tmp_path: Path, mo
     assert run.evaluate(only="representation").keys() == every.keys()
     with pytest.raises(UsageError, match="--all and --only"):
         run.evaluate(only="objective", everything=True)
+
+
+def test_pieces_of_an_interrupted_evaluator_outlive_one_that_leaves_it_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cost, "LARGEST_FLOP", 100.0)
+    data = dataset()
+    run, *_ = fit(tmp_path, experiment(VAE, "steps: 2"), data)
+    trained = load(run, "last", print)
+
+    def measured(**request: Any) -> Measured:
+        return evaluate_run(run, trained, data, EvalRequest(skip=("denoising", "clustering", "representation"), **request))
+
+    def interrupt(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(likelihood, "_in_nats", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            measured(everything=True)
+    pieces = run.path / "eval" / ".test.unfinished"
+    assert list(pieces.glob("likelihood-*.npz"))
+    measured()
+    assert list(pieces.glob("likelihood-*.npz")), "minutes of work"
+    assert "nll_nats" in measured(everything=True).metrics and not pieces.exists()
 
 
 def test_the_program_says_what_contradicts_itself(tmp_path: Path) -> None:

@@ -45,6 +45,10 @@ class Journal:
             return made
         return kept_arrays(path, key, make)
 
+    def holds_part_of(self, evaluator: str) -> bool:
+        """Whether something is kept of an evaluator's pieces, `likelihood-3` and the like."""
+        return self._folder is not None and any(self._folder.glob(f"{evaluator}-*.npz"))
+
     def close(self) -> None:
         """The evaluation is done: nothing of this is needed any more."""
         if self._folder is not None:
