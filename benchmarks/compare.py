@@ -26,7 +26,7 @@ from results import Failed, answer, head, put, spread
 
 HERE = Path(__file__).parent
 OURS = "aecli"
-MLP, CONV = HERE / "configs" / "mlp_vae.yaml", HERE.parent / "configs" / "bottleneck_conv_fashion.yaml"
+MLP, CONV = HERE / "configs" / "mlp_vae.yaml", HERE / "configs" / "conv_ae.yaml"
 PIXELCNN, TRANSFORMER = HERE / "configs" / "pixelcnn.yaml", HERE / "configs" / "transformer.yaml"
 PUBLISHED = HERE.parent / "configs" / "vae_published_fashion.yaml"
 TORCH, FLAX, PYTHAE, SCRIPT = (str(HERE / name) for name in ("torch_peer.py", "flax_peer.py", "pythae_peer.py", "ours.py"))

@@ -128,6 +128,9 @@ def smoke(asked: Asked) -> list[Item]:
 
 
 TESTS = ("test_oracles", "test_nets", "test_steps", "test_conformance", "test_likelihoods", "test_quantizers", "test_resume")
+AS_THE_PROGRAM = {"XLA_PYTHON_CLIENT_PREALLOCATE": "false", "JAX_DEFAULT_MATMUL_PRECISION": "highest"}
+"""What aecli sets for its own process, for tests that call its networks without it: by JAX's default they would multiply in TF32,
+and each would take three quarters of the GPU."""
 NOT_HERE = "not devices and not four"
 """What asks for several devices, which the suite has on a CPU alone."""
 
@@ -139,7 +142,8 @@ def tests(asked: Asked) -> list[Item]:
         platforms = os.environ.get("JAX_PLATFORMS") or ("cpu" if asked.tiny else "cuda,cpu")
         plain = ["-c", os.devnull, "--rootdir", str(ROOT), "-q", "--no-header", "--tb=line", "-p", "no:cacheprovider"]
         command = [sys.executable, "-m", "pytest", *plain, "-k", NOT_HERE, str(ROOT / "tests" / f"{name}.py")]
-        env = {**asked.env, "JAX_PLATFORMS": platforms, "PYTHONPATH": f"{ROOT / 'benchmarks'}:{os.environ.get('PYTHONPATH', '')}"}
+        path = f"{ROOT / 'benchmarks'}:{os.environ.get('PYTHONPATH', '')}"
+        env = {**asked.env, **AS_THE_PROGRAM, "JAX_PLATFORMS": platforms, "PYTHONPATH": path}
         done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, **env}, timeout=left(until), cwd=ROOT)
         lines = [line for line in done.stdout.splitlines() if line.strip()]
         wrong = [line.partition(" - ")[0].rpartition("::")[2] for line in lines if line.startswith(("FAILED", "ERROR"))]
@@ -174,13 +178,14 @@ RUNNING = 0.02
 """Seconds between looks at a run that is to be stopped."""
 
 
-def stopped(command: Sequence[str], runs: Path, env: dict[str, str], until: float) -> str:
-    """The id of a run that was ended by SIGTERM after its first checkpoint. Raises Failed if it came to its end."""
-    before = set(runs.glob("*"))
+def stopped(command: Sequence[str], runs: Path, named: str, env: dict[str, str], until: float) -> str:
+    """The id of a run, among those of such names, that was ended by SIGTERM after its first checkpoint. Raises Failed if it came
+    to its end."""
+    before = set(runs.glob(named))
     process = subprocess.Popen(command, env={**os.environ, **env}, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
     try:
         while process.poll() is None and time.monotonic() < until:
-            if commits := [path for run in set(runs.glob("*")) - before for path in run.glob("checkpoints/*.commit.json")]:
+            if commits := [path for run in set(runs.glob(named)) - before for path in run.glob("checkpoints/*.commit.json")]:
                 process.send_signal(signal.SIGTERM)
                 try:
                     process.communicate(timeout=left(until))
@@ -199,21 +204,21 @@ def stopped(command: Sequence[str], runs: Path, env: dict[str, str], until: floa
 def exact(asked: Asked) -> list[Item]:
     """A run that was stopped and goes on, beside one that was not."""
 
-    def resumed(config: str, until: float) -> Rows:
-        steps = 2_000 if asked.tiny else 20_000
+    def resumed(config: str, steps: int, until: float) -> Rows:
         few = [f"train.steps={steps}", "train.epochs=null", f"train.checkpoint_every={steps // 8}", f"train.eval_every={10**6}"]
         train = [*AECLI, "train", str(ROOT / "configs" / f"{config}.yaml"), *sets(few)]
         whole = answer(train, asked.env, until).split()[-1]
         runs = Path(asked.env["AECLI_RUNS_DIR"])
-        cut = stopped(train, runs, asked.env, until)
+        cut = stopped(train, runs, f"{config}-*", asked.env, until)
         answer([*AECLI, "train", "--resume", cut], asked.env, until)
         said = answer([sys.executable, "-c", EQUAL, str(runs), whole, cut], asked.env, until).splitlines()[-1]
         one, other, leaves, wrong, most = json.loads(said)
         told = "equal bits" if not wrong else f"{wrong} of {leaves} arrays differ, by {most:.1e} at most"
         return [[config, f"{one:,} and {other:,}", told]]
 
-    chosen = ("quickstart",) if asked.tiny else ("vae_fashion", "bottleneck_conv_fashion", "vq_fashion")
-    return [Item(config, partial(resumed, config)) for config in chosen]
+    long_enough = {"vae_fashion": 20_000, "bottleneck_conv_fashion": 4_000, "vq_fashion": 4_000}
+    chosen = {"quickstart": 2_000} if asked.tiny else long_enough
+    return [Item(config, partial(resumed, config, steps)) for config, steps in chosen.items()]
 
 
 def starts(asked: Asked) -> list[Item]:
@@ -234,6 +239,8 @@ def starts(asked: Asked) -> list[Item]:
 # --- speed, sampling ---
 
 AUTOTUNED = "--xla_gpu_deterministic_ops=false"
+PRODUCTS = "from aecli.nets import conv; conv._on_cpu = lambda: True; from aecli.__main__ import main; main()"
+"""aecli with convolutions in the form that it takes on a CPU."""
 FIRST = [
     ("conv_ae", "bfloat16", 1024),
     ("conv_ae", "float32", 128),
@@ -252,6 +259,9 @@ def timed(key: str, precision: str, batch: int | None, asked: Asked, until: floa
     sides = compare.sides_of(key, asked.peers is not None, mode, precision, batch)
     if work.training:
         sides.insert(1, sides[0]._replace(name="aecli, not deterministic", flags=AUTOTUNED))
+        if key == "conv_ae":
+            command = ["-c", PRODUCTS, *sides[0].arguments[2:]]
+            sides.insert(1, sides[0]._replace(name="aecli, convolutions as products", arguments=command))
     elif asked.tiny:
         sides = sides[:1]
     rows, _ = compare.measure(sides, asked.peers, 1, 0.2 if asked.tiny else 3.0, asked.env["AECLI_DATA_DIR"], until)
@@ -343,14 +353,15 @@ REACHED = ("recipe", "images/s", "share of matrix products", "peak memory, MB", 
 WORK = ("work", "precision", "batch", "side", "rate", "aecli is faster by", "")
 PIECES = {
     "machine": Piece("What it ran on.", ("what", ""), machine, 40),
-    "smoke": Piece("`aecli check --smoke` of every config.", ("config", "done", "s"), smoke, 180, 4),
+    "smoke": Piece("`aecli check --smoke` of every config.", ("config", "done", "s"), smoke, 180, 8),
     "exact": Piece(
         "A run that SIGTERM ended and `--resume` finished, beside one that was left alone.",
         ("config", "steps", "weights"),
         exact,
         120,
+        3,
     ),
-    "tests": Piece("Tests that start no processes, on one device.", ("file", "result", "failed"), tests, 150),
+    "tests": Piece("Tests that start no processes, on one device.", ("file", "result", "failed"), tests, 150, 7),
     "start": Piece(
         "Seconds until the first training call: of imports alone, of a first process, and of a second, which reads what the first"
         " compiled.",

@@ -24,7 +24,7 @@ import numpy as np
 from results import put, spread
 
 HERE = Path(__file__).parent
-MLP, CONV = HERE / "configs" / "mlp_vae.yaml", HERE.parent / "configs" / "bottleneck_conv_fashion.yaml"
+MLP, CONV = HERE / "configs" / "mlp_vae.yaml", HERE / "configs" / "conv_ae.yaml"
 ROWS = (1_000, 10_000, 100_000, 1_000_000)
 IN_BOTH = (100_000, 1_000_000)
 """Rows that fit on the device too."""
