@@ -165,20 +165,23 @@ class TrainedRun:
         skip: str | Sequence[str] = (),
         *,
         everything: bool = False,
-        samples: int = 500,
+        samples: int | None = None,
         draws: int = 10_000,
         data: str | os.PathLike[str] | None = None,
         data_path: str | os.PathLike[str] | None = None,
     ) -> dict[str, Number]:
         """Measures the model as `aecli eval` does, keeps the numbers with the run, and returns all that are kept of the split.
-        `only` and `skip` name evaluators, `everything` is `--all`, `data` is a config of other data to measure on. Raises
-        AecliError after the others are done if an evaluator failed."""
-        from aecli.evaluation.request import EvalRequest
+        `only` and `skip` name evaluators, `everything` is `--all`, `samples` (500 if it is not given) also asks for what takes
+        importance samples, `data` is a config of other data to measure on. Raises AecliError after the others are done if an
+        evaluator failed."""
+        from aecli.evaluation.request import OF_SAMPLES, EvalRequest
         from aecli.system.compile_cache import kept_programs
         from aecli.system.folders import cache_root
         from aecli.verbs.evaluate import measure
 
-        request = EvalRequest(split, _names(only), _names(skip), samples, draws, everything=everything)
+        request = EvalRequest(split, _names(only), _names(skip), draws=draws, everything=everything)
+        if samples is not None:
+            request = request._replace(samples=samples, also=OF_SAMPLES)
         request.check()
         trained = self._trained
         with kept_programs(cache_root()):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -18,7 +18,8 @@ from aecli.errors import UsageError
 from aecli.evaluation import cost
 from aecli.evaluation.evaluators import likelihood
 from aecli.evaluation.registry import EVALUATORS, chosen
-from aecli.evaluation.request import EvalRequest
+from aecli.evaluation.request import OF_SAMPLES, EvalRequest
+from aecli.runs.directory import Run
 from aecli.runs.trained import load
 from aecli.sweeps import cell
 from aecli.verbs.eval_times import of_left_out
@@ -35,6 +36,7 @@ def test_operations_are_those_of_the_products_that_will_be_made() -> None:
     encoder, decoder = batch * 2 * (64 * 16 + 16 * 6), batch * 2 * (3 * 16 + 16 * 64)
     assert cost.of_codes(subject(e.model, state, data)) == (2 + 1 + 1) * encoder
     assert cost.of_codes(subject(e.model, state, data, split="validation")) == (2 + 1) * encoder
+    assert cost.of_clustering(subject(e.model, state, data)) == encoder
     # Ten codes at once, of which a last few may not count.
     assert cost.of_likelihood(subject(e.model, state, data, samples=20)) == 2 * (encoder + 10 * decoder)
     assert cost.of_likelihood(subject(e.model, state, data, samples=11)) == 2 * (encoder + 10 * decoder)
@@ -56,12 +58,13 @@ def test_a_likelihood_that_there_is_not_costs_nothing() -> None:
 
 
 CASES: Sequence[tuple[dict[str, Any], set[str]]] = (
-    ({}, {"likelihood", "representation"}),
+    ({}, {"likelihood", "representation", "clustering"}),
     ({"everything": True}, set()),
-    ({"also": ("representation",)}, {"likelihood"}),
-    ({"samples": 20}, {"representation"}),
+    ({"also": ("representation",)}, {"likelihood", "clustering"}),
+    ({"also": OF_SAMPLES, "samples": 20}, {"representation", "clustering"}),
+    ({"samples": 20}, {"likelihood", "representation", "clustering"}),
     ({"only": ("likelihood",)}, set()),
-    ({"skip": ("likelihood",)}, {"representation"}),
+    ({"skip": ("likelihood",)}, {"representation", "clustering"}),
     ({"everything": True, "skip": ("likelihood",)}, set()),
 )
 
@@ -105,17 +108,23 @@ def test_what_is_left_out_is_told_with_its_cost_and_how_to_run_it() -> None:
     assert of_left_out("likelihood", 3.4e13, {}, stays=True).startswith("likelihood stays as it was measured: 3.4e+13")
 
 
-def test_numbers_that_were_asked_for_stay_when_they_are_not_asked_for_again(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def trained_run(folder: Path, monkeypatch: pytest.MonkeyPatch, *skip: str) -> tuple[Run, Callable[..., Measured]]:
+    """A run of two steps, whose every evaluator is dear, and how it is measured without some of them."""
     monkeypatch.setattr(cost, "LARGEST_FLOP", 100.0)
     data = dataset()
-    run, *_ = fit(tmp_path, experiment(VAE, "steps: 2"), data)
+    run, *_ = fit(folder, experiment(VAE, "steps: 2"), data)
     trained = load(run, "last", print)
 
     def measured(**request: Any) -> Measured:
-        return evaluate_run(run, trained, data, EvalRequest(skip=("denoising", "clustering"), **request))
+        return evaluate_run(run, trained, data, EvalRequest(skip=("denoising", "clustering", *skip), **request))
 
+    return run, measured
+
+
+def test_numbers_that_were_asked_for_stay_when_they_are_not_asked_for_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, measured = trained_run(tmp_path, monkeypatch)
     first = measured()
     assert "nll_nats" not in first.metrics and "knn_accuracy" not in first.metrics and "mse" in first.metrics
     told = [note.split(":")[0] for note in first.notes[-2:]]
@@ -143,6 +152,8 @@ def test_the_program_and_a_handle_leave_out_and_measure_alike(tmp_path: Path, mo
     few, told = numbers()
     assert "mse" in few and not few & {"nll_nats", "knn_accuracy"}
     assert "note: no likelihood: " in told and "aecli eval --only likelihood runs it, or --all" in told
+    usual, _ = numbers("--samples", str(EvalRequest().samples))
+    assert "nll_nats" in usual, "the usual number, asked for"
     more, told = numbers("--samples", "20")
     assert more - few >= {"nll_nats"} and "knn_accuracy" not in more
     assert "no likelihood" not in told and "no representation" in told
@@ -158,13 +169,7 @@ def test_the_program_and_a_handle_leave_out_and_measure_alike(tmp_path: Path, mo
 def test_pieces_of_an_interrupted_evaluator_outlive_one_that_leaves_it_out(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(cost, "LARGEST_FLOP", 100.0)
-    data = dataset()
-    run, *_ = fit(tmp_path, experiment(VAE, "steps: 2"), data)
-    trained = load(run, "last", print)
-
-    def measured(**request: Any) -> Measured:
-        return evaluate_run(run, trained, data, EvalRequest(skip=("denoising", "clustering", "representation"), **request))
+    run, measured = trained_run(tmp_path, monkeypatch, "representation")
 
     def interrupt(*_: Any) -> None:
         raise KeyboardInterrupt

@@ -71,6 +71,17 @@ def test_it_starts_from_the_weights_that_the_source_is_evaluated_with(vae: Run, 
     assert origin is not None and (origin.run, origin.left) == (vae.id, []) and origin.fitted == run.info().parameters
 
 
+def test_what_else_a_model_makes_of_the_same_weights_is_told(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    linear = "model: {variant: bottleneck, net: mlp, hidden: [12], latent: 3, output: linear}\n"
+    source = train.start(config(linear), [], "linear", root)
+    capsys.readouterr()
+    train.start(config(linear.replace("output: linear", "output: sigmoid")), [], "bounded", root, source)
+    said = " ".join(capsys.readouterr().err.split())
+    assert f"the model differs from that of {source.id}: output sigmoid (there linear)" in said and ": all " in said
+    train.start(config(linear), [], "alike", root, source)
+    assert "the model differs" not in capsys.readouterr().err
+
+
 def test_the_new_run_may_be_on_other_devices(vae: Run, root: Path) -> None:
     other = parse(DATA.replace("32", "30") + VAE + TWO_STEPS, "fine.yaml")  # of four devices 30 rows are split over three
     run = train.start(other, [], "devices", root, vae)
@@ -216,7 +227,9 @@ def test_a_part_that_is_none_is_told_where_it_stands() -> None:
 def test_muon_has_no_use_where_no_matrix_is_trained() -> None:
     with pytest.raises(ConfigError, match="matrices of layers") as told:
         train.start(
-            config("model: {variant: sparse, penalty: topk, units: 20, k: 3}\n", "optimizer: {name: muon, freeze: [kernel]}"),
+            config(
+                "model: {variant: sparse, penalty: topk, units: 20, k: 3}\n", "optimizer: {name: muon, freeze: [kernel, rows]}"
+            ),
             [],
             "none",
             Path("nowhere"),

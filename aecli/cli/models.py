@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from aecli.cli.options import RUNS, DataPath, Json, Only, RunName, RunsDir, Skip, Which, keep_programs, names, print_json
-from aecli.evaluation.request import MOST, EvalRequest
+from aecli.evaluation.request import MOST, OF_SAMPLES, EvalRequest
 from aecli.sampling.request import DEFAULT, SampleRequest
 
 SAMPLE, EVAL = DEFAULT, EvalRequest()
@@ -62,9 +62,11 @@ def eval(
     skip: Skip = [],  # noqa: B006
     everything: Annotated[bool, typer.Option("--all", help="Every evaluator that fits, whatever it costs.")] = EVAL.everything,
     samples: Annotated[
-        int,
-        typer.Option(min=1, max=MOST, help="Importance samples per image; the published protocols take 5000."),
-    ] = EVAL.samples,
+        int | None,
+        typer.Option(
+            min=1, max=MOST, help=f"Importance samples per image, {EVAL.samples} unless told; the published protocols take 5000."
+        ),
+    ] = None,
     draws: Annotated[int, typer.Option(min=1, max=MOST, help="Images to draw, at most as many as the split has.")] = EVAL.draws,
     inception: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Weights (npz) of the Inception network, for its Frechet distance.")
@@ -80,7 +82,8 @@ def eval(
     """Measure a run on held-out images, by every evaluator that fits. Writes eval/SPLIT.json and per-image values into the run.
 
     What would take a network more than 1e12 operations (1e14 on a GPU), such as the likelihood of a deep model by importance
-    sampling, is named and left out, unless --only, --all or --samples asks for it.
+    sampling, is named and left out, unless --only, --all or --samples asks for it. Counted are likelihood, classification,
+    representation, clustering and pursuit; a model's draws, restorations and objective are made whatever they cost.
 
     Evaluators: objective, reconstruction, likelihood, sparsity, pursuit, codebook, representation, clustering,
     denoising, classification, generation. What Ctrl-C interrupts goes on where it stopped."""
@@ -91,7 +94,9 @@ def eval(
     from aecli.verbs.evaluate import evaluate
     from aecli.verbs.telling import Watch
 
-    request = EvalRequest(split, names(only), names(skip), samples, draws, inception, everything)
+    request = EvalRequest(split, names(only), names(skip), EVAL.samples, draws, inception, everything)
+    if samples is not None:
+        request = request._replace(samples=samples, also=OF_SAMPLES)
     request.check()  # a wrong flag is told before a missing run
     run = directory.find(runs_dir, run_name)
     keep_programs(context)

@@ -11,9 +11,10 @@ from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, mod
 
 from aecli.core.frozen import Frozen
 
-MATRICES = ("kernel", "outer")
-"""The names of parameters that a layer multiplies with: [in, out], of a convolution [k, k, in, out]. What else has two axes is a
-table of biases or of entries."""
+TABLES = ("bias", "shift", "place", "embedding", "mean", "log_sigma", "pseudo_inputs")
+"""The names of parameters with several axes that nothing is multiplied with: biases of places or values, entries of a table."""
+CONVOLUTION = "kernel"
+"""The name of a parameter with four axes that is a convolution's, [k, k, in, out]."""
 MUON_RMS = 0.2
 """The root mean square of an update by Muon at a learning rate of 1, near Adam's, so that its learning rates suit (Liu et al.
 2025, "Muon is scalable for LLM training", equation 4)."""
@@ -26,8 +27,8 @@ class Optimizer(Frozen):
     (`cosine`, `linear`).
 
     `muon` (Jordan et al. 2024, "Muon: an optimizer for hidden layers in neural networks") makes the momentum of each matrix, of a
-    convolution that of [k k in, out], nearly orthogonal by five steps of Newton and Schulz; what is no matrix moves by Adam with
-    Nesterov's momentum, which is what `b1` and `b2` are of.
+    convolution that of [k k in, out], nearly orthogonal by five steps of Newton and Schulz; what is no matrix, and stacks of
+    small ones, moves by Adam with Nesterov's momentum, which is what `b1` and `b2` are of.
     """
 
     name: Literal["adam", "adamw", "sgd", "lion", "muon"] = "adam"
@@ -91,8 +92,10 @@ class Optimizer(Frozen):
 
 
 def is_matrix(path: str, axes: int) -> bool:
-    """Whether a layer multiplies with the parameter at such a path, `encoder/convs/0/kernel` or `.../kernel/value`."""
-    return axes in (2, 4) and path.removesuffix("/value").split("/")[-1] in MATRICES
+    """Whether the parameter at such a path, `encoder/convs/0/kernel` or `.../kernel/value`, is a matrix that a layer multiplies
+    with: two axes and no table, or a convolution's four."""
+    name = path.removesuffix("/value").split("/")[-1]
+    return (axes == 2 and name not in TABLES) or (axes == 4 and name == CONVOLUTION)
 
 
 def matrices(params: Any) -> Any:

@@ -11,9 +11,9 @@ ODD = (13, 11, 9, 7, 5, 3, 1)
 
 @jax.custom_vjp
 def softplus(x: jax.Array) -> jax.Array:
-    """As `jax.nn.softplus`, in a third of its time on a CPU, where `log1p` is not computed by vectors: log(1 + e) is
-    2 atanh(e / (2 + e)), whose series at most 1/3 needs seven terms for float32. The gradient is the sigmoid, which stays exact
-    where x is large."""
+    """As `jax.nn.softplus` of float32 (of bfloat16 it is 1 % off: cast before), in a third of its time on a CPU, where `log1p` is
+    not computed by vectors: log(1 + e) is 2 atanh(e / (2 + e)), whose series at most 1/3 needs seven terms for float32. The
+    gradient is the sigmoid, which stays exact where x is large."""
     small = jnp.exp(-jnp.abs(x))
     ratio = small / (2 + small)
     square = ratio * ratio

@@ -12,6 +12,7 @@ from aecli.core.abilities import Scores
 from aecli.core.flop import products
 from aecli.core.model import Batch
 from aecli.data.eval_batches import eval_batch
+from aecli.data.sources import factors as known
 from aecli.evaluation.importance import CHUNK
 from aecli.evaluation.subject import Subject
 from aecli.system.untraced import computed
@@ -36,6 +37,12 @@ def of_codes(subject: Subject) -> float:
     """Of encoding every image that a probe is fitted to, chosen by, or held against."""
     batches = sum(_batches(subject, split) for split in {"train", "validation", subject.split})
     return batches * _of_batch("codes", subject, subject.model.encode)
+
+
+def of_clustering(subject: Subject) -> float:
+    """Of encoding the split, and train where the factors of the images are known."""
+    splits = {subject.split} if known.of(subject.dataset.intensity(subject.split)) is None else {"train", subject.split}
+    return sum(_batches(subject, split) for split in splits) * _of_batch("codes", subject, subject.model.encode)
 
 
 def of_likelihood(subject: Subject) -> float:

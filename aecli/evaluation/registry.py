@@ -116,6 +116,7 @@ EVALUATORS: Mapping[str, Evaluator] = registered(
             ("activates",),
             pursuit.cannot,
             kinds=ANY,
+            flop=pursuit.flop,
         ),
         "codebook": Evaluator(
             "usage of a finite set of codes", codebook.measure, ("code_usage", "code_perplexity"), ("quantizes",), quick=True
@@ -136,6 +137,7 @@ EVALUATORS: Mapping[str, Evaluator] = registered(
             ("encodes",),
             clustering.cannot,
             kinds=ANY,
+            flop=cost.of_clustering,
         ),
         "denoising": Evaluator(
             "restoration of corruptions, beside filters",

@@ -12,6 +12,8 @@ from aecli.errors import UsageError
 HELD_OUT = ("test", "validation")
 MOST = 100_000
 """Importance samples of an image, and draws."""
+OF_SAMPLES = ("likelihood", "classification")
+"""Evaluators that take importance samples: who says how many wants them, whatever they cost."""
 _OTHER = re.compile(r"\A(test|validation)-[0-9a-f]{12}\Z")
 """What the numbers on a split of other data than the run's are kept as, by its fingerprint."""
 
@@ -32,9 +34,7 @@ class EvalRequest(NamedTuple):
     also: Sequence[str] = ()
 
     def asks_for(self, evaluator: str) -> bool:
-        """Whether an evaluator is to run whatever it costs: who says how many importance samples wants a likelihood."""
-        if evaluator == "likelihood" and self.samples != EvalRequest().samples:
-            return True
+        """Whether an evaluator is to run whatever it costs."""
         return self.everything or evaluator in (*self.only, *self.also)
 
     def check(self) -> None:

@@ -1,52 +1,60 @@
-"""Codes of a given dictionary: the best coefficients of chosen rows, and a greedy choice of rows.
+"""What a dictionary leaves of a target: by chosen rows with their best coefficients, and by a greedy choice of rows.
 
-Pati, Rezaiifar & Krishnaprasad 1993, "Orthogonal matching pursuit"; by the dictionary's inner products alone as in Rubinstein,
-Zibulevsky & Elad 2008, "Efficient implementation of the K-SVD algorithm using batch orthogonal matching pursuit".
+Pati, Rezaiifar & Krishnaprasad 1993, "Orthogonal matching pursuit". The rows of a target are made orthogonal one after the other
+(Gram and Schmidt, twice: Björck 1994, "Numerics of Gram-Schmidt orthogonalization"), since their inner products say nothing in
+float32 where many rows are nearly alike.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 
 import jax
 import jax.numpy as jnp
 
-RIDGE = 1e-6
-"""Added to the inner products of rows of norm 1, of which two may be equal."""
+NOTHING_NEW = 1e-4
+"""The part of a row of norm 1 that is orthogonal to those before it, under which it is rounding and adds nothing."""
 
 
 @partial(jax.jit, static_argnames=("k",))
 def orthogonal_matching_pursuit(rows: jax.Array, targets: jax.Array, k: int) -> jax.Array:
-    """Coefficients [B, m] of rows [m, D] of norm 1 for targets [B, D], at most k of each target not 0: k times the row along
-    which most of the rest lies joins those of a target, and their coefficients are the best ones."""
-    gram, along = rows @ rows.T, targets @ rows.T
-    some = jnp.arange(len(targets))[:, None]
+    """What is left of targets [B, D] after k rows [m, D] of norm 1: k times the row along which most of the rest lies joins those
+    of a target, and the rest becomes orthogonal to all of them."""
+    some = jnp.arange(len(targets))
 
-    def add(i: jax.Array, carry: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
-        chosen, coefficients = carry
-        rest = jnp.abs(along - coefficients @ gram)
-        taken = jnp.zeros(along.shape, bool).at[some, chosen].max(jnp.arange(k)[None] < i)
-        chosen = chosen.at[:, i].set(jnp.where(taken, -1.0, rest).argmax(axis=1))
-        return chosen, _best(gram, along, chosen, jnp.broadcast_to(jnp.arange(k)[None] <= i, chosen.shape))
+    def choose(i: jax.Array, rest: jax.Array, taken: jax.Array) -> tuple[jax.Array, jax.Array]:
+        chosen = jnp.where(taken, -1.0, jnp.abs(rest @ rows.T)).argmax(axis=1)
+        return rows[chosen], taken.at[some, chosen].set(True)
 
-    start = jnp.zeros((len(targets), k), jnp.int32), jnp.zeros_like(along)
-    return jax.lax.fori_loop(0, k, add, start)[1]
+    return _left(targets, k, choose, jnp.zeros((len(targets), len(rows)), bool))
 
 
 @partial(jax.jit, static_argnames=("most",))
 def least_squares(rows: jax.Array, targets: jax.Array, active: jax.Array, most: int) -> jax.Array:
-    """The best coefficients [B, m] of the `active` rows alone, [B, m] bool, of which no target has more than `most`."""
+    """What the `active` rows, [B, m] bool, leave of targets [B, D] with the best coefficients. No target has more than `most`."""
     there, chosen = jax.lax.top_k(active.astype(jnp.float32), most)
-    return _best(rows @ rows.T, targets @ rows.T, chosen, there > 0)
+
+    def choose(i: jax.Array, rest: jax.Array, taken: jax.Array) -> tuple[jax.Array, jax.Array]:
+        return rows[chosen[:, i]] * there[:, i, None], taken
+
+    return _left(targets, most, choose, jnp.zeros((0, 0), bool))
 
 
-def _best(gram: jax.Array, along: jax.Array, chosen: jax.Array, counts: jax.Array) -> jax.Array:
-    """Least squares on the rows `chosen`, [B, k], of which those that do not count stay at 0: [B, m]."""
-    some = jnp.arange(len(along))[:, None]
-    both = counts[:, :, None] & counts[:, None, :]
-    eye = jnp.eye(chosen.shape[1])[None]
-    normal = jnp.where(both, gram[chosen[:, :, None], chosen[:, None, :]], 0.0) + eye * jnp.where(counts, RIDGE, 1.0)[:, :, None]
-    right = jnp.where(counts, along[some, chosen], 0.0)
-    factor = jnp.linalg.cholesky(normal)
-    solved = jax.scipy.linalg.cho_solve((factor, True), right[:, :, None])[:, :, 0]
-    return jnp.zeros_like(along).at[some, chosen].add(jnp.where(counts, solved, 0.0))
+def _left(
+    targets: jax.Array, k: int, choose: Callable[[jax.Array, jax.Array, jax.Array], tuple[jax.Array, jax.Array]], taken: jax.Array
+) -> jax.Array:
+    """The rest [B, D] that is orthogonal to k rows of each target; `choose(i, rest, taken)` gives the i-th, [B, D]."""
+
+    def add(i: jax.Array, carry: tuple[jax.Array, jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array, jax.Array]:
+        basis, rest, taken = carry
+        row, taken = choose(i, rest, taken)
+        for _ in range(2):
+            row -= jnp.einsum("bk,bkd->bd", jnp.einsum("bkd,bd->bk", basis, row), basis)
+        length = jnp.linalg.norm(row, axis=1, keepdims=True)
+        row = jnp.where(length > NOTHING_NEW, row / jnp.maximum(length, NOTHING_NEW), 0.0)
+        rest -= (rest * row).sum(axis=1, keepdims=True) * row
+        return basis.at[:, i].set(row), rest, taken
+
+    start = jnp.zeros((len(targets), k, targets.shape[1]), targets.dtype), targets, taken
+    return jax.lax.fori_loop(0, k, add, start)[1]

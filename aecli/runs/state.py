@@ -26,8 +26,8 @@ def state_template(experiment: Experiment, spec: Spec, train_size: int, place: P
     check_model(experiment, spec)
     asked = (experiment.model, spec, experiment.recipe(train_size))
     shapes = computed("form of the state", asked, lambda: _form(*asked))
-    _check_frozen(_weights(shapes), experiment.optimizer.freeze)
-    _check_matrices(_weights(shapes), experiment.optimizer)
+    _check_frozen(weights(shapes), experiment.optimizer.freeze)
+    _check_matrices(weights(shapes), experiment.optimizer)
     return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=place.replicated), shapes)
 
 
@@ -64,7 +64,7 @@ def _start_in_haste() -> Any:
     return jax.jit(_first_state, static_argnames=_STATIC, compiler_options={"xla_backend_optimization_level": 0, **options})
 
 
-def _weights(shapes: Any) -> dict[str, int]:
+def weights(shapes: Any) -> dict[str, int]:
     """The paths of a state's parameters within their network, and how many axes each has."""
     flat, _ = jax.tree_util.tree_flatten_with_path(shapes)
     paths = [(jax.tree_util.keystr(path, simple=True, separator="/"), leaf.ndim) for path, leaf in flat]

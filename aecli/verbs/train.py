@@ -78,7 +78,7 @@ def start(
         duplicates.tell(dataset, warn)
         facts["experiment"] = seal.of_config(config.resolved())
         facts |= cell or {}
-        given = None if source is None else _weights_of(source, template, facts, experiment.optimizer.freeze)
+        given = None if source is None else _weights_of(source, experiment, template, facts)
         run = directory.create(root, name, config.text, config.resolved(), facts, scaling_file(dataset.scaling))
         rows = f"{len(dataset.train):,} {dataset.spec.kind}s of {experiment.data.called}"
         model = f"{experiment.model.variant} with {weights:,} parameters, {rows}"
@@ -96,12 +96,17 @@ def start(
         return run
 
 
-def _weights_of(source: Run, template: Any, facts: dict[str, Any], frozen: Sequence[str]) -> Inherited:
-    """What a new state takes over from a run, which is told and added to the `facts` of the new one. Warns of `frozen` weights
-    that it does not: they would stay at random."""
+def _weights_of(source: Run, experiment: Experiment, template: Any, facts: dict[str, Any]) -> Inherited:
+    """What a new state takes over from a run, which is told and added to the `facts` of the new one, with what else the new model
+    makes of the same weights. Warns of frozen ones that it does not take over: they would stay at random."""
     trained = load(source, "best", warn, computing=False)
     given = inherit(template, trained, source.id)
     say(given.told(source.id, trained.step))
+    there, here = trained.model.model_dump(mode="json"), experiment.model.model_dump(mode="json")
+    others = [f"{name} {here[name]} (there {there[name]})" for name in here if name in there and here[name] != there[name]]
+    if others:
+        say(f"the model differs from that of {source.id}: {', '.join(others)}")
+    frozen = experiment.optimizer.freeze
     random = [line for line in given.left if is_part(line.partition(" ")[0].rpartition("params/")[2], frozen)]
     if random:
         warn(f"frozen, and not in {source.id}: these weights stay as they start, at random: {', '.join(random)}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import prod
 from typing import Any
 
 import jax.numpy as jnp
@@ -9,7 +10,7 @@ import numpy as np
 
 from aecli.core import jitted
 from aecli.core.abilities import Decodes, Encodes
-from aecli.evaluation.affine import Affine, affine_decoder
+from aecli.evaluation.affine import Affine, affine_decoder, is_affine
 from aecli.evaluation.subject import Subject
 from aecli.measures.metric import Findings, Metric
 from aecli.measures.pursuit import least_squares, orthogonal_matching_pursuit
@@ -22,9 +23,16 @@ def cannot(subject: Subject) -> str | None:
     """Why there is no dictionary."""
     model = subject.model
     able = isinstance(model, Encodes) and isinstance(model, Decodes)
-    if not able or affine_decoder(model, subject.state, subject.code_length) is None:
+    if not able or not is_affine(model, subject.state, subject.code_length):
         return "the decoder is no dictionary: images are not sums of its rows"
     return None
+
+
+def flop(subject: Subject) -> float:
+    """Of looking through the dictionary for every unit of every image, by the number that is active in the first ones."""
+    batch, _, real = next(iter(subject.batches()))
+    k = float(np.asarray(jitted.active(subject.model, subject.state, batch))[:real].sum(axis=1).mean())
+    return len(subject.rows) * min(k, MOST_ACTIVE) * 2.0 * subject.code_length * prod(subject.spec.shape)
 
 
 def measure(subject: Subject) -> Findings:
@@ -49,6 +57,8 @@ def measure(subject: Subject) -> Findings:
 
     if k < 1 or most > MOST_ACTIVE:
         return without(f"{k} units are active on average, and up to {most}: a pursuit is of 1 to {MOST_ACTIVE}")
+    if not _is_of_active_units(subject, active):
+        return without("units that count as inactive are not 0: the encoder's image is not a sum of the active ones alone")
     errors, variance = _errors(subject, decoder, active, k, most)
     if variance <= 0:
         return without(f"the {subject.spec.kind}s of the split are all alike: there is no variance to explain")
@@ -67,25 +77,36 @@ def _named(omp: Metric, least: Metric, gap: Metric) -> dict[str, Metric]:
     return {"explained_variance_omp": omp, "explained_variance_lstsq": least, "amortization_gap": gap}
 
 
+def _is_of_active_units(subject: Subject, active: list[Any]) -> bool:
+    """Whether every number of a code that is not 0 is that of an active unit."""
+    pairs = zip(subject.batches(), active, strict=True)
+    return all(
+        not np.asarray(jitted.encode(subject.model, subject.state, batch))[:real][~on].any() for (batch, _, real), on in pairs
+    )
+
+
 def _errors(subject: Subject, decoder: Affine, active: list[Any], k: int, most: int) -> tuple[dict[str, float], float]:
     """The squared errors of all images by each way to find a code, and the sum of squares about their mean."""
     length = np.linalg.norm(decoder.rows, axis=1, keepdims=True)
-    rows = np.where(length > 0, decoder.rows / np.where(length > 0, length, 1), 0)
-    unit, offset = jnp.asarray(rows, jnp.float32), decoder.offset
+    unit = jnp.asarray(np.where(length > 0, decoder.rows / np.where(length > 0, length, 1), 0), jnp.float32)
     errors = {"encoder": 0.0, "omp": 0.0, "lstsq": 0.0}
-    square, total = 0.0, np.zeros(len(offset))
+    first: Any = None
+    square, total = 0.0, np.zeros(len(decoder.offset))
     for (batch, _, real), on in zip(subject.batches(), active, strict=True):
         image = np.asarray(batch.image, np.float64).reshape(len(batch.image), -1)
-        apart = image - offset
+        apart = image - decoder.offset
         targets = jnp.asarray(apart, jnp.float32)
         held = jnp.asarray(np.pad(on, ((0, len(image) - real), (0, 0))))
         code = np.asarray(jitted.encode(subject.model, subject.state, batch), np.float64)
-        made = {
-            "encoder": code @ decoder.rows,
-            "omp": np.asarray(orthogonal_matching_pursuit(unit, targets, k), np.float64) @ rows,
-            "lstsq": np.asarray(least_squares(unit, targets, held, most), np.float64) @ rows,
+        left = {
+            "encoder": apart - code @ decoder.rows,
+            "omp": np.asarray(orthogonal_matching_pursuit(unit, targets, k), np.float64),
+            "lstsq": np.asarray(least_squares(unit, targets, held, most), np.float64),
         }
-        for name, sums in made.items():
-            errors[name] += float(((apart - sums)[:real] ** 2).sum())
-        square, total = square + float((apart[:real] ** 2).sum()), total + apart[:real].sum(axis=0)
+        for name, rest in left.items():
+            errors[name] += float((rest[:real] ** 2).sum())
+        # About the first image, so that equal ones have a variance of 0 and not one of rounding.
+        first = image[0] if first is None else first
+        about = image[:real] - first
+        square, total = square + float((about**2).sum()), total + about.sum(axis=0)
     return errors, square - float((total**2).sum()) / len(subject.rows)
