@@ -1,5 +1,6 @@
 # make demo: a trained autoencoder, pictures and numbers.   make bench: aecli beside its peers.   make bench-quick: what became slower.
 # make test: the whole suite.   make quick: two minutes of it.   AECLI_SOAK=1 make test: compiled as for a user, and many kills.
+# make numbers: every config trained whole, with several seeds (hours; it goes on where it was stopped).
 # Another interpreter or place: make test PYTHON=python3.13 VENV=.venv-3.13
 PYTHON ?= python3
 VENV ?= .venv
@@ -7,7 +8,7 @@ BIN := $(VENV)/bin
 LOCK := requirements.lock
 TOGETHER := -n 2 --dist loadscope --no-loadscope-reorder
 
-.PHONY: setup demo test quick faults fuzz lint bench bench-quick lock clean
+.PHONY: setup demo test quick faults fuzz lint bench bench-quick numbers lock clean
 
 setup: $(VENV)/.installed
 
@@ -56,6 +57,10 @@ bench: setup .venv-peers/.installed
 # Some minutes, without the peers: what has changed since the numbers in benchmarks/kept/ for this kind of machine.
 bench-quick: setup
 	$(BIN)/python benchmarks/suite.py --quick $(ARGS)
+
+# Hours, and goes on where it was stopped: make numbers ARGS="--only quickstart,vae_fashion". Keeps each seed in benchmarks/numbers/.
+numbers: setup
+	$(BIN)/python benchmarks/recipes.py $(ARGS)
 
 .venv-peers/.installed: benchmarks/requirements.txt
 	$(PYTHON) -m venv .venv-peers
