@@ -11,7 +11,7 @@ from aecli.config import variants
 
 SETTINGS = {
     "autoregressive": {
-        "made": "net: made, levels: 2, hidden: [20, 20], conditional: true",
+        "made": "net: made, levels: 2, hidden: [20, 20], conditional: true, hybrid: 0.5",
         "patch": "levels: 4, width: 8, layers: 1, patch: 2, conditional: true",
         "gmlp": "net: gmlp, levels: 2, width: 8, layers: 1, heads: 2, patch: 2",
         "transformer": "net: transformer, levels: 16, width: 8, layers: 1, likelihood: discretized_logistic, components: 2",

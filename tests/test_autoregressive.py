@@ -188,3 +188,30 @@ def test_a_step_in_parts_is_the_step_on_the_whole_batch(monkeypatch: pytest.Monk
     assert max(jax.tree.leaves(moved)) > 1e-4
     for ours, theirs in zip(jax.tree.leaves(parts.params), jax.tree.leaves(whole.params), strict=True):
         assert jnp.allclose(ours, theirs, rtol=1e-5, atol=1e-7)
+
+
+def test_the_hybrid_term_tells_a_label_from_another_in_training_alone() -> None:
+    spec = Spec(3, 3, 1, 2)
+    model, state = build("net: made, hidden: [20], levels: 2, conditional: true, hybrid: 0.5", spec)
+    image = (np.random.default_rng(0).random((6, 3, 3, 1)) < 0.5).astype(np.float32)
+    batch = batch_of(image)._replace(label=jnp.array([0, 1, 1, 0, 1, -1]))
+    other = batch._replace(label=1 - batch.label)
+    nll, against = (-model.log_prob(state, each) for each in (batch, other))
+    found = model.loss(state.net, batch, jax.random.key(0), jnp.int32(0))
+    confusion = np.logaddexp(0.0, np.asarray(nll - against, np.float64)).copy()
+    confusion[-1] = 0.0  # of an image without a label nothing can be told apart
+    assert np.allclose(found["confusion_nats"], confusion, rtol=1e-5)  # of two classes the other one is the only one
+    assert np.allclose(found["loss"], nll + 0.5 * confusion, rtol=1e-5)
+    assert np.array_equal(model.loss(state.net, batch, jax.random.key(0), None)["loss"], nll)
+
+
+def test_other_labels_are_drawn_evenly_and_never_the_own_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, state = build("net: made, hidden: [4], levels: 2, conditional: true, hybrid: 1.0", Spec(2, 2, 1, 4))
+    seen: list[Any] = []
+    monkeypatch.setattr(Autoregressive, "_nll", lambda self, net, batch: seen.append(batch.label) or jnp.zeros(len(batch.label)))
+    label = jnp.arange(4000) % 4
+    model.loss(state.net, batch_of(np.zeros((4000, 2, 2, 1)))._replace(label=label), jax.random.key(0), jnp.int32(0))
+    own, other = (np.asarray(each) for each in seen)
+    assert (own != other).all()
+    counts = np.array([[((own == a) & (other == b)).sum() for b in range(4)] for a in range(4)])
+    assert (counts[~np.eye(4, dtype=bool)] > 270).all()

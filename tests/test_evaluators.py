@@ -27,6 +27,7 @@ from aecli.evaluation.registry import EVALUATORS, Chosen, chosen, evaluate, fits
 from aecli.evaluation.request import EvalRequest
 from aecli.measures import probes
 from aecli.measures.baselines import pixels
+from aecli.measures.calibration import BINS, expected_calibration_error
 from aecli.measures.disentanglement import dci, mutual_information_gap
 from aecli.measures.metric import Findings, Metric
 from aecli.measures.probes import Labelled
@@ -275,6 +276,22 @@ def test_classes_by_bayes_rule_are_right_where_a_model_has_learned_them(tmp_path
     found = EVALUATORS["classification"].measure(subject(e.model, training.state, data, samples=100))
     assert found.metrics["bayes_accuracy"].value > 0.95 > found.metrics["bayes_accuracy"].baselines["commonest class"]
     assert found.metrics["label_nll_nats"].value < 0.3
+
+
+def test_the_calibration_error_is_the_mean_gap_of_fifteen_bins() -> None:
+    rng = np.random.default_rng(0)
+    confidence = np.concatenate([rng.uniform(0.1, 1, 500), [0.0, 1.0, 1 / 15, 0.2]])
+    right = rng.random(504) < confidence**2
+    total = 0.0
+    for b in range(BINS):
+        low, high = b / BINS, (b + 1) / BINS
+        inside = [(c, r) for c, r in zip(confidence, right, strict=True) if low < c <= high or (b == 0 and c == 0)]
+        if inside:
+            total += abs(sum(r for _, r in inside) - sum(c for c, _ in inside)) / 504
+    assert expected_calibration_error(confidence, right) == pytest.approx(total)
+    sure = np.full(1000, 0.8)
+    assert expected_calibration_error(sure, np.arange(1000) < 800) == pytest.approx(0)
+    assert expected_calibration_error(sure, np.zeros(1000)) == pytest.approx(0.8)
 
 
 def test_bayes_rule_weighs_classes_as_often_as_they_are_in_train(monkeypatch: pytest.MonkeyPatch) -> None:

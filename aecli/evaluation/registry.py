@@ -148,7 +148,7 @@ EVALUATORS: Mapping[str, Evaluator] = registered(
         "classification": Evaluator(
             "classes by Bayes' rule",
             classification.measure,
-            ("bayes_accuracy", "label_nll_nats", "nll_given_label_nats"),
+            ("bayes_accuracy", "label_nll_nats", "calibration_error", "nll_given_label_nats"),
             ("scores", "weighs"),
             classification.cannot,
             kinds=ANY,

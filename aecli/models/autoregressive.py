@@ -14,11 +14,12 @@ from typing import Any, Literal
 import jax
 import jax.numpy as jnp
 from flax import nnx
-from pydantic import Field, PositiveInt, model_validator
+from pydantic import Field, NonNegativeFloat, PositiveInt, model_validator
 
 from aecli.core.learner import Learner
 from aecli.core.model import Batch, Objection, SingleLoss, Spec, Temperature, Values, no_labels, one_hot
 from aecli.distributions.discrete import Categorical, Discrete, LogisticMixture, dequantize, invert_cdf, quantize
+from aecli.distributions.softplus import softplus
 from aecli.nets.causal import Causal, Layout, ancestral
 from aecli.nets.gmlp import Gmlp
 from aecli.nets.made import Made
@@ -33,7 +34,8 @@ AT_ONCE = 2**17
 
 
 class Autoregressive(SingleLoss):
-    """Values: `loss`, -log p(x) in nats, and `bits_per_dim`, the same in bits per channel of a pixel.
+    """Values: `loss`, -log p(x) in nats, and `bits_per_dim`, the same in bits per channel of a pixel. With `hybrid` the loss of
+    training also has that many times `confusion_nats`, -log of the label's probability beside another one.
 
     `levels` divides 256: 2 for binary images, 256 for 8 bit. `hidden` are the layers of a made; `width`, `layers` and `patch`
     (sites of patch x patch pixels) shape the other nets, `heads` a gmlp (sums over earlier sites per layer) or a transformer.
@@ -49,6 +51,9 @@ class Autoregressive(SingleLoss):
     heads: PositiveInt = 4
     patch: PositiveInt = 1
     conditional: bool = Field(default=False, description="learn p(x | label)")
+    hybrid: NonNegativeFloat = Field(
+        default=0.0, description="weight of telling the label from another one in training, which is no longer maximum likelihood"
+    )
 
     @model_validator(mode="after")
     def _settings_fit(self) -> Autoregressive:
@@ -58,6 +63,8 @@ class Autoregressive(SingleLoss):
             raise ValueError("net: made needs at least one hidden layer, such as [512]")
         if self.net == "made" and self.patch != 1:
             raise ValueError("patch is for net: pixelcnn, gmlp and transformer")
+        if self.hybrid and not self.conditional:
+            raise ValueError("hybrid tells labels apart by p(x | label): set conditional: true")
         if self.net in ("gmlp", "transformer") and self.width % self.heads:
             raise ValueError(f"heads: {self.heads} does not divide width: {self.width}")
         return self
@@ -91,6 +98,24 @@ class Autoregressive(SingleLoss):
         return sites(layout, self.width, self.layers, self.heads, rngs=rngs)
 
     def loss(self, net: Causal, batch: Batch, key: jax.Array, step: jax.Array | None) -> Values:
+        nll = self._nll(net, batch)
+        bits = nll / (batch.image[0].size * log(2))
+        if step is None or not self.hybrid:
+            return {"loss": nll, "bits_per_dim": bits}
+        confusion = self._confusion(net, batch, nll, key)
+        return {"loss": nll + self.hybrid * confusion, "bits_per_dim": bits, "confusion_nats": confusion}
+
+    def _confusion(self, net: Any, batch: Batch, nll: jax.Array, key: jax.Array) -> jax.Array:
+        """-log of p(x | y) / (p(x | y) + p(x | y')), the probability of the label beside one other that is drawn evenly. With all
+        classes in the place of the other it is the term log p(y | x) of a hybrid of both kinds of training (McCallum et al. 2006,
+        "Multi-conditional learning"), at a pass a class instead of one more. 0 of images without a label."""
+        classes = net.layout.classes
+        other = (batch.label + jax.random.randint(key, batch.label.shape, 1, classes)) % classes
+        against = self._nll(net, batch._replace(label=other))
+        return jnp.where(batch.label >= 0, softplus(nll - against), 0.0)
+
+    def _nll(self, net: Causal, batch: Batch) -> jax.Array:
+        """-log p(x | label) in nats, [B]."""
         value = cut(quantize(batch.image, self.levels), self.patch)
         params = net(self._inputs(value), self._label(net, batch.label))
         target = value
@@ -98,11 +123,10 @@ class Autoregressive(SingleLoss):
             # Given the image that it was drawn from, a pixel does not depend on those before it, so its own draw may be averaged
             # over: the same objective in expectation, without the noise of the draw in its gradient.
             target = cut(batch.intensity, self.patch)
-        nll = -self._family.log_prob(params, target).sum(axis=(1, 2, 3))
-        return {"loss": nll, "bits_per_dim": nll / (batch.image[0].size * log(2))}
+        return -self._family.log_prob(params, target).sum(axis=(1, 2, 3))
 
     def log_prob(self, state: Learner[Any], batch: Batch) -> jax.Array:
-        return -self.loss(state.net, batch, jax.random.key(0), None)["loss"]
+        return -self._nll(state.net, batch)
 
     def support(self) -> int | None:
         return self.levels

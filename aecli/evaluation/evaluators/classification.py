@@ -12,7 +12,8 @@ from aecli.core.abilities import Scores
 from aecli.core.model import Batch
 from aecli.evaluation.importance import importance_bounds
 from aecli.evaluation.subject import Subject
-from aecli.measures.metric import Findings, average
+from aecli.measures.calibration import BINS, expected_calibration_error
+from aecli.measures.metric import Findings, Metric, average
 from aecli.system.unfused import unfused
 
 
@@ -26,10 +27,11 @@ def cannot(subject: Subject) -> str | None:
 
 def measure(subject: Subject) -> Findings:
     """For likelihood models of images given their label. `bayes_accuracy`, with p(y) the frequencies of the train split; the
-    baseline is always saying the commonest class. `label_nll_nats`: -log p(y | x). `nll_given_label_nats`: -log p(x | y), as
-    it was used. log p(x | y) is exact, or estimated from a tenth of the likelihood's importance samples, with the same random
-    numbers for each label. Of gray images under a Bernoulli likelihood it is a cross-entropy, which ranks the labels as well.
-    Images without a label are left out."""
+    baseline is always saying the commonest class. `label_nll_nats`: -log p(y | x), beside those frequencies for every image.
+    `calibration_error`: how far p(y | x) of the class that is said is from the share of such answers that is right, over 15 bins.
+    `nll_given_label_nats`: -log p(x | y), as it was used. log p(x | y) is exact, or estimated from a tenth of the likelihood's
+    importance samples, with the same random numbers for each label. Of gray images under a Bernoulli likelihood it is a cross-
+    entropy, which ranks the labels as well. Images without a label are left out."""
     model, spec = subject.model, subject.spec
     seen = subject.dataset.train.labels
     counts = np.bincount(seen[seen >= 0], minlength=spec.classes)
@@ -53,12 +55,15 @@ def measure(subject: Subject) -> Findings:
     surprise, nll = -given[image, label], -log_prob[image, label]
     commonest = float((label == counts.argmax()).mean())
     protocol = {"exact": True} if isinstance(model, Scores) else {"samples": samples}
+    frequencies = {"class frequencies": float(-log_prior[label].mean())}
+    error = expected_calibration_error(np.exp(given.max(1)), right)
     return Findings(
         {
             "bayes_accuracy": average(
                 "bayes_accuracy", right, "higher", baselines={"commonest class": commonest}, protocol=protocol
             ),
-            "label_nll_nats": average("label_nll_nats", surprise, "lower", protocol=protocol),
+            "label_nll_nats": average("label_nll_nats", surprise, "lower", baselines=frequencies, protocol=protocol),
+            "calibration_error": Metric(error, None, len(label), "1", "lower", {}, protocol | {"bins": BINS}),
             "nll_given_label_nats": average("nll_given_label_nats", nll, "lower", protocol=protocol),
         },
         {"right": right, "label_nll_nats": surprise, "nll_given_label_nats": nll},
