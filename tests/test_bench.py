@@ -27,7 +27,7 @@ def test_the_numbers_hang_together() -> None:
 
 
 def test_a_call_is_no_longer_than_a_chunk_and_the_steps_are_compiled_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("aecli.verbs.bench.adapt", lambda count, seconds: 2 * count)  # as if every call were too short
+    monkeypatch.setattr("aecli.training.pace.adapt", lambda count, seconds: 2 * count)  # as if every call were too short
     before = advance._cache_size()
     speed = speed_of(experiment("variant: vae, hidden: [12], latent: 3"), dataset(), 0.1)
     assert speed.steps_per_call == RESIDENT_STEPS

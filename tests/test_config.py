@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from aecli.config.length import LENGTHS
 from aecli.config.load import load, parse
 from aecli.config.schema import Data, Experiment, dump
 from aecli.errors import ConfigError
@@ -82,8 +83,13 @@ BAD = {
     "optimizer: {name: adm}": "'optimizer.name' must be 'adam', 'adamw', 'sgd', 'lion' or 'muon'",
     "optimizer: {weight_decay: 0.1}": "'optimizer': adam has no weight_decay: set name: adamw",
     "optimizer: {ema: 1.5}": "'optimizer.ema': must be less than 1.0, not 1.5",
-    "train: {}": "'train': needs exactly one of steps and epochs",
-    "train: {steps: 5, epochs: 5}": "'train': needs exactly one of steps and epochs",
+    "train: {}": "'train': needs exactly one of steps, epochs, flop and minutes",
+    "train: {steps: 5, epochs: 5}": "'train': needs exactly one of steps, epochs, flop and minutes",
+    "train: {flop: 1e9, minutes: 5}": "'train': needs exactly one of steps, epochs, flop and minutes",
+    "train: {flop: 0}": "'train.flop': must be greater than 0.0, not 0",
+    "train: {minutes: -1}": "'train.minutes': must be greater than 0.0, not -1",
+    "train: {minutes: .nan}": "'train.minutes': must be finite, not nan",
+    "train: {flop: .inf}": "'train.flop': must be finite, not inf",
     "train: {steps: true}": "'train.steps': must be a whole number, not true",
     "data: {name: folder}": "'data': name: folder needs a path",
     "data: {name: digits, validation: 1.0}": "'data.validation'",
@@ -174,11 +180,21 @@ def test_set_changes_a_value_and_its_errors_name_the_flag() -> None:
     assert errors(GOOD, ("model.latent=[1",))[0].startswith("--set model.latent=[1: error[syntax]")
 
 
-def test_set_of_steps_takes_the_place_of_epochs() -> None:
-    epochs = GOOD.replace("steps: 5", "epochs: 5")
-    assert parse(epochs, "x", ["train.steps=7"]).experiment.train.steps == 7
-    assert parse(GOOD, "x", ["train.epochs=2"]).experiment.train.epochs == 2
+def test_a_flag_for_a_length_takes_the_place_of_any_other() -> None:
+    for said in LENGTHS:
+        text = GOOD.replace("steps: 5", f"{said}: 5")
+        for flag in LENGTHS:
+            train = parse(text, "x", [f"train.{flag}=7"]).experiment.train
+            assert {name: getattr(train, name) for name in LENGTHS} == {**dict.fromkeys(LENGTHS), flag: 7}
+        assert parse(text, "x", ["train.epochs=null", "train.steps=7"]).experiment.train.steps == 7
     assert errors(GOOD, ("train.epochs=2", "train.steps=7"))
+
+
+def test_a_budget_is_no_length_until_it_is_turned_into_steps() -> None:
+    experiment = parse(GOOD.replace("steps: 5", "minutes: 5"), "x").experiment
+    with pytest.raises(TypeError, match=r"train\.minutes"):
+        experiment.steps(100)
+    assert experiment.without_budget().steps(100) > 0 and experiment.of_steps(7).steps(100) == 7
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)

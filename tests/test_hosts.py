@@ -214,3 +214,14 @@ def test_processes_that_do_not_come_are_told(process: int, tmp_path: Path) -> No
 def test_flags_that_say_no_group_are_refused(flags: list[Any], told: str, tmp_path: Path) -> None:
     done = called("train", "c.yaml", *flags, cwd=tmp_path)
     assert done.returncode == 2 and told in done.stderr, done.stderr
+
+
+def test_processes_count_operations_alike_and_measure_no_minutes(tmp_path: Path) -> None:
+    (tmp_path / "c.yaml").write_text(CONFIG)
+    with pair("train", "c.yaml", "--set", "train.flop=3e6", cwd=tmp_path) as processes:
+        run = trained(processes, tmp_path)
+    found = run.info().budget
+    assert found is not None and run.recorded().step == found.steps == 3e6 // found.per_step > 1
+    with pair("train", "c.yaml", "--set", "train.minutes=1", cwd=tmp_path) as processes:
+        for code, _, err in ends(processes):
+            assert code == 2 and "minutes are measured by one process, and these are 2" in err

@@ -179,7 +179,7 @@ def test_an_evaluation_that_a_signal_cut_is_done_at_the_resume(tmp_path: Path, m
     from aecli.training import loop as module
 
     e = experiment(VAE, "epochs: 4, log_every: 100")
-    run, real, calls = new_run(tmp_path, e, DATA), module.quick, iter([False, True])
+    run, real, calls = new_run(tmp_path, e, DATA), module.validate, iter([False, True])
 
     def cut(*arguments, **keywords):
         if next(calls, False):
@@ -194,11 +194,11 @@ def test_an_evaluation_that_a_signal_cut_is_done_at_the_resume(tmp_path: Path, m
         return enter(self)
 
     monkeypatch.setattr(Signals, "__enter__", noted)
-    monkeypatch.setattr(module, "quick", cut)
+    monkeypatch.setattr(module, "validate", cut)
     with pytest.raises(InterruptedRun):
         go_on(run, e, DATA)
     assert [row.step for row in run.rows() if row.split == "validation"] == [3]
-    monkeypatch.setattr(module, "quick", real)
+    monkeypatch.setattr(module, "validate", real)
     go_on(run, e, DATA)
     assert [row.step for row in run.rows() if row.split == "validation"] == [3, 6, 9, 12]
 

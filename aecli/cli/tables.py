@@ -36,6 +36,7 @@ def show_run(run: Run) -> None:
         ("variant", f"{info.variant}, {info.parameters:,} parameters"),
         ("data", f"{data.name} {spec.height}x{spec.width}x{spec.channels}, " + ", ".join(f"{n:,} {split}" for split, n in sizes)),
         ("classes", some(data.class_names)),
+        ("length", info.budget.told if info.budget else ""),
         ("step", f"{facts['step']:,}"),
     ]
     told, wrong_labels = labels.look(run)

@@ -15,6 +15,7 @@ from pydantic import (
 
 from aecli.config import yamlfile
 from aecli.config.explain import Override, diagnostic_at, explain
+from aecli.config.length import LENGTHS
 from aecli.config.schema import Experiment, dump, to_yaml
 from aecli.config.yamlfile import Document, Mark
 from aecli.errors import MAX_SOURCE, ConfigError, DataError, Diagnostic, SettingError
@@ -32,6 +33,10 @@ class Config(NamedTuple):
     def resolved(self) -> str:
         """The experiment with every default written out, as YAML."""
         return dump(self.experiment)
+
+    def of(self, experiment: Experiment) -> Config:
+        """The same text, of another experiment that it came to be."""
+        return self._replace(experiment=experiment)
 
     def given(self, key: str) -> str | None:
         """What the file or a flag says of a setting of `data`, as it is written; None if neither says anything."""
@@ -210,7 +215,10 @@ def _apply(data: dict[str, Any], override: Override, overrides: Sequence[Overrid
         problems.append(Diagnostic(override.flag, 0, 0, "unknown-key", f"'{override.path[0]}' is no block of settings"))
         return
     block[override.path[-1]] = copy.deepcopy(override.value)  # a later flag may change a setting inside
-    # steps and epochs say the same thing: a flag for one takes the place of the other in the file.
-    other = {"train.steps": "epochs", "train.epochs": "steps"}.get(".".join(override.path))
-    if other and not any(o.path == ("train", other) for o in overrides):
-        cast("dict[str, Any]", block).pop(other, None)
+    # They all say how long a run is: a flag for one takes the place of what the file says.
+    if override.path in _LENGTHS:
+        for _, other in _LENGTHS - {override.path, *(o.path for o in overrides)}:
+            cast("dict[str, Any]", block).pop(other, None)
+
+
+_LENGTHS = {("train", length) for length in LENGTHS}

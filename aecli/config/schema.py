@@ -10,6 +10,7 @@ import yaml
 from pydantic import (
     BeforeValidator,
     Field,
+    PositiveFloat,
     PositiveInt,
     SerializeAsAny,
     field_serializer,
@@ -17,7 +18,7 @@ from pydantic import (
     model_validator,
 )
 
-from aecli.config.length import epoch_end
+from aecli.config.length import BUDGETS, LENGTHS, epoch_end
 from aecli.config.variants import parse_model
 from aecli.core.frozen import Frozen
 from aecli.core.learner import Precision, Recipe
@@ -45,6 +46,7 @@ _OF_TFDS = ("background",)
 _OF_IMAGES = ("size", "channels", "binarize")
 """Those that vectors have no use for."""
 Standardize = Literal["none", "mean", "zscore"]
+_ANY_STEPS = 10**6
 
 
 Level = Annotated[int, Field(ge=0, le=255)]
@@ -162,12 +164,19 @@ class Data(Frozen):
 class Train(Frozen):
     """How long, and what is kept on the way.
 
-    `monitor` names the validation metric, lower being better, that decides which checkpoint is the best and, with
-    `patience`, when to stop.
+    One of `steps`, `epochs`, `flop` and `minutes` is the length. The last two are turned into steps once, when the run starts,
+    and it keeps these. `monitor` names the validation metric, lower being better, that decides which checkpoint is the best and,
+    with `patience`, when to stop.
     """
 
     steps: PositiveInt | None = None
     epochs: PositiveInt | None = None
+    flop: PositiveFloat | None = Field(
+        default=None, description="operations of products and convolutions in all, as `aecli bench` counts those of a step"
+    )
+    minutes: PositiveFloat | None = Field(
+        default=None, description="of training and validation at the speed that is measured when the run starts"
+    )
     eval_every: PositiveInt = Field(default=1, description="epochs between evaluations on the validation split")
     log_every: PositiveInt = Field(default=100, description="steps between rows of training metrics")
     checkpoint_every: PositiveInt | None = Field(
@@ -189,9 +198,14 @@ class Train(Frozen):
 
     @model_validator(mode="after")
     def _one_length(self) -> Train:
-        if (self.steps is None) == (self.epochs is None):
-            raise ValueError("needs exactly one of steps and epochs")
+        if sum(getattr(self, length) is not None for length in LENGTHS) != 1:
+            raise ValueError(f"needs exactly one of {', '.join(LENGTHS[:-1])} and {LENGTHS[-1]}")
         return self
+
+    @property
+    def budget(self) -> str | None:
+        """Which setting is to be turned into steps; None where the length is known."""
+        return next((name for name in BUDGETS if getattr(self, name) is not None), None)
 
 
 class Experiment(Frozen):
@@ -208,9 +222,21 @@ class Experiment(Frozen):
         return {"variant": model.variant, **model.model_dump()}
 
     def steps(self, train_size: int) -> int:
-        """The length of the run, for a train split of so many images."""
+        """The length of the run, for a train split of so many images. Raises TypeError for a budget: what follows from the
+        length is asked for when that has been turned into steps."""
         train = self.train
+        if train.budget is not None:
+            raise TypeError(f"train.{train.budget} has not been turned into steps")
         return train.steps if train.steps is not None else epoch_end(cast(int, train.epochs), train_size, self.data.batch_size)
+
+    def of_steps(self, steps: int) -> Experiment:
+        """The same with another length."""
+        length = {**dict.fromkeys(LENGTHS), "steps": steps}
+        return self.model_copy(update={"train": self.train.model_copy(update=length)})
+
+    def without_budget(self) -> Experiment:
+        """The same for what does not depend on the length: of any, where it is a budget."""
+        return self if self.train.budget is None else self.of_steps(_ANY_STEPS)
 
     def recipe(self, train_size: int) -> Recipe:
         return Recipe(self.optimizer, self.steps(train_size), self.train.precision)

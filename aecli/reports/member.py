@@ -89,6 +89,8 @@ def read(run: Run, split: str) -> Member:
         seed = setting_as_json(settings.get(SEED))
         for value in settings.values():
             setting_as_json(value)
+        if info.budget is not None and settings.get("train.steps") == info.budget.steps:  # no resume has made it longer
+            settings |= {"train.steps": None, f"train.{info.budget.setting}": info.budget.amount}
         if info.from_run is not None:
             settings[START] = f"{info.from_run.run} at step {info.from_run.step}"
     except (yaml.YAMLError, ValueError, RecursionError) as error:

@@ -140,6 +140,21 @@ class Origin(Record):
     left: list[Raw] = []
 
 
+class Budget(Record):
+    """What the length of a run was given by, and the steps that this came to: `per_step` operations, or seconds with what
+    validation adds to them."""
+
+    setting: Literal["flop", "minutes"]
+    amount: Annotated[Finite, Field(gt=0)]
+    per_step: Annotated[Finite, Field(gt=0)]
+    steps: Size
+
+    @property
+    def told(self) -> str:
+        each = f"{self.per_step:.4g} FLOP" if self.setting == "flop" else f"{1e3 * self.per_step:.4g} ms"
+        return f"train.{self.setting}: {self.amount:.12g} is {self.steps:,} steps of {each}"
+
+
 class RunFile(Record):
     """`run.json`: what a run was started with. Written once."""
 
@@ -165,6 +180,8 @@ class RunFile(Record):
     experiment: Sha256 | None = None
     """The seal of the config, see `runs/seal.py`."""
     sweep: CellOf | None = None
+    budget: Budget | None = None
+    """None of a run whose length was given in steps or epochs."""
 
     @property
     def identity(self) -> str | None:

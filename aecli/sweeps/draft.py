@@ -234,10 +234,10 @@ def full_key(experiment: Experiment) -> str:
 
 
 def held_key(experiment: Experiment) -> str:
-    """What decides whether the data can be had and the model serves it."""
+    """What decides whether the data can be had, the model serves it, and a budget of operations is enough for a step."""
     blocks = experiment.model_dump()
     train = blocks["train"]
-    return json.dumps([blocks["data"], blocks["model"], train["monitor"], train["patience"]], sort_keys=True)
+    return json.dumps([blocks["data"], blocks["model"], train["monitor"], train["patience"], train["flop"]], sort_keys=True)
 
 
 def config_hash(blocks: Mapping[str, Any]) -> str:

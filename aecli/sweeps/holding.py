@@ -18,6 +18,7 @@ from aecli.system import threads
 from aecli.system.placement import placement
 from aecli.system.progress import say
 from aecli.training.monitor import check_monitor
+from aecli.verbs import budget
 
 
 class Held(NamedTuple):
@@ -64,7 +65,10 @@ class _FlagError(UsageError):
 
 
 def _hold(experiment: Experiment, dataset: Dataset, only: Sequence[str], select: str | None) -> Held:
-    template = state_template(experiment, dataset.spec, len(dataset.train), placement(experiment.data.batch_size))
+    some, place = experiment.without_budget(), placement(experiment.data.batch_size)
+    template = state_template(some, dataset.spec, len(dataset.train), place)
+    if experiment.train.flop is not None:
+        budget.of_flop(experiment, dataset.spec, place)
     reported = check_monitor(experiment, dataset.spec, len(dataset.validation), template)
     able = fits(experiment.model, dataset.spec.kind)
     for name in only:

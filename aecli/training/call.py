@@ -10,11 +10,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from aecli.config.schema import Binarize
+from aecli.config.schema import Binarize, Experiment
+from aecli.core.flop import products
 from aecli.core.keys import Stream, stream
 from aecli.core.model import Batch, Model, Spec, Values, check_values
 from aecli.data.binarize import draw
-from aecli.data.train_batches import Chunk, to_unit
+from aecli.data.train_batches import Chunk, HostChunk, to_unit
+from aecli.system.untraced import Program, compiled
 
 
 @partial(jax.jit, static_argnames=("model", "spec", "binarize"), donate_argnames=("state",))
@@ -50,6 +52,23 @@ def advance(
     label, values = jax.eval_shape(trial)
     check_values(model, "train_step", values, len(label))
     return jax.lax.fori_loop(0, count, step, (state, {name: jnp.zeros(chunk.most) for name in values}))
+
+
+def steps_program(experiment: Experiment, spec: Spec, train_size: int, state: Any, chunk: Chunk) -> Program[float]:
+    """`advance` on a state and chunks of these forms, and the floating-point operations of a step."""
+    static = (experiment.model, spec, experiment.data.binarize)
+    arguments = (state, chunk, np.int32(0), np.int32(1), jax.random.key(experiment.seed))
+    return compiled(advance, static, arguments, products, (experiment.recipe(train_size),))
+
+
+def flop_of_step(experiment: Experiment, spec: Spec, template: Any) -> float:
+    """The same operations, counted without data and without compiling. `template` is the form of the state."""
+    batch = experiment.data.batch_size
+    form = jax.ShapeDtypeStruct
+    chunk = HostChunk(form((1, batch, *spec.shape), jnp.float32), form((1, batch), jnp.int32))  # pyright: ignore[reportArgumentType]
+    state = jax.tree.map(lambda leaf: form(leaf.shape, leaf.dtype), template)
+    at, root = form((), jnp.int32), jax.eval_shape(lambda: jax.random.key(0))
+    return products(advance.trace(experiment.model, spec, experiment.data.binarize, state, chunk, at, at, root).jaxpr)
 
 
 def all_finite(state: Any) -> bool:

@@ -6,6 +6,7 @@ import dataclasses
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from math import isfinite
 from typing import Any
 
@@ -13,14 +14,10 @@ import jax
 import numpy as np
 
 from aecli.config.schema import Experiment
-from aecli.core.flop import products
 from aecli.core.model import loss_first
 from aecli.data.dataset import Dataset
-from aecli.data.train_batches import Chunk, open_feed
+from aecli.data.train_batches import open_feed
 from aecli.errors import AecliError, CheckpointError, DivergedError, InterruptedRun
-from aecli.evaluation.registry import quick
-from aecli.evaluation.request import EvalRequest
-from aecli.evaluation.subject import Subject
 from aecli.runs import checkpoint, seal
 from aecli.runs.directory import Run
 from aecli.runs.records import Beside, validated
@@ -30,9 +27,9 @@ from aecli.system.placement import Placement, here, most_bytes, spread
 from aecli.system.progress import Progress, say
 from aecli.system.reading import Unreadable
 from aecli.system.signals import Signals, Terminated
-from aecli.system.untraced import Program, compiled
-from aecli.training.call import Call, adapt, advance, all_finite
-from aecli.training.monitor import check_monitor
+from aecli.system.untraced import Program
+from aecli.training.call import Call, adapt, all_finite, steps_program
+from aecli.training.monitor import check_monitor, validate
 from aecli.training.schedule import Schedule
 
 
@@ -86,9 +83,10 @@ class Training:
     ) -> None:
         self._run, self._dataset, self._signals, self._seed = run, dataset, signals, experiment.seed
         self._crew = crew or Leader()
-        self._model, self._data, self._train = experiment.model, experiment.data, experiment.train
+        self._experiment, self._data, self._train = experiment, experiment.data, experiment.train
         self._spec, self._size = dataset.spec, len(dataset.train)
-        self._steps, self._recipe = experiment.steps(self._size), experiment.recipe(self._size)
+        self._steps = experiment.steps(self._size)
+        self._program = partial(steps_program, experiment, dataset.spec, self._size)
         self._schedule = Schedule(experiment.train, self._steps, self._size, self._data.batch_size)
         self._root = jax.random.key(experiment.seed)
         self._place = place
@@ -125,11 +123,6 @@ class Training:
             first = init(experiment, self._dataset.spec, self._size, self._place)
             self._steps_program = steps.result()
             return first
-
-    def _program(self, state: Any, chunk: Chunk) -> Program[float]:
-        """The steps on a chunk of this form, and the operations of one."""
-        static, at, count = (self._model, self._spec, self._data.binarize), np.int32(0), np.int32(1)
-        return compiled(advance, static, (state, chunk, at, count, self._root), products, (self._recipe,))
 
     def run(self) -> str:
         """Trains to the end; returns why it ended. Raises DivergedError, and InterruptedRun with the state saved."""
@@ -236,18 +229,7 @@ class Training:
         at = self._at
         if not len(self._dataset.validation):
             return False
-        subject = Subject(
-            model=self._model,
-            state=self.state,
-            dataset=self._dataset,
-            request=EvalRequest("validation"),
-            binarize=self._data.binarize,
-            seed=self._seed,
-            place=self._place.here,
-            baselines=False,
-            poll=self._stop_if_asked,
-        )
-        metrics = quick(subject)
+        metrics = validate(self._experiment, self._dataset, self.state, self._place.here, self._stop_if_asked)
         # What has no value, as the explained variance of images that are all alike, has no place in a row.
         values = {name: metric.value for name, metric in metrics.items() if metric.value is not None}
         if not all(isfinite(value) for value in values.values()):

@@ -1,15 +1,22 @@
-"""Whether what a training watches is there: told before anything is trained."""
+"""What a training watches: the validation split, measured in between, and whether the monitor is among what that gives."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
 
 from aecli.config.schema import Experiment
 from aecli.core.model import Batch, Spec, check_values
+from aecli.data.dataset import Dataset
 from aecli.data.eval_batches import EVAL_BATCH
 from aecli.errors import SettingError, did_you_mean
+from aecli.evaluation.registry import quick
+from aecli.evaluation.request import EvalRequest
+from aecli.evaluation.subject import Subject
+from aecli.measures.metric import Metric
+from aecli.system.placement import Placement
 from aecli.system.untraced import computed
 
 
@@ -32,3 +39,26 @@ def check_monitor(experiment: Experiment, spec: Spec, validation: int, template:
             ("train", "monitor"), "unknown-metric", message, did_you_mean(train.monitor, names), "metrics: " + ", ".join(names)
         )
     return names
+
+
+def _never() -> None:
+    pass
+
+
+def validate(
+    experiment: Experiment, dataset: Dataset, state: Any, place: Placement, poll: Callable[[], None] = _never
+) -> dict[str, Metric]:
+    """Measures the validation split; `poll()` is called before each batch and may raise."""
+    return quick(
+        Subject(
+            model=experiment.model,
+            state=state,
+            dataset=dataset,
+            request=EvalRequest("validation"),
+            binarize=experiment.data.binarize,
+            seed=experiment.seed,
+            place=place,
+            baselines=False,
+            poll=poll,
+        )
+    )

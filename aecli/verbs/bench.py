@@ -22,14 +22,14 @@ from aecli.runs.state import init, state_template
 from aecli.system import threads
 from aecli.system.placement import local_devices, most_bytes, placement
 from aecli.system.progress import say
-from aecli.training.call import adapt, advance
+from aecli.training.call import advance
+from aecli.training.pace import pace
 
 MATMUL_SIDES = (2048, 16384)
 """The least and the largest side of the matrices whose product is timed."""
 MATMUL_LEAST_SECONDS = 0.005
 """A product that takes less says how long a call takes: a larger one is timed."""
 MATMUL_SECONDS = 0.5
-LEAST_CALLS = 3
 
 
 class Speed(NamedTuple):
@@ -62,6 +62,7 @@ def bench(config: Config, seconds: float) -> Speed:
 def speed_of(experiment: Experiment, dataset: Dataset, seconds: float) -> Speed:
     """Trains for about so many seconds, as `train` does, and keeps nothing. Raises SettingError if the model cannot serve the
     data."""
+    experiment = experiment.without_budget()
     data, model = experiment.data, experiment.model
     place = placement(data.batch_size)
     state_template(experiment, dataset.spec, len(dataset.train), place)
@@ -77,27 +78,15 @@ def speed_of(experiment: Experiment, dataset: Dataset, seconds: float) -> Speed:
     program = traced.lower().compile()
     compiled = time.monotonic() - begun
     flop = products(traced.jaxpr)
-    times: list[float] = []
-    step, count, settled, end = 0, 1, False, 0.0
-    while not settled or len(times) < LEAST_CALLS or time.monotonic() < end:
-        begun = time.monotonic()
-        state, _ = jax.block_until_ready(program(state, feed.chunk(step, count), np.int32(step), np.int32(count), root))
-        spent = time.monotonic() - begun
-        step += count
-        if settled:
-            times.append(spent / count)
-            continue
-        longer = min(adapt(count, spent), feed.most)
-        # The first call does more than the steps: it does not say how long they take.
-        settled, count, end = longer <= count and step > 1, longer, time.monotonic() + seconds
+    timed = pace(program, feed, state, root, seconds, feed.most)
     rate = max(before, matmul_rate(precision))
-    median = statistics.median(times)
-    low, _, high = statistics.quantiles(times, n=4)
+    median = statistics.median(timed.seconds)
+    low, _, high = statistics.quantiles(timed.seconds, n=4)
     return Speed(
         images_per_s=data.batch_size / median,
         step_seconds=median,
         step_spread=(high - low) / median,
-        steps_per_call=count,
+        steps_per_call=timed.steps_per_call,
         compile_seconds=compiled,
         flop_per_step=flop,
         matmul_flop_per_s=rate,

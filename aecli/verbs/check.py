@@ -24,6 +24,7 @@ from aecli.system import threads
 from aecli.system.placement import placement
 from aecli.system.progress import say, warn
 from aecli.training.loop import train
+from aecli.verbs import budget
 from aecli.verbs.evaluate import evaluate_run
 from aecli.verbs.sample import sample_run
 from aecli.verbs.train import model_and_data, parameter_count
@@ -39,8 +40,8 @@ def smoke(config: Config) -> str:
         whole = open_dataset(full.data, say)
         duplicates.tell(whole, warn)
         dataset = subset(whole, 2 * full.data.batch_size, 64)
-        two = {"steps": 2, "epochs": None, "eval_every": 1, "checkpoint_every": None}
-        experiment = full.model_copy(update={"train": full.train.model_copy(update=two)})
+        two = full.of_steps(2)
+        experiment = two.model_copy(update={"train": two.train.model_copy(update={"eval_every": 1, "checkpoint_every": None})})
         with tempfile.TemporaryDirectory(prefix="aecli-smoke-") as folder:
             place = placement(experiment.data.batch_size)
             template = state_template(experiment, dataset.spec, len(dataset.train), place)
@@ -73,7 +74,9 @@ def hold_against_data(config: Config, decode: bool = False) -> str:
         if spec is None:
             return f"{experiment.data.name}, not yet prepared: the model was not held against the images"
         any_size = 10**6  # the length of a run does not change its weights
-        return f"{experiment.data.name}, {parameter_count(state_template(experiment, spec, any_size, placement(1))):,} parameters"
+        template = state_template(experiment.without_budget(), spec, any_size, placement(1))
+        told = f"{experiment.data.name}, {parameter_count(template):,} parameters"
+        return told if experiment.train.flop is None else f"{told}, {budget.of_flop(experiment, spec, placement(1)).told}"
 
 
 def _peek(data: Data) -> Peeked:

@@ -12,7 +12,7 @@ from aecli.config.schema import Experiment
 from aecli.core.learner import is_part
 from aecli.data import duplicates
 from aecli.data.dataset import Dataset, open_dataset
-from aecli.errors import DataError, RunError, UsageError
+from aecli.errors import DataError, RunError, SettingError, UsageError
 from aecli.runs import checkpoint, commits, directory, provenance, seal
 from aecli.runs.data import open_run_data, path_facts
 from aecli.runs.directory import Run
@@ -23,12 +23,12 @@ from aecli.runs.trained import check_seals, load, scaling_file, stored_experimen
 from aecli.system import threads
 from aecli.system.files import write_atomic
 from aecli.system.hosts import Follower, Leader
-from aecli.system.placement import local_devices, placement_of_all
+from aecli.system.placement import Placement, local_devices, placement_of_all
 from aecli.system.progress import say, warn
 from aecli.system.reading import Unreadable
 from aecli.training.follow import follow
 from aecli.training.loop import train
-from aecli.verbs import alike
+from aecli.verbs import alike, budget
 
 MAY_CHANGE = ("train.steps", "train.epochs")
 """The only settings that a resumed run may change."""
@@ -58,6 +58,7 @@ def start(
     crew = crew or Leader()
     with config.locating():
         experiment = config.experiment
+        _check_processes(experiment, crew)
         crew.agree("program", lambda: alike.program(experiment), alike.check_program)
         count = threads.use(experiment.train.threads)
         dataset = open_dataset(experiment.data, say)
@@ -66,6 +67,8 @@ def start(
             raise DataError(f"{message}, and was {wanted[:12]}", "restore its images and labels, or begin anew")
         crew.agree("machine", lambda: alike.machine(dataset), alike.check_machine)
         place = placement_of_all(experiment.data.batch_size)
+        config, length = _of_known_length(config, dataset, place)
+        experiment = config.experiment
         template = state_template(experiment, dataset.spec, len(dataset.train), place.here)
         weights = parameter_count(template)
         facts: dict[str, Any] = {
@@ -77,7 +80,7 @@ def start(
         facts["data"]["duplicates"] = dict(duplicates.count(dataset))
         duplicates.tell(dataset, warn)
         facts["experiment"] = seal.of_config(config.resolved())
-        facts |= cell or {}
+        facts |= {**length, **(cell or {})}
         given = None if source is None else _weights_of(source, experiment, template, facts)
         run = directory.create(root, name, config.text, config.resolved(), facts, scaling_file(dataset.scaling))
         rows = f"{len(dataset.train):,} {dataset.spec.kind}s of {experiment.data.called}"
@@ -94,6 +97,23 @@ def start(
             train(experiment, run, dataset, template, place, warn, first, crew)
         _say_end(run)
         return run
+
+
+def _check_processes(experiment: Experiment, crew: Leader) -> None:
+    """Raises SettingError if several processes would have to agree on how fast they are."""
+    if experiment.train.minutes is not None and crew.processes > 1:
+        message = f"minutes are measured by one process, and these are {crew.processes}"
+        raise SettingError(("train", "minutes"), "unsuitable", message, help="set train.flop, which is counted, or train.steps")
+
+
+def _of_known_length(config: Config, dataset: Dataset, place: Placement) -> tuple[Config, dict[str, Any]]:
+    """The config with its budget, if it has one, as steps, which is told; and what `run.json` says of that. From here on all that
+    depends on the length knows it, and a resume asks nobody again."""
+    found = budget.in_steps(config.experiment, dataset, place.here)
+    if found is None:
+        return config, {}
+    say(found.told)
+    return config.of(config.experiment.of_steps(found.steps)), {"budget": found.as_json()}
 
 
 def _weights_of(source: Run, experiment: Experiment, template: Any, facts: dict[str, Any]) -> Inherited:
@@ -190,6 +210,8 @@ def follow_resumed(run: Run, sets: Sequence[str], data_path: str | None, crew: F
 def _follow(experiment: Experiment, dataset: Dataset, crew: Follower) -> NoReturn:
     crew.agree("machine", lambda: alike.machine(dataset))
     place = placement_of_all(experiment.data.batch_size)
+    found = budget.in_steps(experiment, dataset, place.here)  # of operations, which every process counts alike
+    experiment = experiment if found is None else experiment.of_steps(found.steps)
     follow(experiment, dataset, state_template(experiment, dataset.spec, len(dataset.train), place.here), place, crew)
 
 
