@@ -687,6 +687,16 @@ FAULTS = (
         silent=True,
     ),
     Fault(
+        "train patches of a photograph reach out to the test patches",
+        "aecli/data/sources/photos.py",
+        "Band.corners",
+        "range(self.left, self.right - SIDE + 1, self.stride)",
+        "range(self.left, self.right - SIDE // 2 + 1, self.stride)",
+        "Between what is trained on and what is held out lie 16 pixels instead of 32.",
+        ("test_photos.py::test_no_pixel_of_a_split_is_within_a_patch_of_another_split",),
+        silent=True,
+    ),
+    Fault(
         "reconstructions are not what a picture shows",
         "aecli/evaluation/evaluators/reconstruction.py",
         "_values",

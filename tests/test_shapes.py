@@ -28,7 +28,7 @@ def images_of(data: Dataset, *splits: str) -> list[bytes]:
     return [image.tobytes() for split in splits for image in data.split(split).all()[0]]
 
 
-@pytest.mark.parametrize("name", ["shapes", "digits"])
+@pytest.mark.parametrize("name", ["shapes", "digits", "photos"])
 def test_no_image_of_a_built_in_set_is_there_twice(name: str) -> None:
     """Whatever the config holds out for validation: a cut between two images cannot part equal ones."""
     data = open_dataset(Data(name=name, validation=0.17))
@@ -52,11 +52,12 @@ def test_the_first_version_of_shapes_is_there_for_the_runs_that_were_trained_on_
     assert (len(train), len(test)) == (6912, 768) and sum(image in set(train) for image in test) == 451
 
 
-@pytest.mark.parametrize("name", ["shapes", "digits", pytest.param("fashion_mnist", marks=needs_fashion)])
+@pytest.mark.parametrize("name", ["shapes", "digits", "photos", pytest.param("fashion_mnist", marks=needs_fashion)])
 def test_what_the_list_says_of_a_built_in_set_is_true(name: str) -> None:
     data = open_dataset(Data(name=name, validation=0))
     said = f"{len(data.train):,} train and {len(data.test):,} test, {data.spec.classes} classes"
-    assert listing()[name].startswith(f"{data.spec.height}x{data.spec.width} gray, {said}")
+    colour = "gray" if data.spec.channels == 1 else "colour"
+    assert listing()[name].startswith(f"{data.spec.height}x{data.spec.width} {colour}, {said}")
 
 
 def shared(train: int, validation: int, test: int, **more: Any) -> Dataset:

@@ -58,7 +58,7 @@ class Pets(tensorflow_datasets.core.GeneratorBasedBuilder):
             yield i, {"photo": {"image": image}, "kind": i % 3, "attributes": attributes}
 
 
-class Photos(Pets):
+class Scans(Pets):
     """Files as they came from somebody: photos on their head, and drawings that are transparent."""
 
     def _info(self) -> Any:
@@ -96,7 +96,7 @@ def photo() -> Any:
 def pets(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("AECLI_DATA_DIR", str(tmp_path_factory.mktemp("cache")))
-        patch.setattr(tfds, "BUILT_IN", {**tfds.BUILT_IN, "pets": Pets, "photos": Photos, "depths": Depths})
+        patch.setattr(tfds, "BUILT_IN", {**tfds.BUILT_IN, "pets": Pets, "scans": Scans, "depths": Depths})
         yield
 
 
@@ -173,7 +173,7 @@ def test_without_a_label_it_is_told_which_there_are() -> None:
 @pytest.mark.parametrize("tier", ["auto", "stream"])
 def test_encoded_images_are_read_as_those_of_a_folder(tier: Any) -> None:
     said: list[str] = []
-    data = Data(name="photos", batch_size=2, validation=0, background=(10, 200, 30), tier=tier)
+    data = Data(name="scans", batch_size=2, validation=0, background=(10, 200, 30), tier=tier)
     opened = open_dataset(data, said.append)
     assert peek(data) == (opened.spec, {"train": 11, "test": 1}), "as it is prepared by now"
     seen = [row for split in ("train", "test") for row in opened.split(split).take(np.arange(len(opened.split(split))))[0]]

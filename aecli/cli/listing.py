@@ -37,7 +37,7 @@ def data_list(every: Annotated[bool, typer.Option("--all", help="Also every name
 
 
 def data_prepare(
-    name: Annotated[str, typer.Argument(help="digits, shapes, fashion_mnist, or any TFDS name.")],
+    name: Annotated[str, typer.Argument(help="digits, shapes, photos, fashion_mnist, or any TFDS name.")],
     manual_dir: Annotated[str | None, typer.Option(help="A folder with the original files, instead of a download.")] = None,
 ) -> None:
     """Prepare and decode a data set now, for training without a network later. Prints where it is."""

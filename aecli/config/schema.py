@@ -64,7 +64,9 @@ class Data(Frozen):
     training and evaluates on one frozen draw, the published protocol (NumPy seed 777, validation before test).
     """
 
-    name: str = Field(description=f"digits, shapes, fashion_mnist, any TFDS name, or {' and '.join(OWN_FILES)} with a path")
+    name: str = Field(
+        description=f"digits, shapes, photos, fashion_mnist, any TFDS name, or {' and '.join(OWN_FILES)} with a path"
+    )
     path: str | None = Field(default=None, description="the folder or the file")
     labels: Literal["auto", "folders", "none"] = Field(
         default="auto",

@@ -118,10 +118,11 @@ def _tell(data: Data, own_validation: bool, told: str, rules: int, say: Say) -> 
     """The line on own files, and on what was done to the images of others."""
     if rules != RULES and data.name in OWN_FILES:
         say(f"{data.path} is read by rules {rules}, as when the run was trained; new runs read by rules {RULES}")
-    elif told:
-        unused = own_validation and data.changed("validation")
-        more = "; data.validation is not used, since there is a validation split" if unused else ""
-        say(f"{data.path or data.name}: {told}{more}")
+        return
+    unused = own_validation and data.changed("validation")
+    facts = [told, "data.validation is not used, since there is a validation split" if unused else ""]
+    if any(facts):
+        say(f"{data.path or data.name}: {'; '.join(filter(None, facts))}")
 
 
 def _split(data: Data, splits: Mapping[str, Rows]) -> tuple[Rows, Rows]:

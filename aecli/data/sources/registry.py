@@ -80,6 +80,7 @@ def listing() -> dict[str, str]:
     found = "; files of Debian's package found" if fashion.has_files(fashion.DEBIAN) else ""
     return {
         "digits": "8x8 gray, 1,500 train and 297 test, 10 classes; embedded",
+        "photos": "32x32 colour, 4,788 train and 130 test, 2 classes; patches of the photographs in scikit-learn's package",
         "shapes": "32x32 gray, 4,608 train and 512 test, 3 classes; drawn on the spot, known factors",
         "fashion_mnist": "28x28 gray, 60,000 train and 10,000 test, 10 classes" + found,
         **OWN_FILES,

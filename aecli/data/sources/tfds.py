@@ -28,6 +28,7 @@ from aecli.data.sources import fashion
 from aecli.data.sources.base import Images, Labels, Origin, Say, stack
 from aecli.data.sources.decode import Decoded, Look, decode
 from aecli.data.sources.digits import Digits
+from aecli.data.sources.photos import Photos
 from aecli.data.sources.shapes import Shapes
 from aecli.data.sources.tfds_without_tf import without_tensorflow
 from aecli.data.sources.told import some
@@ -36,7 +37,7 @@ from aecli.system.files import exclusive
 from aecli.system.folders import open_to_readers
 from aecli.system.own import check_own
 
-BUILT_IN: Mapping[str, Any] = {"digits": Digits, "shapes": Shapes}
+BUILT_IN: Mapping[str, Any] = {"digits": Digits, "photos": Photos, "shapes": Shapes}
 FILE_ORDER = ("mnist", "fashion_mnist", "kmnist")
 """Published protocols speak of the last 10,000 images of these files, which are shuffled already. TFDS shuffles what it
 prepares by a hash; for these it is told not to."""
@@ -77,7 +78,7 @@ class TfdsSource:
             raise self._damaged("it was prepared elsewhere and its examples are not in the order of the original files")
         if "train" not in splits:
             raise DataError(f"{self._name} has no split 'train', only {', '.join(splits)}")
-        names = [name for name in ("train", "test") if name in splits]
+        names = _read_splits(data, splits)
         self._sources = {name: self._data_source(name) for name in names}
         self._sizes = sizes = _sizes(data, splits)
         self._offset = 0 if "test" in names else sizes["train"]
@@ -200,9 +201,15 @@ class Feature(NamedTuple):
         return value
 
 
+def _read_splits(data: Data, splits: Any) -> list[str]:
+    """The splits that are read; for validation of built-in sets alone, since of others runs have held out a part of train."""
+    own = ("validation",) if data.name in BUILT_IN else ()
+    return [name for name in ("train", *own, "test") if name in splits]
+
+
 def _sizes(data: Data, splits: Any) -> dict[str, int]:
-    """How many examples train and test have; where there is no test split, a part of train is it."""
-    sizes = {name: int(splits[name].num_examples) for name in ("train", "test") if name in splits}
+    """How many examples each split has; where there is no test split, a part of train is it."""
+    sizes = {name: int(splits[name].num_examples) for name in _read_splits(data, splits)}
     if "train" in sizes and "test" not in sizes:
         held_out = max(1, round(data.test * sizes["train"]))
         sizes = {"train": sizes["train"] - held_out, "test": held_out}
