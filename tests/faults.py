@@ -687,6 +687,16 @@ FAULTS = (
         silent=True,
     ),
     Fault(
+        "an outline has a frame",
+        "aecli/distributions/corruptions.py",
+        "Outline.__call__",
+        'mode="edge"',
+        'mode="constant"',
+        "What is bright at the rim of an image has a line along it that nothing in the image makes.",
+        ("test_corruptions.py::test_an_image_without_edges_has_no_outline",),
+        silent=True,
+    ),
+    Fault(
         "train patches of a photograph reach out to the test patches",
         "aecli/data/sources/photos.py",
         "Band.corners",

@@ -43,10 +43,11 @@ STRENGTHS = {
     "block": ("size: 3", "size: 0"),
     "downsample": ("factor: 2", "factor: 1"),
     "grayscale": ("", None),
+    "outline": ("threshold: 0.25", None),
 }
 
 
-NOT_KNOWN: set[str] = set()
+NOT_KNOWN = {"outline"}
 """Corruptions that do not know the moments of what they make."""
 
 
@@ -205,6 +206,25 @@ def test_gray_is_the_luma_in_every_channel() -> None:
     assert np.allclose(made, (np.asarray(IMAGE) @ [0.299, 0.587, 0.114])[..., None], atol=1e-6)
     gray = jnp.broadcast_to(IMAGE[..., :1], IMAGE.shape)
     assert np.allclose(apply("{name: grayscale}", image=gray), gray, atol=1e-6)
+
+
+def test_an_outline_is_where_the_luma_steps_by_more_than_the_threshold() -> None:
+    steps = np.full((2, 8, 8, 3), 0.3, np.float32)
+    steps[0, :, 5:] += 0.2
+    steps[1, 2:] += 0.2
+    expected = np.zeros((2, 8, 8, 3))
+    expected[0, :, 4:6] = expected[1, 1:3] = 1
+    assert np.array_equal(apply("{name: outline, threshold: 0.19}", image=jnp.asarray(steps)), expected)
+    assert np.array_equal(apply("{name: outline, threshold: 0.19}", image=jnp.asarray(steps[..., :1])), expected[..., :1])
+    assert not apply("{name: outline, threshold: 0.21}", image=jnp.asarray(steps)).any()
+    red = jnp.asarray(steps) * jnp.asarray([1.0, 0, 0])[None, None, None]
+    assert not apply("{name: outline, threshold: 0.07}", image=red).any(), "0.2 of red are 0.06 of luma"
+    assert np.array_equal(apply("{name: outline, threshold: 0.05}", image=red), expected)
+
+
+@pytest.mark.parametrize("level", [0.0, 0.7, 1.0])
+def test_an_image_without_edges_has_no_outline(level: float) -> None:
+    assert not apply("{name: outline, threshold: 0.0}", image=jnp.full((1, 5, 6, 3), level)).any()
 
 
 def test_several_are_applied_in_their_order() -> None:

@@ -205,15 +205,40 @@ class Grayscale(Linear):
     name: Literal["grayscale"]
 
     def __call__(self, image: jax.Array, key: jax.Array) -> jax.Array:
-        return jnp.broadcast_to(image @ jnp.asarray(LUMA)[:, None], image.shape)
+        return jnp.broadcast_to(_luma(image), image.shape)
 
     def objections(self, spec: Spec) -> Iterable[str]:
         if spec.channels != 3:
             yield "the images are gray already"
 
 
+class Outline(Corrupts):
+    """In every channel 1 where the gradient of the luma is greater than `threshold`, 0 elsewhere: the image as a line drawing.
+
+    The gradient is Sobel's, divided so that a straight step between two pixels has its height for magnitude, on both of them: a
+    `threshold` of 0.25 is met by steps of more than a quarter of the range from black to white, whatever range an image itself
+    has. The pixels at the rim are repeated beyond it, so that the rim is no line. Of an image that is all alike nothing is left.
+    """
+
+    name: Literal["outline"]
+    threshold: float = Field(ge=0, le=1)
+
+    def __call__(self, image: jax.Array, key: jax.Array) -> jax.Array:
+        gray = image if image.shape[-1] == 1 else _luma(image)
+        padded = jnp.pad(gray, ((0, 0), (1, 1), (1, 1), (0, 0)), mode="edge")
+        # Differences before sums: those of equal values are exactly 0.
+        y, x = padded[:, 2:] - padded[:, :-2], padded[:, :, 2:] - padded[:, :, :-2]
+        y, x = (y[:, :, :-2] + 2 * y[:, :, 1:-1] + y[:, :, 2:]) / 4, (x[:, :-2] + 2 * x[:, 1:-1] + x[:, 2:]) / 4
+        return jnp.broadcast_to(y**2 + x**2 > self.threshold**2, image.shape).astype(image.dtype)
+
+
+def _luma(image: jax.Array) -> jax.Array:
+    """[B, H, W, 3] -> [B, H, W, 1]."""
+    return image @ jnp.asarray(LUMA)[:, None]
+
+
 Corruption: TypeAlias = Annotated[
-    GaussianNoise | Masking | SaltPepper | Block | Downsample | Grayscale, Field(discriminator="name")
+    GaussianNoise | Masking | SaltPepper | Block | Downsample | Grayscale | Outline, Field(discriminator="name")
 ]
 """What a config may name."""
 Corruptions: TypeAlias = Annotated[

@@ -1,7 +1,8 @@
 """Denoising autoencoder: restore the clean image from a corrupted one.
 
 Vincent et al. 2008, "Extracting and composing robust features with denoising autoencoders", section 2.3. Which corruption
-decides the task: noise is denoising, a block inpainting, downsampling super-resolution, grayscale colourization.
+decides the task: noise is denoising, a block inpainting, downsampling super-resolution, grayscale colourization, an outline the
+filling in of a line drawing.
 """
 
 from __future__ import annotations
