@@ -39,6 +39,7 @@ from aecli.verbs import train
 DATA = dataset(train=60, held_out=1000)
 MODELS = {
     "autoregressive": "net: made, levels: 2, hidden: [20]",
+    "denoising": "hidden: [4, 6]",
     "hvae": "hidden: 12, latent: 3",
     "sparse": "penalty: batch_topk, units: 30, k: 4",
     "vae": "hidden: [12], latent: 3, conditional: true",

@@ -37,7 +37,7 @@ MODELS = {
     "pursuit": "variant: sparse, units: 30, k: 4",
     "codebook": "variant: vq, hidden: [4], codes: 8, dimension: 2, prior_width: 8, prior_layers: 1",
     "representation": "variant: bottleneck, hidden: [12], latent: 3",
-    "clustering": "variant: bottleneck, hidden: [12], latent: 3",
+    "clustering": "variant: denoising, hidden: [4, 6]",
     "denoising": "variant: bottleneck, hidden: [12], latent: 3",
     "classification": "variant: vae, hidden: [12], latent: 3, likelihood: gaussian, conditional: true",
     "generation": "variant: vae, hidden: [12], latent: 3",

@@ -32,6 +32,10 @@ class Through(nnx.Module):
     def __call__(self, image: jax.Array) -> jax.Array:
         return self.decoder(self.encoder(image))
 
+    def innermost(self, image: jax.Array) -> jax.Array:
+        """The code, [B, latent]."""
+        return self.encoder(image)
+
 
 class Denoising(SingleLoss):
     """Values: `loss`, half the summed squared error against the clean image, and `mse` per value of it.
@@ -54,7 +58,7 @@ class Denoising(SingleLoss):
         elif not self.hidden:
             raise ValueError("net: unet needs at least one resolution, such as [32, 64]")
         if self.net == "unet" and self.latent is not None:
-            raise ValueError("net: unet has no code: leave latent out, or set net: mlp or net: conv")
+            raise ValueError("net: unet has no code whose size can be set: leave latent out, or set net: mlp or net: conv")
         if not self.corruption:
             raise ValueError("needs a corruption, such as {name: gaussian, sigma: 0.25}")
         return self
@@ -82,6 +86,11 @@ class Denoising(SingleLoss):
     def loss(self, net: Any, batch: Batch, key: jax.Array, step: jax.Array | None) -> Values:
         restored = image_of(net(self.corrupt(batch, key).image), self.output)
         return {"loss": squared_error(restored, batch.image), "mse": mse(restored, batch.image)}
+
+    def encode(self, state: Learner[Any], batch: Batch) -> jax.Array:
+        """The hidden layer in the middle, of the image as it is: of an mlp or conv net its code, of a unet the lowest resolution
+        in a row."""
+        return state.net.innermost(batch.image).reshape(len(batch.image), -1).astype(jnp.float32)
 
     def reconstruct(self, state: Learner[Any], batch: Batch) -> jax.Array:
         """`batch` is the corrupted one."""

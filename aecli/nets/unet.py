@@ -34,6 +34,20 @@ class UNet(nnx.Module):
 
     def __call__(self, image: jax.Array) -> jax.Array:
         _, height, width, _ = image.shape
+        skips = self._skips(image)
+        x = self.after[-1](skips[-1])
+        for level in reversed(range(self.depth - 1)):
+            x = self.after[level](skips[level] + self.ups[level](nnx.gelu(x)))
+        correction = join(self.last(nnx.gelu(x)), 2)[:, :height, :width]
+        return image + correction.astype(image.dtype)
+
+    def innermost(self, image: jax.Array) -> jax.Array:
+        """The last hidden layer at the lowest resolution, which no other skips: [B, h, w, hidden[-1]]."""
+        return self.after[-1](self._skips(image)[-1])
+
+    def _skips(self, image: jax.Array) -> list[jax.Array]:
+        """What each resolution tells the way back, the highest first."""
+        _, height, width, _ = image.shape
         unit = 2**self.depth
         padded = jnp.pad(image, ((0, 0), (0, -height % unit), (0, -width % unit), (0, 0)), mode="edge")
         x = self.stem(cut(padded, 2))
@@ -41,8 +55,4 @@ class UNet(nnx.Module):
         for level, block in enumerate(self.before):
             x = block(x if level == 0 else self.downs[level - 1](nnx.gelu(x)))
             skips.append(x)
-        x = self.after[-1](x)
-        for level in reversed(range(self.depth - 1)):
-            x = self.after[level](skips[level] + self.ups[level](nnx.gelu(x)))
-        correction = join(self.last(nnx.gelu(x)), 2)[:, :height, :width]
-        return image + correction.astype(image.dtype)
+        return skips
