@@ -25,9 +25,11 @@ from aecli.core.abilities import (
     Infers,
     Quantizes,
     Reconstructs,
+    Represents,
     Samples,
     Scores,
     abilities,
+    features_of,
 )
 from aecli.core.keys import Stream, stream
 from aecli.core.learner import Recipe
@@ -106,7 +108,7 @@ def test_in_bfloat16_the_state_and_all_results_stay_float32(model: Model, batch:
     if isinstance(model, Reconstructs):
         results.append(jax.eval_shape(model.reconstruct, state, batch))
     if isinstance(model, Encodes):
-        results.append(jax.eval_shape(model.encode, state, batch))
+        results += [jax.eval_shape(of, state, batch) for of in (model.encode, features_of(model))]
     assert {x.dtype for x in jax.tree.leaves(results)} == {jnp.dtype("float32")}
 
 
@@ -159,6 +161,15 @@ def test_codes_are_vectors(model: Model, state: Any, batch: Batch) -> None:
     if isinstance(model, Decodes):
         made = np.asarray(jitted.decode(model, state, code, batch.label))
         assert made.shape == batch.image.shape and made.dtype == np.float32 and np.isfinite(made).all()
+
+
+def test_features_are_vectors_and_the_code_where_there_are_no_others(model: Model, state: Any, batch: Batch) -> None:
+    if not isinstance(model, Encodes):
+        pytest.skip("does not encode")
+    features = jitted.features(model, state, batch)
+    assert features.ndim == 2 and len(features) == 16 and features.dtype == jnp.float32 and np.isfinite(features).all()
+    if not isinstance(model, Represents):
+        assert np.array_equal(features, jitted.encode(model, state, batch))
 
 
 def test_a_posterior_is_around_the_code(model: Model, state: Any, batch: Batch) -> None:

@@ -34,8 +34,8 @@ def test_operations_are_those_of_the_products_that_will_be_made() -> None:
     e, state = started(VAE, data)
     batch = EVAL_BATCH  # the last one is filled up
     encoder, decoder = batch * 2 * (64 * 16 + 16 * 6), batch * 2 * (3 * 16 + 16 * 64)
-    assert cost.of_codes(subject(e.model, state, data)) == (2 + 1 + 1) * encoder
-    assert cost.of_codes(subject(e.model, state, data, split="validation")) == (2 + 1) * encoder
+    assert cost.of_features(subject(e.model, state, data)) == (2 + 1 + 1) * encoder
+    assert cost.of_features(subject(e.model, state, data, split="validation")) == (2 + 1) * encoder
     assert cost.of_clustering(subject(e.model, state, data)) == encoder
     # Ten codes at once, of which a last few may not count.
     assert cost.of_likelihood(subject(e.model, state, data, samples=20)) == 2 * (encoder + 10 * decoder)

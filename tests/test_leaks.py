@@ -78,14 +78,14 @@ def test_of_noise_with_random_labels_nothing_but_chance_is_read(tmp_path: Path, 
 
 
 @pytest.mark.parametrize("text", started())
-def test_whatever_the_network_codes_that_are_held_against_labels_are_made_without_them(text: str, noise: Dataset) -> None:
+def test_whatever_the_network_features_that_are_held_against_labels_are_made_without_them(text: str, noise: Dataset) -> None:
     """To the bit: other labels, equal codes."""
     model: Any = experiment(f"{text}, conditional: true").model
     state = first_state(model, noise.spec, Recipe(Optimizer(), 100))
     few = dataclasses.replace(noise, test=noise.test.part(0, 12))
     images, labels = few.test.all()
     other = dataclasses.replace(few, test=ArrayRows(images, (labels + 1) % 3))
-    ours, theirs = (codes.codes_without_labels(subject(model, state, data)) for data in (few, other))
+    ours, theirs = (codes.features_without_labels(subject(model, state, data)) for data in (few, other))
     assert np.array_equal(ours, theirs)
 
 
@@ -97,4 +97,4 @@ def test_a_label_reaches_the_code_where_it_is_not_hidden(tmp_path: Path, noise: 
     other = dataclasses.replace(noise, test=ArrayRows(noise.test.all()[0], (noise.test.all()[1] + 1) % 3))
     theirs = subject(e.model, training.state, other)
     assert not np.allclose(codes.codes_of_split(ours), codes.codes_of_split(theirs))
-    assert np.array_equal(codes.codes_without_labels(ours), codes.codes_without_labels(theirs))
+    assert np.array_equal(codes.features_without_labels(ours), codes.features_without_labels(theirs))

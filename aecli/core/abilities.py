@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Protocol, runtime_checkable
 
 import jax
@@ -36,6 +36,20 @@ class Encodes(Protocol):
 
     def encode(self, state: Any, batch: Batch) -> jax.Array:
         """[B, latent]; of a distribution over codes, its mean."""
+        ...
+
+
+@runtime_checkable
+class Represents(Protocol):
+    """Knows more of an image than its code is the best form of for whatever is learnt from it: its code is summed up over all
+    places, or holds each of them."""
+
+    def encode(self, state: Any, batch: Batch) -> jax.Array:
+        """[B, latent], as of `Encodes`."""
+        ...
+
+    def features(self, state: Any, batch: Batch) -> jax.Array:
+        """What probes and clusterings are given in place of the code, [B, n]."""
         ...
 
 
@@ -135,6 +149,7 @@ ABILITIES: Mapping[str, type] = {
     "samples": Samples,
     "reconstructs": Reconstructs,
     "encodes": Encodes,
+    "represents": Represents,
     "infers": Infers,
     "decodes": Decodes,
     "activates": Activates,
@@ -144,6 +159,11 @@ ABILITIES: Mapping[str, type] = {
     "scores": Scores,
     "weighs": Weighs,
 }
+
+
+def features_of(model: Any) -> Callable[[Any, Batch], jax.Array]:
+    """`features(state, batch)` of a model that encodes: its code, unless it has features of their own."""
+    return model.features if isinstance(model, Represents) else model.encode
 
 
 def abilities(model: Model | type[Model]) -> tuple[str, ...]:

@@ -7,6 +7,7 @@ from typing import Any
 
 import jax
 
+from aecli.core.abilities import features_of
 from aecli.core.gaussian import Gaussian
 from aecli.core.model import Batch, Values, check_codes_values
 from aecli.core.parts import in_parts
@@ -16,6 +17,12 @@ from aecli.core.parts import in_parts
 def encode(model: Any, state: Any, batch: Batch) -> jax.Array:
     """[B, latent]."""
     return in_parts(model, lambda part: model.encode(state, part), batch)
+
+
+@partial(jax.jit, static_argnames=("model",))
+def features(model: Any, state: Any, batch: Batch) -> jax.Array:
+    """What probes and clusterings are given, [B, n]."""
+    return in_parts(model, lambda part: features_of(model)(state, part), batch)
 
 
 @partial(jax.jit, static_argnames=("model",))

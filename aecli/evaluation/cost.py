@@ -8,7 +8,7 @@ from typing import Any
 
 import jax
 
-from aecli.core.abilities import Scores
+from aecli.core.abilities import Scores, features_of
 from aecli.core.flop import products
 from aecli.core.model import Batch
 from aecli.data.eval_batches import eval_batch
@@ -33,16 +33,16 @@ def nothing(_: Subject) -> float:
     return 0.0
 
 
-def of_codes(subject: Subject) -> float:
+def of_features(subject: Subject) -> float:
     """Of encoding every image that a probe is fitted to, chosen by, or held against."""
     batches = sum(_batches(subject, split) for split in {"train", "validation", subject.split})
-    return batches * _of_batch("codes", subject, subject.model.encode)
+    return batches * _of_batch("features", subject, features_of(subject.model))
 
 
 def of_clustering(subject: Subject) -> float:
     """Of encoding the split, and train where the factors of the images are known."""
     splits = {subject.split} if known.of(subject.dataset.intensity(subject.split)) is None else {"train", subject.split}
-    return sum(_batches(subject, split) for split in splits) * _of_batch("codes", subject, subject.model.encode)
+    return sum(_batches(subject, split) for split in splits) * _of_batch("features", subject, features_of(subject.model))
 
 
 def of_likelihood(subject: Subject) -> float:

@@ -128,7 +128,7 @@ EVALUATORS: Mapping[str, Evaluator] = registered(
             ("encodes",),
             codes.cannot,
             kinds=ANY,
-            flop=cost.of_codes,
+            flop=cost.of_features,
         ),
         "clustering": Evaluator(
             "k-means on the codes; MIG and DCI",

@@ -13,6 +13,7 @@ import jax
 import numpy as np
 
 from aecli.config.schema import Binarize
+from aecli.core.abilities import features_of
 from aecli.core.keys import Stream, stream
 from aecli.core.model import Batch, Spec
 from aecli.data.dataset import Dataset
@@ -151,6 +152,12 @@ class Subject:
         """Numbers in a code of the model, which must encode."""
         code = jax.eval_shape(self.model.encode, self.state, Batch.abstract(1, self.spec))
         return int(code.shape[1])
+
+    @cached_property
+    def feature_count(self) -> int:
+        """Numbers that probes and clusterings are given of an image."""
+        features = jax.eval_shape(features_of(self.model), self.state, Batch.abstract(1, self.spec))
+        return int(features.shape[1])
 
     @cached_property
     def is_binary(self) -> bool:

@@ -10,12 +10,12 @@ import numpy as np
 
 _UNITS = (("_nats", "nats"), ("_db", "dB"), ("bits_per_dim", "bits"), ("_deg", "degrees"))
 
-VERSION = 4
+VERSION = 5
 """The version of what the metrics mean: numbers of another one are not to be compared with these. 2: codes that are held against
 labels are made without the label; errors are of images in [0, 1], as a picture shows them; what has no true value has none. 3:
 the linear probe is at its optimum, of two classes with the penalty of more; the affine restorer is that of all corrupted images
 that there can be, not of one of each. 4: the number of neighbours is chosen on fewer images; random draws of an autoregressive
-objective are by part of a batch."""
+objective are by part of a batch. 5: probes and clusterings of a code with sites are given its means over regions."""
 
 CAP_DB = 100.0
 """The most that a signal-to-noise ratio of images counts, of one and of a split: an error below it is the rounding of float32."""

@@ -25,6 +25,7 @@ from aecli.nets.gmlp import Gmlp
 from aecli.nets.made import Made
 from aecli.nets.patches import cut, join
 from aecli.nets.pixelcnn import PixelCnn
+from aecli.nets.regions import region_means
 from aecli.nets.transformer import Transformer
 
 MOST_SITES = 4096
@@ -133,9 +134,11 @@ class Autoregressive(SingleLoss):
 
     def encode(self, state: Learner[Any], batch: Batch) -> jax.Array:
         """The last hidden layer, averaged over the sites."""
-        net: Any = state.net
-        value = cut(quantize(batch.image, self.levels), self.patch)
-        return net.features(self._inputs(value), self._label(net, batch.label)).mean(axis=(1, 2)).astype(jnp.float32)
+        return self._at_sites(state.net, batch).mean(axis=(1, 2)).astype(jnp.float32)
+
+    def features(self, state: Learner[Any], batch: Batch) -> jax.Array:
+        """The last hidden layer, averaged over regions."""
+        return region_means(self._at_sites(state.net, batch))
 
     def sample(self, state: Learner[Any], key: jax.Array, label: jax.Array, temperature: Temperature = 1.0) -> jax.Array:
         """Ancestral sampling. A `temperature` below 1 sharpens each conditional distribution."""
@@ -154,6 +157,11 @@ class Autoregressive(SingleLoss):
         given = quantize(batch.image, self.levels)
         drawn = self._ancestral(state, key, batch.label, self._cached, temperature, given, known)
         return jnp.where(known, batch.image, drawn)
+
+    def _at_sites(self, net: Any, batch: Batch) -> jax.Array:
+        """The last hidden layer, [B, h, w, C]."""
+        value = cut(quantize(batch.image, self.levels), self.patch)
+        return net.features(self._inputs(value), self._label(net, batch.label))
 
     @property
     def _family(self) -> Discrete:

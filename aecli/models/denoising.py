@@ -20,6 +20,7 @@ from aecli.core.model import Batch, Kind, Objection, SingleLoss, Spec, Values, l
 from aecli.distributions.corruptions import Corruptions, GaussianNoise, corrupt_batch, corruption_objections
 from aecli.distributions.observations import Output, image_of, mse, squared_error
 from aecli.nets.pairs import PAIRS, Hidden, check_hidden, hidden_of_net
+from aecli.nets.regions import region_means
 from aecli.nets.unet import UNet
 
 
@@ -91,6 +92,10 @@ class Denoising(SingleLoss):
         """The hidden layer in the middle, of the image as it is: of an mlp or conv net its code, of a unet the lowest resolution
         in a row."""
         return state.net.innermost(batch.image).reshape(len(batch.image), -1).astype(jnp.float32)
+
+    def features(self, state: Learner[Any], batch: Batch) -> jax.Array:
+        """The same, of a unet averaged over regions."""
+        return region_means(state.net.innermost(batch.image)) if self.net == "unet" else self.encode(state, batch)
 
     def reconstruct(self, state: Learner[Any], batch: Batch) -> jax.Array:
         """`batch` is the corrupted one."""

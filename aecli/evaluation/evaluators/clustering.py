@@ -29,43 +29,43 @@ def cannot(subject: Subject) -> str | None:
 
 
 def measure(subject: Subject) -> Findings:
-    """For models that encode, on labelled data. `nmi` and `ari`: agreement of k-means on the codes of the split, as many clusters
-    as classes, with the classes, of at most 20,000 labelled images, of each class its share (normalized mutual information;
-    adjusted Rand index, 0 by chance); beside it k-means on pixels. The codes are made without the label. None where the labelled
+    """For models that encode, on labelled data. Features are those of `representation`. `nmi` and `ari`: agreement of k-means on
+    the features of the split, as many clusters as classes, with the classes, of at most 20,000 labelled images, of each class its
+    share (normalized mutual information; adjusted Rand index, 0 by chance); beside it k-means on pixels. None where the labelled
     images are of one class.
 
-    Where the factors of the images are known (`shapes`): `mig`, codes cut into 20 bins of equal width; `dci_disentanglement`,
+    Where the factors of the images are known (`shapes`): `mig`, features cut into 20 bins of equal width; `dci_disentanglement`,
     `dci_completeness` and `dci_informativeness` (the accuracy), from random forests of 100 trees fitted to the train split."""
-    code, hidden = codes.codes_without_labels(subject), codes.protocol_of(subject)
-    metrics, notes = _clusters(code, subject, {"clusters": subject.spec.classes, "restarts": RESTARTS, **hidden})
-    n = len(code)
+    found, told = codes.features_without_labels(subject), codes.protocol_of(subject)
+    metrics, notes = _clusters(found, subject, {"clusters": subject.spec.classes, "restarts": RESTARTS, **told})
+    n = len(found)
     factors = known.of(subject.dataset.intensity(subject.split))
     train = None if factors is None else known.of(subject.dataset.train)
     if factors is None or train is None:
         return Findings(metrics, {}, notes)
-    names = {"factors": list(known.READABLE), **hidden}
+    names = {"factors": list(known.READABLE), **told}
     gap = Metric(None, None, n, "1", "higher", {}, names | {"bins": BINS})
     if all(len(np.unique(factor)) < 2 for factor in factors.T):
         metrics["mig"] = gap.none("no factor varies among the images")
     else:
-        metrics["mig"] = gap._replace(value=mutual_information_gap(code, factors))
-    read = dci(codes.codes_without_labels(subject, "train"), train, code, factors)
+        metrics["mig"] = gap._replace(value=mutual_information_gap(found, factors))
+    read = dci(codes.features_without_labels(subject, "train"), train, found, factors)
     for name, value in read._asdict().items():
         score = Metric(value, None, n, "1", "higher", {}, names | {"trees": TREES})
         metrics[f"dci_{name}"] = score if value is not None else score.none("no unit tells anything of any factor")
     return Findings(metrics, {}, notes)
 
 
-def _clusters(code: Any, subject: Subject, protocol: dict[str, Any]) -> tuple[dict[str, Metric], tuple[str, ...]]:
-    """`nmi` and `ari` of the codes of labelled images, and what is to be known of them."""
+def _clusters(features: Any, subject: Subject, protocol: dict[str, Any]) -> tuple[dict[str, Metric], tuple[str, ...]]:
+    """`nmi` and `ari` of the features of labelled images, and what is to be known of them."""
     every = np.flatnonzero(subject.labels >= 0)
     labelled, label = some_of(Labelled(every, subject.labels[every]), MOST_CLUSTERED)
-    code = code[labelled]
+    features = features[labelled]
     none = Metric(None, None, len(labelled), "1", "higher", {}, protocol)
     if len(np.unique(label)) < 2:
         note = f"the labelled {subject.spec.kind}s of the split are of fewer than two classes: there is nothing to agree with"
         return {"nmi": none.none(note), "ari": none.none(note)}, ()
-    nmi, ari, distinct = _agreement(code, label, subject.spec.classes)
+    nmi, ari, distinct = _agreement(features, label, subject.spec.classes)
 
     def of_pixels() -> dict[str, Any]:
         return {"scores": np.asarray(_agreement(subject.chosen(subject.split, labelled), label, subject.spec.classes)[:2])}
@@ -77,7 +77,7 @@ def _clusters(code: Any, subject: Subject, protocol: dict[str, Any]) -> tuple[di
     }
     if distinct == subject.spec.classes:
         return metrics, ()
-    return metrics, (f"k-means finds {distinct} of {subject.spec.classes} clusters: the codes take no more values than that",)
+    return metrics, (f"k-means finds {distinct} of {subject.spec.classes} clusters: the features take no more values than that",)
 
 
 def _agreement(of: Any, label: Any, clusters: int) -> tuple[float, float, int]:

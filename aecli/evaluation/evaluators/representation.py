@@ -1,4 +1,4 @@
-"""What the code knows of the classes: frozen features, read by simple readers, beside pixels and PCA of the same size.
+"""What the model knows of the classes: frozen features, read by simple readers, beside pixels and PCA of the same size.
 
 Alain & Bengio 2017, "Understanding intermediate layers using linear classifier probes", section 3.
 """
@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from aecli.core.model import Kind
-from aecli.evaluation.codes import LARGEST_PROBED, codes_without_labels, protocol_of
+from aecli.evaluation.codes import LARGEST_PROBED, features_without_labels, protocol_of
 from aecli.evaluation.subject import Subject, at
 from aecli.measures import probes
 from aecli.measures.baselines.linear import Pca
@@ -22,10 +22,11 @@ READERS = ("linear_probe", "knn", "ridge")
 
 
 def measure(subject: Subject) -> Findings:
-    """For models that encode, on labelled data. `linear_probe_accuracy`: multinomial logistic regression. `knn_accuracy`: nearest
+    """For models that encode, on labelled data. Features are the code; of a model whose code has sites, as a grid of vectors, its
+    means over three by three regions. `linear_probe_accuracy`: multinomial logistic regression. `knn_accuracy`: nearest
     neighbours. `ridge_accuracy`: least squares on the classes, with no setting to choose. Fitted to the labelled images of the
     train split, at most 60,000, of each class its share. Strength and number of neighbours are chosen on at most 10,000 and 2,000
-    of the validation split, or of a tenth of train where there are none. The codes are made without the label. None where there
+    of the validation split, or of a tenth of train where there are none. They are made without the label. None where there
     is nothing to read or to learn from."""
     labels = {split: np.asarray(subject.dataset.split(split).labels) for split in ("train", "validation")}
     chosen = _parts(labels["train"], labels["validation"], subject.labels)
@@ -46,11 +47,11 @@ def measure(subject: Subject) -> Findings:
             Labelled(of(subject.split, chosen.measured), subject.labels[chosen.measured]),
         )
 
-    found = _read(*parts(lambda split, index: codes_without_labels(subject, split)[index]))
+    found = _read(*parts(lambda split, index: features_without_labels(subject, split)[index]))
     beside: dict[str, dict[str, Any]] = {}
     if subject.spec.size <= LARGEST_PROBED:
         beside[subject.raw] = subject.shared(f"probes-pixels-{n}", lambda: _read(*parts(subject.chosen)))
-    size, pca = subject.code_length, subject.pca
+    size, pca = subject.feature_count, subject.pca
     if pca is not None and size < subject.spec.size:
         beside[f"PCA {size}"] = subject.shared(
             f"probes-pca{size}-{n}", lambda: _read(*parts(lambda split, index: _pca_codes(subject, pca, split, index)))
@@ -125,5 +126,5 @@ def _read(train: Labelled, validation: Labelled, held_out: Labelled) -> dict[str
 
 
 def _pca_codes(subject: Subject, pca: Pca, split: str, index: Any) -> Any:
-    """Of as many numbers as a code has."""
-    return at((pca.code(x, subject.code_length).astype(np.float32) for x in subject.images(split)), index)
+    """Of as many numbers as there are features."""
+    return at((pca.code(x, subject.feature_count).astype(np.float32) for x in subject.images(split)), index)

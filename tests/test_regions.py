@@ -1,0 +1,81 @@
+"""Features of models whose code has a place: means over three by three regions, by a direct loop over what they are means of."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from fit import dataset, started, subject
+
+from aecli.core import jitted
+from aecli.core.model import Batch
+from aecli.evaluation import codes
+from aecli.nets.regions import bounds, region_means
+
+
+def directly(x: Any) -> Any:
+    """[B, h, w, C] -> [B, 9 C]."""
+    return np.stack(
+        [
+            np.concatenate([image[a:b, c:d].reshape(-1, image.shape[-1]).mean(0) for a, b in rows for c, d in columns])
+            for image in np.asarray(x, np.float64)
+            for rows, columns in [(ends(x.shape[1]), ends(x.shape[2]))]
+        ]
+    )
+
+
+def ends(sites: int) -> list[tuple[int, int]]:
+    n = min(3, sites)
+    return [(int(np.floor(i * sites / n)), int(np.ceil((i + 1) * sites / n))) for i in range(n)]
+
+
+@pytest.mark.parametrize(
+    ("sites", "expected"), [(7, [(0, 3), (2, 5), (4, 7)]), (9, [(0, 3), (3, 6), (6, 9)]), (2, [(0, 1), (1, 2)])]
+)
+def test_regions_are_those_of_adaptive_pooling(sites: int, expected: list[tuple[int, int]]) -> None:
+    assert bounds(sites) == expected == ends(sites)
+
+
+@pytest.mark.parametrize(("height", "width"), [(7, 7), (3, 8), (1, 1), (2, 5)])
+def test_features_are_the_means_of_the_regions(height: int, width: int) -> None:
+    x = np.random.default_rng(0).normal(size=(4, height, width, 3)).astype(np.float32)
+    found = region_means(jnp.asarray(x, jnp.bfloat16 if width == 8 else jnp.float32))
+    assert found.dtype == jnp.float32 and found.shape == (4, min(3, height) * min(3, width) * 3)
+    assert np.allclose(found, directly(x), atol=0.02 if width == 8 else 1e-5)
+
+
+@pytest.mark.parametrize(
+    ("text", "grid", "channels"),
+    [
+        ("autoregressive, net: gmlp, levels: 2, width: 6, layers: 1, heads: 2, patch: 2", (4, 4), 6),
+        ("vq, hidden: [4], codes: 8, dimension: 2, prior_width: 8, prior_layers: 1", (4, 4), 2),
+        ("denoising, hidden: [4, 6]", (2, 2), 6),
+    ],
+)
+def test_of_a_code_with_sites_probes_are_given_its_regions(text: str, grid: tuple[int, int], channels: int) -> None:
+    data = dataset(held_out=8)
+    e, state = started(f"variant: {text}", data)
+    batch = Batch(data.test.images / np.float32(255), np.full(8, -1, np.int32), np.ones(8, bool))
+    model: Any = e.model
+    ours = subject(model, state, data)
+    features, code = codes.features_without_labels(ours), np.asarray(jitted.encode(model, state, batch))
+    assert features.shape == (8, np.prod(np.minimum(grid, 3)) * channels) and ours.feature_count == features.shape[1]
+    assert codes.protocol_of(ours)["feature_count"] == features.shape[1]
+    if model.variant == "autoregressive":  # whose code is the mean over all sites
+        sites = np.asarray(model._at_sites(state.net, batch))
+        assert np.allclose(code, sites.mean((1, 2)), atol=1e-5)
+    else:  # whose code holds each of them
+        sites = code.reshape(8, *grid, channels)
+    assert np.allclose(features, directly(sites), atol=1e-5)
+
+
+def test_features_of_more_numbers_than_probes_are_given_are_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    data = dataset()
+    e, state = started("variant: vq, hidden: [4], codes: 8, dimension: 2, prior_width: 8, prior_layers: 1", data)
+    ours = subject(e.model, state, data)
+    monkeypatch.setattr(codes, "LARGEST_PROBED", 18)
+    assert codes.cannot(ours) is None and ours.code_length == 32, "it is the features that are read, and not the code"
+    monkeypatch.setattr(codes, "LARGEST_PROBED", 17)
+    assert codes.cannot(ours) == "18 numbers of an image are too many"
