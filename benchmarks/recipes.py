@@ -189,9 +189,10 @@ def collect(recipe: Recipe, root: Path, folder: Path = CELLS) -> None:
 HEAD = """# Numbers
 
 Written by `make numbers` from `benchmarks/numbers/`, never by hand: every config trained whole, with several seeds, and
-measured on its test split. A value is the mean over the seeds, beside it their standard deviation (of n - 1) and how many they
-are. Baselines are those that `aecli eval` gives. Minutes are of training steps alone, on the machine that is named; operations
-are those of matrix products, as `aecli bench` counts them.
+measured on its test split. A value is the mean over the seeds, beside it their standard deviation (of n - 1) and how many
+they are. Baselines are those that `aecli eval` gives. Minutes are of training steps alone, of the seed that took least
+(others may have had company), on the machine that is named; operations are those of matrix products, as `aecli bench` counts
+them.
 
 """
 COLUMNS = ("config", "metric", "mean", "sd", "seeds", "baseline", "published", "minutes", "operations")
@@ -234,7 +235,7 @@ def rows(recipe: Recipe, kept: Mapping[int, dict[str, Any]]) -> list[list[str]]:
             continue
         number = next(iter(kept.values()))["numbers"][metric]
         beside = ", ".join(f"{name} {value:.5g}" for name, value in number["baselines"].items())
-        cost = [f"{mean(minutes):.2g}" if minutes else "", f"{mean(flop):.1e}" if flop else ""]
+        cost = [f"{min(minutes):.2g}" if minutes else "", f"{mean(flop):.1e}" if flop else ""]
         lines.append([recipe.config, metric, *found.text, beside, against, *cost])
     return lines
 
