@@ -98,6 +98,11 @@ BAD = {
     "data: {name: digits, size: [8, 8, 1]}": "'data.size' takes at most 2 values, not 3: two numbers, height and width",
     "data: {name: folder, path: x, background: [1, 2]}": "'data.background' needs 3 values, not 2: the colour",
     "data: {name: npz, path: x, range: [1]}": "'data.range' needs 2 values, not 1: the value that is black",
+    "data: {name: digits, augment: {name: crop}}": "'data.augment': there is no name 'crop'",
+    "data: {name: digits, augment: [{name: flip}, {name: shift}]}": "'data.augment.1.pixels' is missing",
+    "data: {name: digits, augment: {name: shift, pixels: 0}}": "'data.augment.pixels': must be greater than 0, not 0",
+    "data: {name: digits, augment: {name: flip, p: 2}}": "'data.augment.p': must be at most 1.0, not 2",
+    "data: {name: vectors, path: x, augment: {name: flip}}": "'data': augment is for images, and these are vectors",
     "seed: 99999999999": "'seed': must be less than 4294967296, not 99999999999",
     "data:": "'data': must be a block of settings, not null",
 }

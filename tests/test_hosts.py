@@ -23,7 +23,7 @@ from aecli.runs.directory import Run
 from aecli.runs.trained import load
 
 TWO_DEVICES = f"--xla_force_host_platform_device_count=2 {QUICK}"
-CONFIG = TINY.replace("batch_size: 32", "batch_size: 32, validation: 0.1, tier: memmap")
+CONFIG = TINY.replace("batch_size: 32", "batch_size: 32, validation: 0.1, tier: memmap, augment: {name: shift, pixels: 1}")
 HALF = CONFIG.replace("steps: 40", "steps: 20")
 
 

@@ -39,7 +39,9 @@ def run(cuts: list[int], place, state, feed, binarize="none"):
     step, interval = 0, Interval()
     for count in cuts:
         chunk = feed.chunk(step, count)
-        state, values = advance(E.model, DATA.spec, binarize, state, chunk, np.int32(step), np.int32(count), jax.random.key(0))
+        state, values = advance(
+            E.model, DATA.spec, binarize, (), state, chunk, np.int32(step), np.int32(count), jax.random.key(0)
+        )
         interval.add(Call(step, count, values).done())
         step += count
     return state, interval
@@ -95,7 +97,7 @@ def test_every_tier_feeds_the_same_batches_and_trains_to_the_same_bits() -> None
     for feed in (resident, host):
         _, state = start()
         chunk, count, root = feed.chunk(0, 6), np.int32(6), jax.random.key(0)
-        lowered = advance.lower(E.model, DATA.spec, "none", state, chunk, np.int32(0), count, root)
+        lowered = advance.lower(E.model, DATA.spec, "none", (), state, chunk, np.int32(0), count, root)
         steps = lowered.compile(compiler_options={"xla_cpu_use_fusion_emitters": True} if OLDER_LOOPS else None)
         ends.append(steps(state, chunk, np.int32(0), count, root)[0])
     assert equal(*ends)
@@ -160,7 +162,7 @@ def test_dynamic_binarization_is_binary_fresh_each_step_and_follows_the_key() ->
 
 def values_of(state, feed) -> Call:
     first, count = np.int32(7), np.int32(3)
-    _, values = advance(E.model, DATA.spec, "none", state, feed.chunk(7, 3), first, count, jax.random.key(0))
+    _, values = advance(E.model, DATA.spec, "none", (), state, feed.chunk(7, 3), first, count, jax.random.key(0))
     return Call(7, 3, values).done()
 
 
@@ -185,7 +187,7 @@ def test_bfloat16_trains_like_float32_and_keeps_float32_weights() -> None:
         state = init(e, DATA.spec, len(DATA.train), place)
         feed = ResidentFeed(DATA.train, 0, 16, place)
         state, values = advance(
-            e.model, DATA.spec, "none", state, feed.chunk(0, 40), np.int32(0), np.int32(40), jax.random.key(0)
+            e.model, DATA.spec, "none", (), state, feed.chunk(0, 40), np.int32(0), np.int32(40), jax.random.key(0)
         )
         assert all(leaf.dtype in (jnp.float32, jnp.int32) for leaf in jax.tree.leaves(state))
         losses.append(float(values["loss"].sum()))
@@ -201,7 +203,7 @@ def test_averaged_weights_follow_the_weights() -> None:
     expected = jax.tree.map(np.asarray, state.params)
     for step in range(5):
         batch_state, _ = advance(
-            e.model, DATA.spec, "none", batch_state, feed.chunk(step, 1), np.int32(step), np.int32(1), jax.random.key(0)
+            e.model, DATA.spec, "none", (), batch_state, feed.chunk(step, 1), np.int32(step), np.int32(1), jax.random.key(0)
         )
         decay = min(0.5, (1 + step) / (10 + step))
         expected = jax.tree.map(lambda a, p, d=decay: d * a + (1 - d) * np.asarray(p), expected, batch_state.params)

@@ -24,6 +24,7 @@ from aecli.core.frozen import Frozen
 from aecli.core.learner import Precision, Recipe
 from aecli.core.model import Model
 from aecli.core.optimizer import Optimizer
+from aecli.distributions.augmentations import Augmentations
 from aecli.errors import printable
 from aecli.system.reading import is_path
 
@@ -43,7 +44,7 @@ _HEEDED: Mapping[str, tuple[str, ...]] = {
 """The settings of `data` that are for own files, by the name that heeds them."""
 _OF_TFDS = ("background",)
 """Those among them that TFDS data sets heed too, whose images are encoded files."""
-_OF_IMAGES = ("size", "channels", "binarize")
+_OF_IMAGES = ("size", "channels", "binarize", "augment")
 """Those that vectors have no use for."""
 Standardize = Literal["none", "mean", "zscore"]
 _ANY_STEPS = 10**6
@@ -102,6 +103,9 @@ class Data(Frozen):
     )
     test: float = Field(default=0.1, gt=0, lt=1, description="the fraction held out where the source has no test split")
     binarize: Binarize = "none"
+    augment: Augmentations = Field(
+        default=(), description="of training batches alone, before binarize: flip(p), shift(pixels, fill), one or a list"
+    )
     size: tuple[PositiveInt, PositiveInt] | None = Field(default=None, description="two numbers, height and width, to resize to")
     channels: Literal[1, 3] | None = Field(default=None, description="convert to gray (1) or colour (3)")
     manual_dir: str | None = Field(default=None, description="a folder with the original files of a TFDS data set")

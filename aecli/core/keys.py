@@ -16,6 +16,7 @@ class Stream(IntEnum):
     BINARIZE_HELD_OUT = 5
     FIT = 6
     CODES = 7
+    AUGMENT = 8
 
 
 def stream(root: jax.Array, name: Stream, position: jax.Array | int = 0) -> jax.Array:

@@ -30,7 +30,7 @@ from aecli.system.reading import Unreadable, of_the_system, open_regular, read_j
 DEVICE_BYTES = 2 * 2**30
 """Decoded images up to this size live on the device."""
 _FORMAT = 3
-_NOT_DECIDING = {"path", "batch_size", "validation", "binarize", "manual_dir", "tier", "standardize"}
+_NOT_DECIDING = {"path", "batch_size", "validation", "binarize", "augment", "manual_dir", "tier", "standardize"}
 """Settings of the `data` block that change nothing of what is decoded."""
 _DAMAGES = (OSError, ValueError, KeyError, TypeError, EOFError, AttributeError, Unreadable)
 """What reading a file that is not as it was written may raise."""

@@ -104,5 +104,9 @@ def check_model(experiment: Experiment, spec: Spec) -> None:
         )
         able = (name for name, cls in load_all().sound.items() if spec.kind in cls.kinds)
         raise SettingError(("model", "variant"), "unsuitable", message, help=f"variants that serve them: {', '.join(able)}")
+    for augmentation in experiment.data.augment:
+        for message in augmentation.objections(spec):
+            told = f"{augmentation.name}: {message}"
+            raise SettingError(("data", "augment"), "unsuitable", told, help="leave it out, or move them less")
     for objection in model.objections(spec):  # the first is enough: the others may follow from it
         raise SettingError(("model", objection.key), "unsuitable", objection.message, help=objection.help)

@@ -16,12 +16,21 @@ from aecli.core.keys import Stream, stream
 from aecli.core.model import Batch, Model, Spec, Values, check_values
 from aecli.data.binarize import draw
 from aecli.data.train_batches import Chunk, HostChunk, to_unit
+from aecli.distributions.augmentations import Augmentation, augment
 from aecli.system.untraced import Program, compiled
 
 
-@partial(jax.jit, static_argnames=("model", "spec", "binarize"), donate_argnames=("state",))
+@partial(jax.jit, static_argnames=("model", "spec", "binarize", "augmentations"), donate_argnames=("state",))
 def advance(
-    model: Model, spec: Spec, binarize: Binarize, state: Any, chunk: Chunk, first: jax.Array, count: jax.Array, root: jax.Array
+    model: Model,
+    spec: Spec,
+    binarize: Binarize,
+    augmentations: tuple[Augmentation, ...],
+    state: Any,
+    chunk: Chunk,
+    first: jax.Array,
+    count: jax.Array,
+    root: jax.Array,
 ) -> tuple[Any, dict[str, jax.Array]]:
     """Does steps `first` to `first + count - 1` on the batches of `chunk`. Gives the state, and of each training value the sum
     over the examples of every step, float32 [most]; beyond `count` zeros.
@@ -33,6 +42,7 @@ def advance(
 
     def batch(i: jax.Array) -> Batch:
         image, label = chunk.batch(i, spec)
+        image = augment(augmentations, image, stream(root, Stream.AUGMENT, first + i))
         image, intensity = to_unit(image), None
         if binarize != "none":
             image, intensity = draw(image, stream(root, Stream.BINARIZE, first + i)), image
@@ -56,9 +66,8 @@ def advance(
 
 def steps_program(experiment: Experiment, spec: Spec, train_size: int, state: Any, chunk: Chunk) -> Program[float]:
     """`advance` on a state and chunks of these forms, and the floating-point operations of a step."""
-    static = (experiment.model, spec, experiment.data.binarize)
     arguments = (state, chunk, np.int32(0), np.int32(1), jax.random.key(experiment.seed))
-    return compiled(advance, static, arguments, products, (experiment.recipe(train_size),))
+    return compiled(advance, static(experiment, spec), arguments, products, (experiment.recipe(train_size),))
 
 
 def flop_of_step(experiment: Experiment, spec: Spec, template: Any) -> float:
@@ -68,7 +77,12 @@ def flop_of_step(experiment: Experiment, spec: Spec, template: Any) -> float:
     chunk = HostChunk(form((1, batch, *spec.shape), jnp.float32), form((1, batch), jnp.int32))  # pyright: ignore[reportArgumentType]
     state = jax.tree.map(lambda leaf: form(leaf.shape, leaf.dtype), template)
     at, root = form((), jnp.int32), jax.eval_shape(lambda: jax.random.key(0))
-    return products(advance.trace(experiment.model, spec, experiment.data.binarize, state, chunk, at, at, root).jaxpr)
+    return products(advance.trace(*static(experiment, spec), state, chunk, at, at, root).jaxpr)
+
+
+def static(experiment: Experiment, spec: Spec) -> tuple[Any, ...]:
+    """The arguments of `advance` that its program is made for."""
+    return experiment.model, spec, experiment.data.binarize, experiment.data.augment
 
 
 def all_finite(state: Any) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any, NoReturn
 
 import jax
@@ -13,13 +14,14 @@ from aecli.data.train_batches import open_feed
 from aecli.system.hosts import Follower, blaming
 from aecli.system.placement import Placement, spread
 from aecli.system.signals import Signals
-from aecli.training.call import Call, advance
+from aecli.training.call import Call, advance, static
 
 
 def follow(experiment: Experiment, dataset: Dataset, template: Any, place: Placement, crew: Follower) -> NoReturn:
     """Follows process 0 until that ends, as `Follower.hear` tells. `template` is the form of the state, on the devices of this
     process. A signal is passed on to process 0, which saves and ends all of them."""
-    model, data = experiment.model, experiment.data
+    data = experiment.data
+    program = partial(advance, *static(experiment, dataset.spec))
     root = jax.random.key(experiment.seed)
     with Signals() as signals, blaming(crew):
         crew.hear(lambda: signals.received)  # process 0 is about to give its state
@@ -30,7 +32,7 @@ def follow(experiment: Experiment, dataset: Dataset, template: Any, place: Place
             order = crew.hear(lambda: signals.received)
             step, count = int(order["step"]), int(order["count"])
             chunk = feed.chunk(step, count)
-            state, values = advance(model, dataset.spec, data.binarize, state, chunk, np.int32(step), np.int32(count), root)
+            state, values = program(state, chunk, np.int32(step), np.int32(count), root)
             if pending is not None:
                 pending.done()
             pending = Call(step, count, values)

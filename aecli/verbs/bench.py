@@ -22,7 +22,7 @@ from aecli.runs.state import init, state_template
 from aecli.system import threads
 from aecli.system.placement import local_devices, most_bytes, placement
 from aecli.system.progress import say
-from aecli.training.call import advance
+from aecli.training.call import advance, static
 from aecli.training.pace import pace
 
 MATMUL_SIDES = (2048, 16384)
@@ -63,7 +63,7 @@ def speed_of(experiment: Experiment, dataset: Dataset, seconds: float) -> Speed:
     """Trains for about so many seconds, as `train` does, and keeps nothing. Raises SettingError if the model cannot serve the
     data."""
     experiment = experiment.without_budget()
-    data, model = experiment.data, experiment.model
+    data = experiment.data
     place = placement(data.batch_size)
     state_template(experiment, dataset.spec, len(dataset.train), place)
     feed = open_feed(dataset, experiment.seed, data.batch_size, place)
@@ -74,7 +74,7 @@ def speed_of(experiment: Experiment, dataset: Dataset, seconds: float) -> Speed:
     before = matmul_rate(precision)
     chunk = feed.chunk(0, 1)
     begun = time.monotonic()
-    traced = advance.trace(model, dataset.spec, data.binarize, state, chunk, np.int32(0), np.int32(1), root)
+    traced = advance.trace(*static(experiment, dataset.spec), state, chunk, np.int32(0), np.int32(1), root)
     program = traced.lower().compile()
     compiled = time.monotonic() - begun
     flop = products(traced.jaxpr)
