@@ -155,12 +155,15 @@ def train(recipe: Recipe, seeds: int, jobs: int, root: Path, folder: Path = CELL
     where = ["--jobs", str(jobs), "--runs-dir", str(root)]
     try:
         if (begun := sweep_of(recipe, root)) is not None and missing(recipe, seeds, folder):
-            subprocess.run([*AECLI, "sweep", "--resume", begun, *where], stdout=subprocess.DEVNULL)
+            if subprocess.run([*AECLI, "sweep", "--resume", begun, *where], stdout=subprocess.DEVNULL).returncode > 128:
+                raise KeyboardInterrupt
             collect(recipe, root, folder)
         if todo := missing(recipe, seeds, folder):  # more seeds than were asked for before, or what could not be gone on with
             asked = ["--seed-list", ",".join(map(str, todo)), "--eval", "--only", ",".join(recipe.evaluators)]
             command = [*AECLI, "sweep", str(recipe.path), *asked, "--name", named(recipe), *where]
             code = subprocess.run(command, stdout=subprocess.DEVNULL).returncode
+            if code > 128:  # a signal, which is meant for all of this
+                raise KeyboardInterrupt
             if code:
                 raise Failed(f"{recipe.config}: exit {code} of `aecli sweep`")
     finally:
