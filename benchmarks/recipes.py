@@ -246,15 +246,18 @@ def rows(recipe: Recipe, kept: Mapping[int, dict[str, Any]]) -> list[list[str]]:
 def document(folder: Path = CELLS) -> str:
     """docs/numbers.md, of the cells that are kept."""
     lines: list[list[str]] = []
-    machines: dict[str, list[str]] = {}
+    machines: dict[str, dict[str, list[int]]] = {}
     for recipe in recipes():
         kept = cells(recipe, folder)
         lines += rows(recipe, kept)
         for seed, cell in kept.items():
             versions = ", ".join(f"{name} {cell['versions'].get(name)}" for name in ("aecli", "jax", "flax"))
-            machines.setdefault(f"{cell['machine']}; {versions}", []).append(f"{recipe.config} {seed}")
-    told = "".join(f"- {machine}: {', '.join(found)}\n" for machine, found in machines.items())
-    return f"{HEAD}{table(COLUMNS, lines)}\n\n## Machines\n\n{told or 'none yet'}"
+            machines.setdefault(f"{cell['machine']}; {versions}", {}).setdefault(recipe.config, []).append(seed)
+    told = "".join(
+        f"- {machine}: {', '.join(f'{config} ({len(seeds)})' for config, seeds in found.items())}\n"
+        for machine, found in machines.items()
+    )
+    return f"{HEAD}{table(COLUMNS, lines)}\n\n## Machines, and how many seeds of what\n\n{told or 'none yet'}"
 
 
 def main() -> None:
