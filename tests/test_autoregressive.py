@@ -12,11 +12,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from compiled import call, first_state
-from fit import experiment
+from fit import dataset, experiment, started, subject
 
 from aecli.core.learner import Recipe
 from aecli.core.model import Batch, Spec
 from aecli.core.optimizer import Optimizer
+from aecli.evaluation.evaluators import completion
 from aecli.models import autoregressive
 from aecli.models.autoregressive import Autoregressive
 
@@ -215,3 +216,34 @@ def test_other_labels_are_drawn_evenly_and_never_the_own_one(monkeypatch: pytest
     assert (own != other).all()
     counts = np.array([[((own == a) & (other == b)).sum() for b in range(4)] for a in range(4)])
     assert (counts[~np.eye(4, dtype=bool)] > 270).all()
+
+
+@pytest.mark.parametrize(
+    ("settings", "shape"), [("net: made, hidden: [20]", (4, 2)), ("net: gmlp, width: 8, layers: 1, heads: 2, patch: 2", (4, 2))]
+)
+def test_the_rest_given_the_beginning_is_what_the_joint_probabilities_say(settings: str, shape: tuple[int, int]) -> None:
+    height, width = shape
+    model, state = build(f"{settings}, levels: 2", Spec(height, width, 1, 0))
+    every = np.array(list(itertools.product((0, 1), repeat=height * width))).reshape(-1, height, width, 1)
+    joint = np.exp(np.asarray(model.log_prob(state, batch_of(every)), np.float64))
+    known = jnp.broadcast_to(jnp.arange(height)[:, None, None] < 2, every.shape)
+    upper = every[:, :2].reshape(len(every), -1)
+    alike = (upper[:, None] == upper[None]).all(axis=2)  # images with the same upper half
+    expected = np.log(joint / (alike @ joint))
+    assert np.allclose(model.rest_log_prob(state, batch_of(every), known), expected, atol=1e-5)
+    assert 2 % model.rows_at_once() == 0
+
+
+def test_a_completion_is_held_against_pixels_that_know_nothing_of_each_other() -> None:
+    data = dataset(train=300, held_out=40)
+    for levels, name in ((2, "independent pixels"), (16, "pixel histograms")):
+        e, state = started(f"variant: autoregressive, net: made, hidden: [16], levels: {levels}", data)
+        ours = subject(e.model, state, data, binarize="fixed" if levels == 2 else "none")
+        metric = completion.measure(ours).metrics["completion_nats"]
+        # A fresh model takes all levels for equally likely.
+        assert metric.value == pytest.approx(32 * log(levels), rel=1e-4) and metric.protocol["given_rows"] == 4
+        assert 0 < metric.baselines[name] < metric.value
+    gray = subject(e.model.model_copy(update={"levels": 2}), state, data)
+    assert "set data.binarize" in str(completion.cannot(gray))
+    whole, state = started("variant: autoregressive, net: gmlp, width: 8, layers: 1, heads: 2, patch: 8, levels: 16", data)
+    assert "in one piece" in str(completion.cannot(subject(whole.model, state, data)))

@@ -33,6 +33,7 @@ MODELS = {
     "objective": "variant: bottleneck, hidden: [12], latent: 3",
     "reconstruction": "variant: bottleneck, net: linear, latent: 3",
     "likelihood": "variant: vae, hidden: [12], latent: 3, likelihood: gaussian",
+    "completion": "variant: autoregressive, net: made, hidden: [12], levels: 16",
     "sparsity": "variant: sparse, units: 30, k: 4",
     "pursuit": "variant: sparse, units: 30, k: 4",
     "codebook": "variant: vq, hidden: [4], codes: 8, dimension: 2, prior_width: 8, prior_layers: 1",

@@ -82,10 +82,11 @@ def eval(
     """Measure a run on held-out images, by every evaluator that fits. Writes eval/SPLIT.json and per-image values into the run.
 
     What would take a network more than 1e12 operations (1e14 on a GPU), such as the likelihood of a deep model by importance
-    sampling, is named and left out, unless --only, --all or --samples asks for it. Counted are likelihood, classification,
-    representation, clustering and pursuit; a model's draws, restorations and objective are made whatever they cost.
+    sampling, is named and left out, unless --only, --all or --samples asks for it. Counted are likelihood, completion,
+    classification, representation, clustering and pursuit; a model's draws, restorations and objective are made whatever they
+    cost.
 
-    Evaluators: objective, reconstruction, likelihood, sparsity, pursuit, codebook, representation, clustering,
+    Evaluators: objective, reconstruction, likelihood, completion, sparsity, pursuit, codebook, representation, clustering,
     denoising, classification, generation. What Ctrl-C interrupts goes on where it stopped."""
     from aecli.cli.tables import cost, show_metrics
     from aecli.runs import directory

@@ -119,6 +119,20 @@ class Completes(Protocol):
 
 
 @runtime_checkable
+class Continues(Protocol):
+    """Has an exact likelihood of what follows given what comes before, in the order in which it makes the values of an image."""
+
+    def rest_log_prob(self, state: Any, batch: Batch, known: jax.Array) -> jax.Array:
+        """log p(unknown values | those before each), of a conditional model given the label, [B] nats; `known` [B, H, W, C] bool.
+        It is log p(unknown | known) where no known value comes after an unknown one."""
+        ...
+
+    def rows_at_once(self) -> int:
+        """After how many rows of pixels, and after every multiple of it, all that comes next is below."""
+        ...
+
+
+@runtime_checkable
 class Scores(Protocol):
     """Has an exact likelihood."""
 
@@ -156,6 +170,7 @@ ABILITIES: Mapping[str, type] = {
     "quantizes": Quantizes,
     "measures_codes": MeasuresCodes,
     "completes": Completes,
+    "continues": Continues,
     "scores": Scores,
     "weighs": Weighs,
 }

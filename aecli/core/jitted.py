@@ -56,6 +56,12 @@ def log_prob(model: Any, state: Any, batch: Batch) -> jax.Array:
 
 
 @partial(jax.jit, static_argnames=("model",))
+def rest_log_prob(model: Any, state: Any, batch: Batch, known: jax.Array) -> jax.Array:
+    """[B, H, W, C] bool -> [B] nats."""
+    return model.rest_log_prob(state, batch, known)
+
+
+@partial(jax.jit, static_argnames=("model",))
 def codes_of(model: Any, state: Any, batch: Batch) -> jax.Array:
     """[B, n] int32."""
     return in_parts(model, lambda part: model.codes_of(state, part), batch)

@@ -16,6 +16,7 @@ from aecli.evaluation.evaluators import (
     classification,
     clustering,
     codebook,
+    completion,
     denoising,
     generation,
     likelihood,
@@ -99,6 +100,14 @@ EVALUATORS: Mapping[str, Evaluator] = registered(
             ),
             ("scores", "weighs"),
             kinds=ANY,
+            flop=cost.of_likelihood,
+        ),
+        "completion": Evaluator(
+            "the lower half of images given the upper one",
+            completion.measure,
+            ("completion_nats",),
+            ("continues",),
+            completion.cannot,
             flop=cost.of_likelihood,
         ),
         "sparsity": Evaluator(

@@ -117,6 +117,10 @@ class Autoregressive(SingleLoss):
 
     def _nll(self, net: Causal, batch: Batch) -> jax.Array:
         """-log p(x | label) in nats, [B]."""
+        return self._each_nll(net, batch).sum(axis=(1, 2, 3))
+
+    def _each_nll(self, net: Causal, batch: Batch) -> jax.Array:
+        """Of every value given those before it, [B, h, w, S]."""
         value = cut(quantize(batch.image, self.levels), self.patch)
         params = net(self._inputs(value), self._label(net, batch.label))
         target = value
@@ -124,10 +128,16 @@ class Autoregressive(SingleLoss):
             # Given the image that it was drawn from, a pixel does not depend on those before it, so its own draw may be averaged
             # over: the same objective in expectation, without the noise of the draw in its gradient.
             target = cut(batch.intensity, self.patch)
-        return -self._family.log_prob(params, target).sum(axis=(1, 2, 3))
+        return -self._family.log_prob(params, target)
 
     def log_prob(self, state: Learner[Any], batch: Batch) -> jax.Array:
         return -self._nll(state.net, batch)
+
+    def rest_log_prob(self, state: Learner[Any], batch: Batch, known: jax.Array) -> jax.Array:
+        return -jnp.where(cut(known, self.patch), 0.0, self._each_nll(state.net, batch)).sum(axis=(1, 2, 3))
+
+    def rows_at_once(self) -> int:
+        return self.patch
 
     def support(self) -> int | None:
         return self.levels
