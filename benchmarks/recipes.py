@@ -26,6 +26,8 @@ from typing import Any, NamedTuple
 import yaml
 from results import Failed, answer, processor, table
 
+from aecli.measures.metric import VERSION
+
 HERE = Path(__file__).parent
 CELLS, CONFIGS, DOCUMENT = HERE / "numbers", HERE.parent / "configs", HERE.parent / "docs" / "numbers.md"
 AECLI = [sys.executable, "-m", "aecli"]
@@ -76,13 +78,18 @@ def recipes() -> list[Recipe]:
 
 
 def cells(recipe: Recipe, folder: Path = CELLS) -> dict[int, dict[str, Any]]:
-    """By seed, those that count: of the config as it is now, with all metrics that are asked for."""
+    """By seed, those that count: of the config as it is now, with all metrics that are asked for, as they are measured now."""
     found: dict[int, dict[str, Any]] = {}
     for path in sorted((folder / recipe.config).glob("*.json"), key=lambda path: int(path.stem)):
         cell = json.loads(path.read_text())
-        if cell["settings"] == recipe.settings() and all(metric in cell["numbers"] for metric in recipe.metrics):
+        if cell["settings"] == recipe.settings() and has_all(recipe, cell["numbers"]):
             found[int(path.stem)] = cell
     return found
+
+
+def has_all(recipe: Recipe, numbers: Mapping[str, Any]) -> bool:
+    """Whether every metric is there, by the meaning that it has today."""
+    return all(name in numbers and numbers[name]["protocol"].get("version") == VERSION for name in recipe.metrics)
 
 
 def missing(recipe: Recipe, seeds: int, folder: Path = CELLS) -> list[int]:
@@ -97,7 +104,7 @@ def keep(recipe: Recipe, run: Path, folder: Path = CELLS) -> int | None:
         numbers = json.loads((run / "eval" / "test.json").read_text())
     except FileNotFoundError:
         return None
-    if state["state"] != "completed" or any(metric not in numbers for metric in recipe.metrics):
+    if state["state"] != "completed" or not has_all(recipe, numbers):
         return None
     seed = int(yaml.safe_load((run / "config.resolved.yaml").read_text())["seed"])
     path = folder / recipe.config / f"{seed}.json"
@@ -154,6 +161,7 @@ def train(recipe: Recipe, seeds: int, jobs: int, root: Path, folder: Path = CELL
     """Trains and measures what is missing, and keeps each cell that is finished, also when it is interrupted. Raises Failed."""
     where = ["--jobs", str(jobs), "--runs-dir", str(root)]
     try:
+        collect(recipe, root, folder)
         if (begun := sweep_of(recipe, root)) is not None and missing(recipe, seeds, folder):
             if subprocess.run([*AECLI, "sweep", "--resume", begun, *where], stdout=subprocess.DEVNULL).returncode > 128:
                 raise KeyboardInterrupt
@@ -174,7 +182,13 @@ def collect(recipe: Recipe, root: Path, folder: Path = CELLS) -> None:
     """Keeps what is finished, and measures the first seed by many importance samples where that is asked for."""
     kept = cells(recipe, folder)
     for run in runs_of(recipe, root):
-        seed = None if any(cell["run"] == run.name for cell in kept.values()) else keep(recipe, run, folder)
+        if any(cell["run"] == run.name for cell in kept.values()):
+            continue
+        seed = keep(recipe, run, folder)
+        trained = json.loads((run / "state.json").read_text())["state"] == "completed"
+        if seed is None and trained:  # it was measured by older metrics, or not at all
+            answer([*AECLI, "eval", run.name, "--only", ",".join(recipe.evaluators), "--json", "--runs-dir", str(root)], {})
+            seed = keep(recipe, run, folder)
         if seed is not None:
             print(f"{recipe.config}: seed {seed} is kept", flush=True)
     first = cells(recipe, folder).get(recipe.first)

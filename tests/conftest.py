@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import gc
 import os
+from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +45,20 @@ def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     os.environ["AECLI_DATA_DIR"] = str(folder)
     return folder
+
+
+MOST_MAPS = 20_000
+"""Linux gives a process 65,530 memory maps, and every compiled program has several. A process that has none left dies in the
+compiler, of a segmentation fault."""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def few_maps() -> Generator[None]:
+    """Forgets what was compiled, where it is much."""
+    yield
+    maps = Path("/proc/self/maps")
+    if maps.exists() and maps.read_bytes().count(b"\n") > MOST_MAPS:
+        jax.clear_caches()
 
 
 @pytest.fixture

@@ -12,13 +12,14 @@ from process import TINY
 from recipes import Published, Recipe
 
 from aecli.evaluation.registry import EVALUATORS, covers
+from aecli.measures.metric import VERSION
 
 ROOT = Path(__file__).parent.parent
 
 
 def cell(value: float, **more: float) -> dict[str, Any]:
     def number(value: float) -> dict[str, Any]:
-        return {"value": value, "baselines": {"PCA": 0.5}}
+        return {"value": value, "baselines": {"PCA": 0.5}, "protocol": {"version": VERSION}}
 
     numbers = {"nll_nats": number(value), **{name.replace("_of_", "@"): number(each) for name, each in more.items()}}
     return {"numbers": numbers, "minutes": 2.0, "flop": 1e9}
@@ -73,6 +74,12 @@ def test_finished_seeds_are_kept_and_a_changed_config_is_trained_anew(tmp_path: 
     (folder / "tiny" / "0.json").unlink()
     recipes.train(recipe, 2, 1, root, folder)
     assert recipes.cells(recipe, folder)[0]["run"] == first["run"] and len(list(root.glob("*/run.json"))) == 2
+    # What was measured by older metrics is measured again, not trained.
+    path = folder / "tiny" / "0.json"
+    path.write_text(path.read_text().replace(f'"version": {VERSION}', f'"version": {VERSION - 1}'))
+    assert recipes.missing(recipe, 2, folder) == [0]
+    recipes.train(recipe, 2, 1, root, folder)
+    assert recipes.cells(recipe, folder)[0]["run"] == first["run"] and len(list(root.glob("*/run.json"))) == 2
     (tmp_path / "tiny.yaml").write_text("# A comment changes nothing.\n" + TINY)
     assert recipes.missing(recipe, 2, folder) == []
     (tmp_path / "tiny.yaml").write_text(TINY.replace("latent: 3", "latent: 4"))
@@ -86,7 +93,7 @@ def test_a_run_that_is_not_done_is_no_cell(tmp_path: Path) -> None:
     (run / "state.json").write_text(json.dumps({"state": "interrupted"}))
     recipe = Recipe("quickstart", 1, ["reconstruction"], ["mse"])
     assert recipes.keep(recipe, run, tmp_path / "kept") is None
-    (run / "eval" / "test.json").write_text('{"mse": {"value": 1.0}}')
+    (run / "eval" / "test.json").write_text(json.dumps({"mse": {"value": 1.0, "protocol": {"version": VERSION}}}))
     assert recipes.keep(recipe, run, tmp_path / "kept") is None
     (run / "state.json").write_text(json.dumps({"state": "completed"}))
     (run / "eval" / "test.json").write_text('{"psnr_db": {"value": 1.0}}')

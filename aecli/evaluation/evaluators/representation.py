@@ -1,4 +1,5 @@
-"""What the model knows of the classes: frozen features, read by simple readers, beside pixels and PCA of the same size.
+"""What the model knows of the classes: frozen features, read by simple readers, beside pixels, PCA of the same size, and what
+k-means makes of patches.
 
 Alain & Bengio 2017, "Understanding intermediate layers using linear classifier probes", section 3.
 """
@@ -14,6 +15,7 @@ from aecli.core.model import Kind
 from aecli.evaluation.codes import LARGEST_PROBED, features_without_labels, protocol_of
 from aecli.evaluation.subject import Subject, at
 from aecli.measures import probes
+from aecli.measures.baselines import patches
 from aecli.measures.baselines.linear import Pca
 from aecli.measures.metric import Findings, Metric, average
 from aecli.measures.probes import Labelled
@@ -27,7 +29,8 @@ def measure(subject: Subject) -> Findings:
     neighbours. `ridge_accuracy`: least squares on the classes, with no setting to choose. Fitted to the labelled images of the
     train split, at most 60,000, of each class its share. Strength and number of neighbours are chosen on at most 10,000 and 2,000
     of the validation split, or of a tenth of train where there are none. They are made without the label. None where there
-    is nothing to read or to learn from."""
+    is nothing to read or to learn from. `patch k-means` beside the linear probe is what a layer of 100 centroids of 6x6 pixels
+    gives without any gradient, 900 numbers of an image (Coates, Ng & Lee 2011)."""
     labels = {split: np.asarray(subject.dataset.split(split).labels) for split in ("train", "validation")}
     chosen = _parts(labels["train"], labels["validation"], subject.labels)
     why, notes = _told(labels["train"][chosen.fitted], subject.labels[chosen.measured], subject.spec.kind)
@@ -56,12 +59,14 @@ def measure(subject: Subject) -> Findings:
         beside[f"PCA {size}"] = subject.shared(
             f"probes-pca{size}-{n}", lambda: _read(*parts(lambda split, index: _pca_codes(subject, pca, split, index)))
         )
+    if subject.spec.kind == "image" and min(subject.spec.height, subject.spec.width) >= patches.SMALLEST:
+        beside["patch k-means"] = subject.shared(f"probes-patches-{n}", lambda: _read_patches(subject, *parts(subject.chosen)))
     metrics = {
         f"{reader}_accuracy": average(
             f"{reader}_accuracy",
             found[reader],
             "higher",
-            baselines={name: float(np.mean(other[reader])) for name, other in beside.items()},
+            baselines={name: float(np.mean(other[reader])) for name, other in beside.items() if reader in other},
             protocol=protocol | ({"choice": float(found[f"{reader}_choice"])} if f"{reader}_choice" in found else {}),
         )
         for reader in READERS
@@ -123,6 +128,16 @@ def _read(train: Labelled, validation: Labelled, held_out: Labelled) -> dict[str
         "knn_choice": np.float64(near.choice),
         "ridge": probes.ridge(every, held_out),
     }
+
+
+def _read_patches(subject: Subject, train: Labelled, validation: Labelled, held_out: Labelled) -> dict[str, Any]:
+    """By the reader that such features are made for."""
+    three = (train, validation, held_out)
+    images = [part.features.reshape(len(part.features), *subject.spec.shape) for part in three]
+    dictionary = patches.fit(images[0])
+    made = patches.standardized(*(patches.features(dictionary, part) for part in images))
+    read = (Labelled(features, part.label) for features, part in zip(made, three, strict=True))
+    return {"linear_probe": probes.logistic(*read).right}
 
 
 def _pca_codes(subject: Subject, pca: Pca, split: str, index: Any) -> Any:
