@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from aecli.core.model import Kind
+from aecli.core.model import Kind, Spec
 from aecli.evaluation.codes import LARGEST_PROBED, features_without_labels, protocol_of
 from aecli.evaluation.subject import Subject, at
 from aecli.measures import probes
@@ -59,7 +59,7 @@ def measure(subject: Subject) -> Findings:
         beside[f"PCA {size}"] = subject.shared(
             f"probes-pca{size}-{n}", lambda: _read(*parts(lambda split, index: _pca_codes(subject, pca, split, index)))
         )
-    if subject.spec.kind == "image" and min(subject.spec.height, subject.spec.width) >= patches.SMALLEST:
+    if _has_patches(subject.spec):
         beside["patch k-means"] = subject.shared(f"probes-patches-{n}", lambda: _read_patches(subject, *parts(subject.chosen)))
     metrics = {
         f"{reader}_accuracy": average(
@@ -128,6 +128,11 @@ def _read(train: Labelled, validation: Labelled, held_out: Labelled) -> dict[str
         "knn_choice": np.float64(near.choice),
         "ridge": probes.ridge(every, held_out),
     }
+
+
+def _has_patches(spec: Spec) -> bool:
+    """Whether images are large enough for patches, and small enough for all of them to be held in memory."""
+    return spec.kind == "image" and min(spec.height, spec.width) >= patches.SMALLEST and spec.size <= LARGEST_PROBED
 
 
 def _read_patches(subject: Subject, train: Labelled, validation: Labelled, held_out: Labelled) -> dict[str, Any]:
