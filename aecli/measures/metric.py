@@ -15,7 +15,7 @@ VERSION = 5
 labels are made without the label; errors are of images in [0, 1], as a picture shows them; what has no true value has none. 3:
 the linear probe is at its optimum, of two classes with the penalty of more; the affine restorer is that of all corrupted images
 that there can be, not of one of each. 4: the number of neighbours is chosen on fewer images; random draws of an autoregressive
-objective are by part of a batch. 5: probes and clusterings of a code with sites are given its means over regions."""
+objective are by part of a batch. 5: probes and clusterings of autoregressive models and U-Nets are given means over regions."""
 
 CAP_DB = 100.0
 """The most that a signal-to-noise ratio of images counts, of one and of a split: an error below it is the rounding of float32."""

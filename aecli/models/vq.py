@@ -26,7 +26,6 @@ from aecli.nets.conv import bottom
 from aecli.nets.grid import GridDecoder, GridEncoder
 from aecli.nets.pixelcnn import PixelCnn
 from aecli.nets.quantizers import Codebook, Scalars
-from aecli.nets.regions import region_means
 
 LARGEST_CODEBOOK = 2**16
 
@@ -141,11 +140,8 @@ class VQ(Model):
 
     def encode(self, state: VqState, batch: Batch) -> jax.Array:
         """The quantized vectors of the grid in a row."""
-        return self._grid(state, batch).reshape(len(batch.image), -1)
-
-    def features(self, state: VqState, batch: Batch) -> jax.Array:
-        """The quantized vectors, averaged over regions."""
-        return region_means(self._grid(state, batch))
+        vector = self._quantize(state.learner.net.encoder(batch.image), state.codebook).vector
+        return vector.reshape(len(vector), -1)
 
     def decode(self, state: VqState, code: jax.Array, label: jax.Array) -> jax.Array:
         net = state.learner.net
@@ -173,10 +169,6 @@ class VQ(Model):
 
         index = ancestral((net.prior.begin(given), step), uniform, describe, choose)
         return self.decode(state, self._vectors(index, state.codebook).reshape(len(label), -1), label)
-
-    def _grid(self, state: VqState, batch: Batch) -> jax.Array:
-        """The quantized vectors, [B, h, w, D]."""
-        return self._quantize(state.learner.net.encoder(batch.image), state.codebook).vector
 
     def _quantize(self, output: jax.Array, codebook: Codebook | None) -> Quantized:
         output = output.astype(jnp.float32)
