@@ -9,10 +9,11 @@ from typing import Annotated, Literal, TypeAlias
 
 import jax
 import jax.numpy as jnp
-from pydantic import BeforeValidator, Field, PositiveInt
+from pydantic import Field, PositiveInt
 
 from aecli.core.frozen import Frozen
 from aecli.core.model import Spec
+from aecli.distributions.in_turn import ONE_OR_LIST, in_turn
 
 
 class Augments(Frozen):
@@ -64,14 +65,10 @@ class Shift(Augments):
 
 Augmentation: TypeAlias = Annotated[Flip | Shift, Field(discriminator="name")]
 """What a config may name."""
-Augmentations: TypeAlias = Annotated[
-    tuple[Augmentation, ...], BeforeValidator(lambda value: (value,) if isinstance(value, dict) else value)
-]
+Augmentations: TypeAlias = Annotated[tuple[Augmentation, ...], ONE_OR_LIST]
 """In a config, one of them or a list, applied in its order."""
 
 
 def augment(augmentations: Sequence[Augmentation], image: jax.Array, key: jax.Array) -> jax.Array:
     """One after another, [B, H, W, C] -> the same."""
-    for number, augmentation in enumerate(augmentations):
-        image = augmentation(image, jax.random.fold_in(key, number))
-    return image
+    return in_turn(augmentations, image, key)

@@ -16,10 +16,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BeforeValidator, Field, NonNegativeFloat, NonNegativeInt, PositiveInt
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveInt
 
 from aecli.core.frozen import Frozen
 from aecli.core.model import Batch, Objection, Spec, of_pictures
+from aecli.distributions.in_turn import ONE_OR_LIST, in_turn
 from aecli.measures.baselines.filters import Restorer, bicubic, mean_fill, median
 from aecli.measures.baselines.linear import Seen
 
@@ -241,17 +242,13 @@ Corruption: TypeAlias = Annotated[
     GaussianNoise | Masking | SaltPepper | Block | Downsample | Grayscale | Outline, Field(discriminator="name")
 ]
 """What a config may name."""
-Corruptions: TypeAlias = Annotated[
-    tuple[Corruption, ...], BeforeValidator(lambda value: (value,) if isinstance(value, dict) else value)
-]
+Corruptions: TypeAlias = Annotated[tuple[Corruption, ...], ONE_OR_LIST]
 """In a config, one of them or a list, applied in its order."""
 
 
 def corrupt(corruptions: Sequence[Corruption], image: jax.Array, key: jax.Array) -> jax.Array:
     """One after another, [B, H, W, C] -> the same. Unlike the image, the result may leave [0, 1]."""
-    for number, corruption in enumerate(corruptions):
-        image = corruption(image, jax.random.fold_in(key, number))
-    return image
+    return in_turn(corruptions, image, key)
 
 
 def hidden(corruptions: Sequence[Corruption], image: jax.Array, key: jax.Array) -> jax.Array | None:
