@@ -1,10 +1,12 @@
-"""Trains the recipes of `configs/` over seeds, keeps every finished cell in git, and writes docs/numbers.md from what is kept.
+"""Trains the recipes of `configs/` over seeds, keeps every finished cell in git, and writes docs/numbers.md and the tables of
+docs/uses.md and README.md from what is kept.
 
   python recipes.py [--only CONFIG,...] [--seeds N] [--jobs N]    # trains what is missing, then writes the document
-  python recipes.py --write                                       # writes the document alone
+  python recipes.py --write                                       # writes the documents alone
   python recipes.py --list                                        # what is kept, and what is missing
 
-`numbers/recipes.yaml` says which configs, with how many seeds, measured by what. A config is trained by `aecli sweep`, its runs
+`numbers/recipes.yaml` says which configs, with how many seeds, measured by what, `numbers/uses.yaml` which of these numbers
+stand for which use of such models. A config is trained by `aecli sweep`, its runs
 in `$AECLI_RUNS_DIR` or runs/: what Ctrl-C stopped goes on at the next call. A cell is kept in `numbers/CONFIG/SEED.json` as
 soon as it is trained and measured; it counts as long as the config's settings are the ones that it was trained with.
 """
@@ -12,127 +14,20 @@ soon as it is trained and measured; it counts as long as the config's settings a
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
 import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from pathlib import Path
-from statistics import mean, stdev
-from typing import Any, NamedTuple
 
-import yaml
-from results import Failed, answer, processor, table
+from cells import CELLS, NLL, Recipe, cells, keep, missing, recipes
+from number_tables import ROOT, write
+from results import Failed, answer
 
-from aecli.measures.metric import VERSION
-
-HERE = Path(__file__).parent
-CELLS, CONFIGS, DOCUMENT = HERE / "numbers", HERE.parent / "configs", HERE.parent / "docs" / "numbers.md"
 AECLI = [sys.executable, "-m", "aecli"]
-LIKELIHOOD, NLL = "likelihood", "nll_nats"
-
-
-class Published(NamedTuple):
-    metric: str
-    value: float
-    protocol: str
-    source: str
-
-
-class Recipe(NamedTuple):
-    """`samples`: importance samples with which the first seed is measured once more."""
-
-    config: str
-    seeds: int
-    evaluators: Sequence[str]
-    metrics: Sequence[str]
-    samples: int | None = None
-    published: Published | None = None
-
-    @property
-    def path(self) -> Path:
-        return CONFIGS / f"{self.config}.yaml"
-
-    @property
-    def first(self) -> int:
-        """The config's own seed, from which the others are counted on."""
-        return int(yaml.safe_load(self.path.read_text()).get("seed", 0))
-
-    def settings(self) -> str:
-        """The SHA-256 of what the config says, but for its seed and its comments."""
-        blocks = {key: block for key, block in yaml.safe_load(self.path.read_text()).items() if key != "seed"}
-        return hashlib.sha256(json.dumps(blocks, sort_keys=True).encode()).hexdigest()
-
-
-def recipes() -> list[Recipe]:
-    made: list[Recipe] = []
-    for facts in yaml.safe_load((CELLS / "recipes.yaml").read_text()):
-        published = facts.pop("published", None)
-        made.append(Recipe(**facts, published=None if published is None else Published(**published)))
-    return made
-
-
-# --- what is kept ---
-
-
-def cells(recipe: Recipe, folder: Path = CELLS) -> dict[int, dict[str, Any]]:
-    """By seed, those that count: of the config as it is now, with all metrics that are asked for, as they are measured now."""
-    found: dict[int, dict[str, Any]] = {}
-    for path in sorted((folder / recipe.config).glob("*.json"), key=lambda path: int(path.stem)):
-        cell = json.loads(path.read_text())
-        if cell["settings"] == recipe.settings() and has_all(recipe, cell["numbers"]):
-            found[int(path.stem)] = cell
-    return found
-
-
-def has_all(recipe: Recipe, numbers: Mapping[str, Any]) -> bool:
-    """Whether every metric is there, by the meaning that it has today."""
-    return all(name in numbers and numbers[name]["protocol"].get("version") == VERSION for name in recipe.metrics)
-
-
-def missing(recipe: Recipe, seeds: int, folder: Path = CELLS) -> list[int]:
-    kept = cells(recipe, folder)
-    return [seed for seed in range(recipe.first, recipe.first + seeds) if seed not in kept]
-
-
-def keep(recipe: Recipe, run: Path, folder: Path = CELLS) -> int | None:
-    """Writes the cell of a run that is trained and measured; its seed, or None of a run that is not."""
-    facts, state = (json.loads((run / name).read_text()) for name in ("run.json", "state.json"))
-    try:
-        numbers = json.loads((run / "eval" / "test.json").read_text())
-    except FileNotFoundError:
-        return None
-    if state["state"] != "completed" or not has_all(recipe, numbers):
-        return None
-    seed = int(yaml.safe_load((run / "config.resolved.yaml").read_text())["seed"])
-    path = folder / recipe.config / f"{seed}.json"
-    more = json.loads(path.read_text())["numbers"] if path.exists() else {}
-    again = {name: number for name, number in more.items() if "@" in name and json.loads(path.read_text())["run"] == facts["id"]}
-    cell = {
-        "config": recipe.config,
-        "seed": seed,
-        "settings": recipe.settings(),
-        "run": facts["id"],
-        "created": facts["created"],
-        "code": facts["code"] and facts["code"]["hash"],
-        "git": facts["git"],
-        "data": facts["data"]["fingerprint"],
-        "machine": processor(),
-        "devices": facts["devices"],
-        "versions": facts["versions"],
-        "steps": state["step"],
-        "minutes": None if state["seconds"] is None else round(state["seconds"] / 60, 2),
-        "flop": None if state["flop_per_step"] is None else state["flop_per_step"] * state["step"],
-        "numbers": {name: number for name, number in numbers.items() if name in recipe.metrics} | again,
-    }
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(cell, indent=1, sort_keys=True) + "\n")
-    return seed
-
-
-# --- training ---
+LIKELIHOOD = "likelihood"
 
 
 def sweep_of(recipe: Recipe, root: Path) -> str | None:
@@ -201,79 +96,6 @@ def collect(recipe: Recipe, root: Path, folder: Path = CELLS) -> None:
     path.write_text(json.dumps(first, indent=1, sort_keys=True) + "\n")
 
 
-# --- the document ---
-
-HEAD = """# Numbers
-
-Written by `make numbers` from `benchmarks/numbers/`, never by hand: every config trained whole, with several seeds, and
-measured on its test split. A value is the mean over the seeds, beside it their standard deviation (of n - 1) and how many
-they are. Baselines are those that `aecli eval` gives. Minutes are of training steps alone, of the seed that took least
-(others may have had company), on the machine that is named; operations are those of matrix products, as `aecli bench` counts
-them.
-
-"""
-COLUMNS = ("config", "metric", "mean", "sd", "seeds", "baseline", "published", "minutes", "operations")
-
-
-class Summary(NamedTuple):
-    values: Sequence[float]
-    note: str = ""
-
-    @property
-    def text(self) -> tuple[str, str, str]:
-        sd = f"{stdev(self.values):.2g}" if len(self.values) > 1 else ""
-        return f"{mean(self.values):.5g}{self.note}", sd, str(len(self.values))
-
-
-def summary(recipe: Recipe, metric: str, kept: Mapping[int, dict[str, Any]]) -> Summary | None:
-    """Of the seeds that have a value. A likelihood that the first seed has by more importance samples, too, is shifted by what
-    they changed there; the images and the weights are the same, so that the difference is of the samples alone."""
-    values = [value for cell in kept.values() if (value := cell["numbers"][metric]["value"]) is not None]
-    more = f"{NLL}@{recipe.samples}"
-    first = kept.get(recipe.first)
-    if not values:
-        return None
-    if metric != NLL or recipe.samples is None or first is None or more not in first["numbers"]:
-        return Summary(values)
-    shift = first["numbers"][more]["value"] - first["numbers"][NLL]["value"]
-    return Summary([value + shift for value in values], f" (by {recipe.samples:,} samples, shifted by {shift:.3f})")
-
-
-def rows(recipe: Recipe, kept: Mapping[int, dict[str, Any]]) -> list[list[str]]:
-    minutes = [cell["minutes"] for cell in kept.values() if cell["minutes"] is not None]
-    flop = [cell["flop"] for cell in kept.values() if cell["flop"] is not None]
-    lines: list[list[str]] = []
-    for metric in recipe.metrics:
-        found = summary(recipe, metric, kept)
-        published = recipe.published if recipe.published and recipe.published.metric == metric else None
-        against = f"{published.value} ({published.source}; {published.protocol})" if published else ""
-        if found is None:
-            lines.append([recipe.config, metric, "not measured yet", "", "0", "", against, "", ""])
-            continue
-        number = next(iter(kept.values()))["numbers"][metric]
-        beside = ", ".join(f"{name} {value:.5g}" for name, value in number["baselines"].items())
-        cost = [f"{min(minutes):.2g}" if minutes else "", f"{mean(flop):.1e}" if flop else ""]
-        lines.append([recipe.config, metric, *found.text, beside, against, *cost])
-    return lines
-
-
-def document(folder: Path = CELLS) -> str:
-    """docs/numbers.md, of the cells that are kept."""
-    lines: list[list[str]] = []
-    machines: dict[str, dict[str, list[int]]] = {}
-    for recipe in recipes():
-        kept = cells(recipe, folder)
-        lines += rows(recipe, kept)
-        for seed, cell in kept.items():
-            versions = ", ".join(f"{name} {cell['versions'].get(name)}" for name in ("aecli", "jax", "flax"))
-            machines.setdefault(f"{cell['machine']}; {versions}", {}).setdefault(recipe.config, []).append(seed)
-    told = "".join(
-        f"- {machine}: {', '.join(f'{config} ({len(seeds)})' for config, seeds in found.items())}\n"
-        for machine, found in machines.items()
-    )
-    return f"{HEAD}{table(COLUMNS, lines)}\n\n## Machines, and how many seeds of what\n\n{told or 'none yet'}"
-
-
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--only", help="configs, separated by commas")
@@ -286,7 +108,7 @@ def main() -> None:
     names = arguments.only.split(",") if arguments.only else list(known)
     if unknown := [name for name in names if name not in known]:
         parser.error(f"no recipe is called {', '.join(unknown)}; there are {', '.join(known)}")
-    root = Path(os.environ.get("AECLI_RUNS_DIR", HERE.parent / "runs"))
+    root = Path(os.environ.get("AECLI_RUNS_DIR", ROOT / "runs"))
     failed: list[str] = []
     for recipe in (known[name] for name in names):
         seeds = arguments.seeds or recipe.seeds
@@ -298,14 +120,14 @@ def main() -> None:
         try:
             train(recipe, seeds, arguments.jobs, root)
         except KeyboardInterrupt:
-            DOCUMENT.write_text(document())
+            write()
             sys.exit(130)
         except Failed as error:
             failed.append(str(error))
             print(f"error: {error}", file=sys.stderr)
         print(f"{recipe.config}: {time.monotonic() - begun:.0f} s", flush=True)
     if not arguments.list:
-        DOCUMENT.write_text(document())
+        write()
     if failed:
         sys.exit(1)
 

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
+import cells
+import number_tables
 import pytest
 import recipes
+import yaml
+from cells import TABLES, Published, Recipe
 from process import TINY
-from recipes import Published, Recipe
 
 from aecli.evaluation.registry import EVALUATORS, covers
 from aecli.measures.metric import VERSION
@@ -25,65 +29,91 @@ def cell(value: float, **more: float) -> dict[str, Any]:
     return {"numbers": numbers, "minutes": 2.0, "flop": 1e9}
 
 
-NLL = Recipe("any", 3, ["likelihood"], ["nll_nats"], 5000, Published("nll_nats", 90.0, "test", "a paper"))
+NLL = Recipe("any", 3, ["likelihood"], ["nll_nats"], (), 5000, Published("nll_nats", 90.0, "test", "a paper"))
 
 
-def test_the_document_is_what_the_kept_cells_make() -> None:
-    assert (ROOT / "docs" / "numbers.md").read_text() == recipes.document(), "make numbers ARGS=--write"
+def test_the_documents_are_what_the_kept_cells_make(tmp_path: Path) -> None:
+    names = ("docs/numbers.md", "docs/uses.md", "README.md")
+    (tmp_path / "docs").mkdir()
+    for name in names:
+        shutil.copy(ROOT / name, tmp_path / name)
+    number_tables.write(tmp_path)
+    for name in names:
+        assert (ROOT / name).read_text() == (tmp_path / name).read_text(), f"{name}: make numbers ARGS=--write"
 
 
 def test_every_config_is_a_recipe_and_asks_for_what_its_evaluators_measure() -> None:
-    made = recipes.recipes()
+    made = cells.recipes()
     assert sorted(recipe.config for recipe in made) == sorted(path.stem for path in (ROOT / "configs").glob("*.yaml"))
     for recipe in made:
         declared = [name for evaluator in recipe.evaluators for name in EVALUATORS[evaluator].metrics]
-        assert all(any(covers(name, metric) for name in declared) for metric in recipe.metrics), recipe.config
+        assert all(any(covers(name, metric) for name in declared) for metric in recipe.asked), recipe.config
         assert recipe.published is None or recipe.published.metric in recipe.metrics
+
+
+def test_every_use_is_a_number_of_a_recipe_beside_its_baselines() -> None:
+    kept = number_tables.everything()
+    for use in yaml.safe_load((cells.CELLS / "uses.yaml").read_text()):
+        recipe, seeds = kept[use["config"]]
+        assert use["metric"] in recipe.metrics, use
+        for number in number_tables.of(use["metric"], seeds):
+            assert set(use["beside"]) <= set(number["baselines"]), use
+
+
+def test_a_table_over_configs_has_plain_methods_and_the_spread_of_each() -> None:
+    asked = TABLES["representations"].columns
+    recipe = Recipe("quickstart", 2, ["representation"], [], ("representations",))
+    number = {"value": 0.5, "baselines": {"raw pixels": 0.25}, "protocol": {"version": VERSION}}
+    kept = {seed: {"numbers": {name: {**number, "value": value} for name in asked}} for seed, value in enumerate((0.5, 0.75))}
+    text = number_tables.across("representations", {"quickstart": (recipe, kept), "other": (NLL, {})})
+    raw, mine = text.splitlines()[-2:]
+    assert raw == "| digits | raw pixels | 0.25 | 0.25 | 0.25 |"
+    assert mine == "| digits | `quickstart` | 0.625 \u00b1 0.2 (2) | 0.625 \u00b1 0.2 (2) | 0.625 \u00b1 0.2 (2) |"
 
 
 def test_a_likelihood_of_few_samples_is_shifted_by_what_many_changed() -> None:
     kept = {0: cell(91.0, nll_nats_of_5000=90.5), 1: cell(92.0), 2: cell(93.0)}
-    found = recipes.summary(NLL._replace(config="quickstart"), "nll_nats", kept)
+    found = number_tables.summary(NLL._replace(config="quickstart"), "nll_nats", kept)
     assert found is not None and list(found.values) == [90.5, 91.5, 92.5] and "5,000" in found.note
-    alone = recipes.summary(NLL._replace(config="quickstart"), "nll_nats", {1: cell(92.0)})
+    alone = number_tables.summary(NLL._replace(config="quickstart"), "nll_nats", {1: cell(92.0)})
     assert alone is not None and list(alone.values) == [92.0] and alone.text == ("92", "", "1")
 
 
 def test_a_row_has_the_mean_the_deviation_and_what_is_published() -> None:
-    (row,) = recipes.rows(NLL._replace(config="quickstart", samples=None), {0: cell(1.0), 1: cell(3.0)})
+    (row,) = number_tables.rows(NLL._replace(config="quickstart", samples=None), {0: cell(1.0), 1: cell(3.0)})
     assert (
         row[2:5] == ["2", "1.4", "2"] and row[5] == "PCA 0.5" and "90.0 (a paper; test)" in row[6] and row[7:] == ["2", "1.0e+09"]
     )
-    (row,) = recipes.rows(NLL._replace(config="quickstart"), {})
+    (row,) = number_tables.rows(NLL._replace(config="quickstart"), {})
     assert row[2] == "not measured yet"
 
 
 def test_finished_seeds_are_kept_and_a_changed_config_is_trained_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(recipes, "CONFIGS", tmp_path)
+    monkeypatch.setattr(cells, "CONFIGS", tmp_path)
     (tmp_path / "tiny.yaml").write_text(TINY)
     folder, root = tmp_path / "kept", tmp_path / "runs"
     recipe = Recipe("tiny", 1, ["reconstruction"], ["mse"])
     recipes.train(recipe, 1, 1, root, folder)
-    (first,) = recipes.cells(recipe, folder).values()
+    (first,) = cells.cells(recipe, folder).values()
     assert first["numbers"]["mse"]["value"] > 0 and first["steps"] == 40 and first["versions"]["jax"]
     recipes.train(recipe, 2, 1, root, folder)
-    kept = recipes.cells(recipe, folder)
+    kept = cells.cells(recipe, folder)
     assert kept[0] == first and set(kept) == {0, 1} and kept[1]["numbers"] != first["numbers"]
-    assert recipes.missing(recipe, 3, folder) == [2]
+    assert cells.missing(recipe, 3, folder) == [2]
     # A cell that was lost is read off its run, which is not trained again.
     (folder / "tiny" / "0.json").unlink()
     recipes.train(recipe, 2, 1, root, folder)
-    assert recipes.cells(recipe, folder)[0]["run"] == first["run"] and len(list(root.glob("*/run.json"))) == 2
+    assert cells.cells(recipe, folder)[0]["run"] == first["run"] and len(list(root.glob("*/run.json"))) == 2
     # What was measured by older metrics is measured again, not trained.
     path = folder / "tiny" / "0.json"
     path.write_text(path.read_text().replace(f'"version": {VERSION}', f'"version": {VERSION - 1}'))
-    assert recipes.missing(recipe, 2, folder) == [0]
+    assert cells.missing(recipe, 2, folder) == [0]
     recipes.train(recipe, 2, 1, root, folder)
-    assert recipes.cells(recipe, folder)[0]["run"] == first["run"] and len(list(root.glob("*/run.json"))) == 2
+    assert cells.cells(recipe, folder)[0]["run"] == first["run"] and len(list(root.glob("*/run.json"))) == 2
     (tmp_path / "tiny.yaml").write_text("# A comment changes nothing.\n" + TINY)
-    assert recipes.missing(recipe, 2, folder) == []
+    assert cells.missing(recipe, 2, folder) == []
     (tmp_path / "tiny.yaml").write_text(TINY.replace("latent: 3", "latent: 4"))
-    assert recipes.missing(recipe, 2, folder) == [0, 1]
+    assert cells.missing(recipe, 2, folder) == [0, 1]
 
 
 def test_a_run_that_is_not_done_is_no_cell(tmp_path: Path) -> None:
@@ -92,9 +122,9 @@ def test_a_run_that_is_not_done_is_no_cell(tmp_path: Path) -> None:
     (run / "run.json").write_text("{}")
     (run / "state.json").write_text(json.dumps({"state": "interrupted"}))
     recipe = Recipe("quickstart", 1, ["reconstruction"], ["mse"])
-    assert recipes.keep(recipe, run, tmp_path / "kept") is None
+    assert cells.keep(recipe, run, tmp_path / "kept") is None
     (run / "eval" / "test.json").write_text(json.dumps({"mse": {"value": 1.0, "protocol": {"version": VERSION}}}))
-    assert recipes.keep(recipe, run, tmp_path / "kept") is None
+    assert cells.keep(recipe, run, tmp_path / "kept") is None
     (run / "state.json").write_text(json.dumps({"state": "completed"}))
     (run / "eval" / "test.json").write_text('{"psnr_db": {"value": 1.0}}')
-    assert recipes.keep(recipe, run, tmp_path / "kept") is None and not (tmp_path / "kept").exists()
+    assert cells.keep(recipe, run, tmp_path / "kept") is None and not (tmp_path / "kept").exists()

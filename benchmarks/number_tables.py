@@ -1,0 +1,155 @@
+"""What is written of the kept cells: docs/numbers.md, and between marks in docs/uses.md and README.md."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from statistics import mean, stdev
+from typing import Any, NamedTuple, TypeAlias
+
+import yaml
+from cells import CELLS, HERE, NLL, TABLES, Recipe, cells, recipes
+from results import put, table
+
+ROOT = HERE.parent
+
+HEAD = """# Numbers
+
+Written by `make numbers` from `benchmarks/numbers/`, never by hand: every config trained whole, with several seeds, and
+measured on its test split. A value is the mean over the seeds, beside it their standard deviation (of n - 1) and how many
+they are. Baselines are those that `aecli eval` gives. Minutes are of training steps alone, of the seed that took least
+(others may have had company), on the machine that is named; operations are those of matrix products, as `aecli bench` counts
+them.
+
+"""
+COLUMNS = ("config", "metric", "mean", "sd", "seeds", "baseline", "published", "minutes", "operations")
+
+
+Kept: TypeAlias = tuple[Recipe, Mapping[int, dict[str, Any]]]
+"""A recipe, and its cells by seed."""
+
+
+def of(metric: str, kept: Mapping[int, dict[str, Any]]) -> list[dict[str, Any]]:
+    """The numbers of the seeds that have one."""
+    return [cell["numbers"][metric] for cell in kept.values() if metric in cell["numbers"]]
+
+
+class Summary(NamedTuple):
+    values: Sequence[float]
+    note: str = ""
+
+    @property
+    def text(self) -> tuple[str, str, str]:
+        sd = f"{stdev(self.values):.2g}" if len(self.values) > 1 else ""
+        return f"{mean(self.values):.5g}{self.note}", sd, str(len(self.values))
+
+
+def summary(recipe: Recipe, metric: str, kept: Mapping[int, dict[str, Any]]) -> Summary | None:
+    """Of the seeds that have a value. A likelihood that the first seed has by more importance samples, too, is shifted by what
+    they changed there; the images and the weights are the same, so that the difference is of the samples alone."""
+    values = [number["value"] for number in of(metric, kept) if number["value"] is not None]
+    more = f"{NLL}@{recipe.samples}"
+    first = kept.get(recipe.first)
+    if not values:
+        return None
+    if metric != NLL or first is None or not {NLL, more} <= set(first["numbers"]):
+        return Summary(values)
+    shift = first["numbers"][more]["value"] - first["numbers"][NLL]["value"]
+    return Summary([value + shift for value in values], f" (by {recipe.samples:,} samples, shifted by {shift:.3f})")
+
+
+def rows(recipe: Recipe, kept: Mapping[int, dict[str, Any]]) -> list[list[str]]:
+    minutes = [cell["minutes"] for cell in kept.values() if cell["minutes"] is not None]
+    flop = [cell["flop"] for cell in kept.values() if cell["flop"] is not None]
+    lines: list[list[str]] = []
+    for metric in recipe.metrics:
+        found = summary(recipe, metric, kept)
+        published = recipe.published if recipe.published and recipe.published.metric == metric else None
+        against = f"{published.value} ({published.source}; {published.protocol})" if published else ""
+        if found is None:
+            lines.append([recipe.config, metric, "not measured yet", "", "0", "", against, "", ""])
+            continue
+        beside = ", ".join(f"{name} {value:.5g}" for name, value in of(metric, kept)[0]["baselines"].items())
+        cost = [f"{min(minutes):.2g}" if minutes else "", f"{mean(flop):.1e}" if flop else ""]
+        lines.append([recipe.config, metric, *found.text, beside, against, *cost])
+    return lines
+
+
+def shown(values: Sequence[float]) -> str:
+    """The mean, the standard deviation where there are several, and how many there are."""
+    return f"{mean(values):.5g}" + (f" \u00b1 {stdev(values):.1g}" if len(values) > 1 else "") + f" ({len(values)})"
+
+
+def data_of(recipe: Recipe) -> str:
+    """The data set, and whether it is binarized."""
+    data = yaml.safe_load(recipe.path.read_text()).get("data", {})
+    return data.get("name", "") + (", binarized" if data.get("binarize", "none") != "none" else "")
+
+
+def across(name: str, kept: Mapping[str, Kept]) -> str:
+    """One of `TABLES`: by data set, first what plain methods reach on it, then each config of which something is kept."""
+    columns = TABLES[name].columns
+    lines: dict[str, list[list[str]]] = {}
+    plain: dict[str, dict[str, dict[str, float]]] = {}
+    for recipe, seeds in kept.values():
+        data, found = data_of(recipe), {metric: summary(recipe, metric, seeds) for metric in columns}
+        if name not in recipe.tables or not any(found.values()):
+            continue
+        lines.setdefault(data, []).append(
+            [data, f"`{recipe.config}`", *(shown(each.values) if each else "" for each in found.values())]
+        )
+        for metric in columns:
+            for number in of(metric, seeds)[:1]:
+                for baseline, value in number["baselines"].items():
+                    plain.setdefault(data, {}).setdefault(baseline, {})[metric] = value
+    body: list[list[str]] = []
+    for data, found in lines.items():
+        for baseline, value in plain.get(data, {}).items():
+            body.append([data, baseline, *(f"{value[metric]:.5g}" if metric in value else "" for metric in columns)])
+        body += found
+    return f"## {TABLES[name].title}\n\n{TABLES[name].text}\n\n{table(('data', 'config or plain method', *columns), body)}\n"
+
+
+def uses(kept: Mapping[str, Kept], short: bool = False) -> str:
+    """The table of `numbers/uses.yaml`: each use with the number of a config, and those of plain methods on the same images.
+    `short`: those alone that are marked so, and measured."""
+    lines: list[list[str]] = []
+    for use in yaml.safe_load((CELLS / "uses.yaml").read_text()):
+        recipe, seeds = kept[use["config"]]
+        found = summary(recipe, use["metric"], seeds)
+        if short and not (found and use.get("short", False)):
+            continue
+        plain = next((number["baselines"] for number in of(use["metric"], seeds)), {})
+        beside = ", ".join(f"{name} {plain[name]:.5g}" for name in use["beside"]) if plain else ""
+        reached = "not measured yet" if found is None else shown(found.values)
+        lines.append([use["use"], f"`{recipe.config}`", use["metric"], reached, beside])
+    return table(("use", "config", "metric", "reached", "beside it"), lines)
+
+
+def document(kept: Mapping[str, Kept]) -> str:
+    """docs/numbers.md, of the cells that are kept."""
+    lines: list[list[str]] = []
+    machines: dict[str, dict[str, list[int]]] = {}
+    for recipe, seeds in kept.values():
+        lines += rows(recipe, seeds)
+        for seed, cell in seeds.items():
+            versions = ", ".join(f"{name} {cell['versions'].get(name)}" for name in ("aecli", "jax", "flax"))
+            machines.setdefault(f"{cell['machine']}; {versions}", {}).setdefault(recipe.config, []).append(seed)
+    told = "".join(
+        f"- {machine}: {', '.join(f'{config} ({len(seeds)})' for config, seeds in found.items())}\n"
+        for machine, found in machines.items()
+    )
+    over = "\n".join(across(name, kept) for name in TABLES)
+    return f"{HEAD}{table(COLUMNS, lines)}\n\n{over}\n## Machines, and how many seeds of what\n\n{told or 'none yet'}"
+
+
+def everything(folder: Path = CELLS) -> dict[str, Kept]:
+    return {recipe.config: (recipe, cells(recipe, folder)) for recipe in recipes()}
+
+
+def write(root: Path = ROOT) -> None:
+    """The documents, of what is kept now."""
+    kept = everything()
+    (root / "docs" / "numbers.md").write_text(document(kept))
+    put(root / "docs" / "uses.md", "uses", uses(kept))
+    put(root / "README.md", "uses", uses(kept, short=True))
