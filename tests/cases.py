@@ -32,7 +32,8 @@ SETTINGS = {
     },
     "hvae": {
         "vamp": "hidden: 12, latent: 3, prior: vamp, pseudo_inputs: 5, kl_warmup: 4",
-        "samples": "hidden: 12, latent: 3, samples: 3, prior: mog, components: 4",
+        "samples": "hidden: 12, latent: 3, samples: 3, samples_from: 2, prior: mog, components: 4",
+        "flow": "hidden: 12, latent: 3, prior: flow, couplings: 2, likelihood: discretized_logistic",
     },
     "sparse": {
         "batch-topk": "penalty: batch_topk, units: 90, k: 4, dead_after: 2",
@@ -44,7 +45,7 @@ SETTINGS = {
         "conv-gaussian": "net: conv, hidden: [4, 6], latent: 3, likelihood: gaussian, sigma: predicted",
         "linear-beta": "net: linear, latent: 3, likelihood: gaussian, sigma: 0.3, beta: 2.0, prior: mog, components: 4",
         "gated-vamp": "net: gated, hidden: [12], latent: 3, prior: vamp, pseudo_inputs: 5, conditional: true",
-        "resnet-samples": "net: resnet, hidden: [4], latent: 3, likelihood: discretized_logistic, samples: 3",
+        "resnet-flow": "net: resnet, hidden: [4], latent: 3, likelihood: discretized_logistic, samples: 3, prior: flow",
     },
     "vq": {
         "restart": "hidden: [4, 6], codes: 8, dimension: 2, prior_width: 8, prior_layers: 1, restart_after: 2",

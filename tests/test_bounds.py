@@ -11,12 +11,15 @@ import numpy as np
 import pytest
 from compiled import call, first_state
 from fit import dataset, experiment
+from flax import nnx
 
 from aecli.core.gaussian import Gaussian, standard_normal_log_prob
 from aecli.core.learner import Recipe
 from aecli.core.model import Batch, Spec
 from aecli.core.optimizer import Optimizer
+from aecli.core.prior import Flow
 from aecli.evaluation.importance import importance_sampled
+from aecli.nets.coupling import CouplingFlow
 
 SIGMA = 0.3
 
@@ -131,3 +134,54 @@ def test_the_variances_of_a_hierarchical_vae_are_bounded_whatever_its_weights_sa
 
     for gaussian in gaussians(wild):
         assert float(gaussian.log_sigma.min()) == -3 and float(gaussian.log_sigma.max()) == 1
+
+
+def flow(latent: int, couplings: int) -> CouplingFlow:
+    made = CouplingFlow(latent, couplings, rngs=nnx.Rngs(0))
+    assert jnp.array_equal(made.from_base(jnp.ones((2, latent))), jnp.ones((2, latent))), "it starts as the identity"
+    keys = iter(jax.random.split(jax.random.key(1), 2 * couplings))
+    for coupling in made.couplings:
+        for leaf in (coupling.last.kernel, coupling.last.bias):
+            leaf[...] = 0.2 * jax.random.normal(next(keys), leaf[...].shape)
+    return made
+
+
+@pytest.mark.parametrize("latent", [2, 3])
+def test_couplings_are_inverted_and_their_determinant_is_that_of_the_derivative(latent: int) -> None:
+    made = flow(latent, 3)
+    code = 2 * jax.random.normal(jax.random.key(2), (20, latent))
+    base, log_det = made.to_base(code)
+    assert jnp.allclose(made.from_base(base), code, atol=1e-4) and float(jnp.abs(base - code).max()) > 0.1
+    derivative = jax.vmap(jax.jacfwd(lambda one: made.to_base(one[None])[0][0]))(code)
+    assert jnp.allclose(log_det, jnp.linalg.slogdet(derivative)[1], atol=1e-4)
+
+
+def test_the_density_of_a_flow_is_one_in_all_and_that_of_its_draws() -> None:
+    prior = Flow(flow(2, 4), 2)
+    axis = jnp.linspace(-12, 12, 481)
+    grid = jnp.stack(jnp.meshgrid(axis, axis), axis=-1).reshape(-1, 2)
+    density = jnp.exp(prior.log_prob(grid))
+    mass = float(density.sum()) * (24 / 480) ** 2
+    assert mass == pytest.approx(1, abs=1e-3)
+    drawn = prior.sample(jax.random.key(0), 20_000)
+    mean = (density[:, None] * grid).sum(0) / density.sum()
+    assert jnp.allclose(drawn.mean(0), mean, atol=0.03) and float(jnp.abs(mean).max()) > 0.05
+    inside = float(((grid**2).sum(1) < 2) @ density) / float(density.sum())
+    assert float(((drawn**2).sum(1) < 2).mean()) == pytest.approx(inside, abs=0.02)
+    assert float(prior.sample(jax.random.key(0), 500, 0.0).std(0).max()) < 1e-6
+
+
+@pytest.mark.parametrize("text", ["variant: vae, hidden: [12], latent: 4", "variant: hvae, hidden: 12, latent: 4"])
+def test_samples_from_a_step_on_train_on_the_elbo_before_it(text: str) -> None:
+    many: Any = experiment(f"{text}, samples: 5").model
+    one, later = (many.model_copy(update=change) for change in ({"samples": 1}, {"samples_from": 3}))
+    rows = dataset().train
+    batch = Batch(jnp.asarray(rows.images / np.float32(255)), jnp.asarray(rows.labels), jnp.ones(48, bool))
+    net = first_state(many, dataset().spec, Recipe(Optimizer(), 10)).net
+
+    def loss(model: Any, step: int | None) -> Any:
+        taken = None if step is None else jnp.int32(step)
+        return np.asarray(jax.jit(lambda: model.loss(net, batch, jax.random.key(0), taken)["loss"])())
+
+    assert np.allclose(loss(later, 2), loss(one, 2), atol=1e-3) and np.allclose(loss(later, 3), loss(many, 3), atol=1e-3)
+    assert np.allclose(loss(later, None), loss(many, None), atol=1e-3) and not np.allclose(loss(one, 2), loss(many, 2), atol=0.1)

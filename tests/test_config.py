@@ -57,7 +57,7 @@ def test_a_message_shows_the_line_a_caret_and_the_nearest_name() -> None:
         "  3 | model: {variant: vae, latent: 4, hiden: [16]}\n"
         "    |                                  ^^^^^ did you mean 'hidden'?\n"
         "  help: allowed: variant, net, hidden, latent, likelihood, sigma, beta, samples, "
-        "kl_warmup, free_bits, prior, pseudo_inputs, components, conditional, corruption"
+        "samples_from, kl_warmup, free_bits, prior, pseudo_inputs, components, couplings, conditional, corruption"
     )
 
 
@@ -77,6 +77,10 @@ BAD = {
     "model: {variant: bottleneck, likelihood: bernoulli, output: sigmoid}": "'model': output is for likelihood: mse",
     "model: {variant: vae, prior: mog, free_bits: 0.1}": "'model': free_bits needs a rate per latent dimension, which prior: mog",
     "model: {variant: vae, prior: vamp, components: 5}": "'model': components is for prior: mog",
+    "model: {variant: vae, prior: mog, couplings: 5}": "'model': couplings is for prior: flow",
+    "model: {variant: hvae, prior: flow, latent: 1}": "'model': prior: flow moves one half of a code by the other one",
+    "model: {variant: vae, samples_from: 5}": "'model': samples_from says when samples above 1 begin",
+    "model: {variant: hvae, samples: 2, samples_from: 5, kl_warmup: 6}": "'model': samples above 1 makes one bound",
     "model: {variant: hvae, prior: mog, pseudo_inputs: 5}": "'model': pseudo_inputs is for prior: vamp",
     "optimizer: {learning_rate: .nan}": "'optimizer.learning_rate'",
     "optimizer: {learning_rate: .inf}": "'optimizer.learning_rate': must be finite, not inf",

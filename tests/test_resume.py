@@ -22,7 +22,7 @@ ONLY_ANOTHER_NET = {
     "denoising-conv",
     "denoising-mlp",
     "sparse-l1-conv",
-    "vae-resnet-samples",
+    "vae-resnet-flow",
     "vae-linear-beta",
 }
 """Cases whose state has the form of another's, and which are long to compile."""

@@ -1,7 +1,7 @@
 """Hierarchical VAE: two stochastic layers, q(z2 | x) q(z1 | x, z2) against p(z2) p(z1 | z2) p(x | z1, z2).
 
 Tomczak & Welling 2018, "VAE with a VampPrior", section 3 and equations 11 to 14; gated layers as in their experiments.
-`samples` from Burda et al. 2016, "Importance weighted autoencoders", equation 8.
+`samples` from Burda et al. 2016, "Importance weighted autoencoders", equation 8; `prior: flow` as of `vae`.
 """
 
 from __future__ import annotations
@@ -14,11 +14,14 @@ import jax.numpy as jnp
 from flax import nnx
 from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
 
-from aecli.core.gaussian import Gaussian, importance_bound, standard_normal_log_prob
+from aecli.core.bounds import check_samples, staged
+from aecli.core.gaussian import Gaussian
 from aecli.core.learner import Learner
 from aecli.core.model import Batch, Objection, SingleLoss, Spec, Temperature, Values, latent_too_large
+from aecli.core.prior import EvenMixture, Flow, Prior, StandardNormal, check_prior
 from aecli.distributions.discrete import LogisticMixture
 from aecli.distributions.observations import Bernoulli, Discretized, Observation, gray_only
+from aecli.nets.coupling import CouplingFlow
 from aecli.nets.mixture import Mixture
 from aecli.nets.mlp import Gate, GatedMlp
 
@@ -45,10 +48,12 @@ class HvaeNet(nnx.Module):
         self.q_z1 = Merge(spec.size, latent, hidden, 2 * latent, rngs=rngs)
         self.p_z1 = GatedMlp((latent, hidden, hidden, 2 * latent), rngs=rngs)
         self.p_x = Merge(latent, latent, hidden, spec.size * self.outputs, rngs=rngs)
-        if model.prior == "vamp":
-            start = nnx.initializers.normal(1.0)
-            self.pseudo_inputs = nnx.Param(start(rngs.params(), (model.pseudo_inputs, *spec.shape)) - 1.5)
+        self.latent = latent
+        start = nnx.initializers.normal(1.0)
+        shape = (model.pseudo_inputs, *spec.shape)
+        self.pseudo_inputs = nnx.Param(start(rngs.params(), shape) - 1.5) if model.prior == "vamp" else None
         self.mixture = Mixture(model.components, latent, rngs=rngs) if model.prior == "mog" else None
+        self.flow = CouplingFlow(latent, model.couplings, rngs=rngs) if model.prior == "flow" else None
 
     def posterior_z2(self, image: jax.Array) -> Gaussian:
         return Gaussian.from_output(self.q_z2(image.reshape(len(image), -1))).bounded()
@@ -63,11 +68,14 @@ class HvaeNet(nnx.Module):
         """The parameters of p(x | z1, z2), [B, H, W, C, outputs]."""
         return self.p_x(z1, z2).reshape(len(z1), *self.spec.shape, self.outputs)
 
-    def components(self) -> Gaussian:
-        """The mixture that the prior of z2 is, a VampPrior's or one of its own."""
+    def prior_z2(self) -> Prior:
+        if self.flow is not None:
+            return Flow(self.flow, self.latent)
         if self.mixture is not None:
-            return Gaussian(*self.mixture()).bounded()
-        return self.posterior_z2(nnx.sigmoid(self.pseudo_inputs[...]))
+            return EvenMixture(Gaussian(*self.mixture()).bounded())
+        if self.pseudo_inputs is not None:
+            return EvenMixture(self.posterior_z2(nnx.sigmoid(self.pseudo_inputs[...])))
+        return StandardNormal(self.latent)
 
 
 class HVAE(SingleLoss):
@@ -77,18 +85,17 @@ class HVAE(SingleLoss):
     latent: PositiveInt = 40
     likelihood: Literal["bernoulli", "discretized_logistic"] = "bernoulli"
     samples: PositiveInt = Field(default=1, description="codes per image in the bound; above 1, IWAE")
+    samples_from: NonNegativeInt = Field(default=0, description="the step from which on there are more samples than one")
     kl_warmup: NonNegativeInt = Field(default=0, description="steps")
-    prior: Literal["standard", "vamp", "mog"] = Field(default="standard", description="of z2")
+    prior: Literal["standard", "vamp", "mog", "flow"] = Field(default="standard", description="of z2")
     pseudo_inputs: PositiveInt = Field(default=500, description="of prior: vamp")
     components: PositiveInt = Field(default=500, description="of prior: mog")
+    couplings: PositiveInt = Field(default=4, description="of prior: flow")
 
     @model_validator(mode="after")
     def _settings_fit(self) -> HVAE:
-        if self.samples > 1 and self.kl_warmup:
-            raise ValueError("samples above 1 makes one bound of rate and distortion: leave out kl_warmup")
-        for prior, setting in (("vamp", "pseudo_inputs"), ("mog", "components")):
-            if self.prior != prior and self.changed(setting):
-                raise ValueError(f"{setting} is for prior: {prior}")
+        check_samples(self.samples, self.samples_from, self.kl_warmup)
+        check_prior(self.prior, self.latent, self.changed)
         return self
 
     def objections(self, spec: Spec) -> Iterable[Objection]:
@@ -105,9 +112,15 @@ class HVAE(SingleLoss):
         return HvaeNet(self, spec, rngs=rngs)
 
     def loss(self, net: HvaeNet, batch: Batch, key: jax.Array, step: jax.Array | None) -> Values:
-        if self.samples > 1:
-            log_weight, distortion, rate = self._weigh(net, batch, key, self.samples)
-            return {"loss": -importance_bound(log_weight), "distortion_nats": distortion.mean(0), "rate_nats": rate.mean(0)}
+        return staged(
+            self.samples,
+            self.samples_from,
+            step,
+            lambda: self._bound_of_one(net, batch, key, step),
+            lambda: self._weigh(net, batch, key, self.samples),
+        )
+
+    def _bound_of_one(self, net: HvaeNet, batch: Batch, key: jax.Array, step: jax.Array | None) -> Values:
         first, second = jax.random.split(key)
         q2 = net.posterior_z2(batch.image)
         z2 = q2.sample(first)
@@ -116,7 +129,7 @@ class HVAE(SingleLoss):
         distortion = self.observation.nll(net.decode(z2, z1), batch.image)
         rate2 = q2.kl_to_standard_normal().sum(1)
         if self.prior != "standard":
-            rate2 = q2.log_prob(z2) - net.components().mixture_log_prob(z2)
+            rate2 = q2.log_prob(z2) - net.prior_z2().log_prob(z2)
         rate, beta = rate2 + q1.kl_to(net.prior_z1(z2)).sum(1), jnp.float32(1)
         if step is not None and self.kl_warmup:
             beta = jnp.minimum(1.0, step / self.kl_warmup)
@@ -147,10 +160,7 @@ class HVAE(SingleLoss):
         """The mean of p(x | z1, z2) at codes from the prior."""
         net = state.net
         first, second = jax.random.split(key)
-        if self.prior == "standard":
-            z2 = temperature * jax.random.normal(first, (len(label), self.latent))
-        else:
-            z2 = net.components().sample_mixture(first, len(label), temperature)
+        z2 = net.prior_z2().sample(first, len(label), temperature)
         return self.observation.mean(net.decode(z2, net.prior_z1(z2).sample(second, temperature)))
 
     def _weigh(self, net: HvaeNet, batch: Batch, key: jax.Array, n: int) -> tuple[jax.Array, jax.Array, jax.Array]:
@@ -160,8 +170,7 @@ class HVAE(SingleLoss):
         z2 = q2.sample(first)
         q1 = net.posterior_z1(batch.image, z2)
         z1 = q1.sample(second)
-        log_prior = standard_normal_log_prob(z2) if self.prior == "standard" else net.components().mixture_log_prob(z2)
-        rate = q2.log_prob(z2) + q1.log_prob(z1) - log_prior - net.prior_z1(z2).log_prob(z1)
+        rate = q2.log_prob(z2) + q1.log_prob(z1) - net.prior_z2().log_prob(z2) - net.prior_z1(z2).log_prob(z1)
         params = net.decode(z2, z1)
         distortion = jax.vmap(self.observation.nll, (0, None))(params.reshape(n, -1, *params.shape[1:]), batch.image)
         rate = rate.reshape(n, -1)

@@ -1,10 +1,12 @@
 """Variational autoencoder with a Gaussian posterior: the ELBO, or the tighter bound of several samples.
 
 Kingma & Welling 2014, "Auto-encoding variational Bayes", equation 10; `samples` from Burda et al. 2016, "Importance weighted
-autoencoders", equation 8; `prior: vamp` from Tomczak & Welling 2018, "VAE with a VampPrior", equation 9; `conditional` from
-Sohn et al. 2015, "Learning structured output representation", equation 4; `beta` from Higgins et al. 2017, "beta-VAE", equation
-4; `free_bits` from Kingma et al. 2016, "Improved variational inference with inverse autoregressive flow", equation 15; a
-shared learned sigma from Rybkin et al. 2021, "Simple and effective VAE training with calibrated decoders", section 3.1.
+autoencoders", equation 8; `prior: vamp` from Tomczak & Welling 2018, "VAE with a VampPrior", equation 9; `prior: flow` from
+Huang et al. 2017, "Learnable explicit density for continuous latent space and variational inference" (arXiv 1710.02248);
+`conditional` from Sohn et al. 2015, "Learning structured output representation", equation 4; `beta` from Higgins et al. 2017,
+"beta-VAE", equation 4; `free_bits` from Kingma et al. 2016, "Improved variational inference with inverse autoregressive flow",
+equation 15; a shared learned sigma from Rybkin et al. 2021, "Simple and effective VAE training with calibrated decoders",
+section 3.1.
 """
 
 from __future__ import annotations
@@ -18,7 +20,8 @@ import jax.numpy as jnp
 from flax import nnx
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
-from aecli.core.gaussian import Gaussian, importance_bound, standard_normal_log_prob
+from aecli.core.bounds import check_samples, staged
+from aecli.core.gaussian import Gaussian
 from aecli.core.learner import Learner
 from aecli.core.model import (
     Batch,
@@ -33,9 +36,11 @@ from aecli.core.model import (
     of_pictures,
     one_hot,
 )
+from aecli.core.prior import EvenMixture, Flow, Prior, StandardNormal, check_prior
 from aecli.distributions.corruptions import Corruptions, corrupt_batch, corruption_objections
 from aecli.distributions.discrete import Categorical, LogisticMixture
 from aecli.distributions.observations import Bernoulli, Discretized, GaussianPixels, Observation, gray_only
+from aecli.nets.coupling import CouplingFlow
 from aecli.nets.mixture import Mixture
 from aecli.nets.pairs import FOR_VECTORS, PAIRS, Hidden, Net, check_hidden, hidden_of_net
 
@@ -60,10 +65,12 @@ class VaeNet(nnx.Module):
             self.label_channel = nnx.Linear(self.classes, spec.height * spec.width, use_bias=False, rngs=rngs)
         if model.likelihood == "gaussian" and model.sigma == "learned":
             self.log_sigma = nnx.Param(jnp.full((), log(SIGMA_AT_START)))
-        if model.prior == "vamp":
-            start = nnx.initializers.normal(1.0)
-            self.pseudo_inputs = nnx.Param(start(rngs.params(), (model.pseudo_inputs, *spec.shape)) - 1.5)
+        self.latent = model.latent
+        start = nnx.initializers.normal(1.0)
+        shape = (model.pseudo_inputs, *spec.shape)
+        self.pseudo_inputs = nnx.Param(start(rngs.params(), shape) - 1.5) if model.prior == "vamp" else None
         self.mixture = Mixture(model.components, model.latent, rngs=rngs) if model.prior == "mog" else None
+        self.flow = CouplingFlow(model.latent, model.couplings, rngs=rngs) if model.prior == "flow" else None
 
     def posterior(self, image: jax.Array, label: jax.Array) -> Gaussian:
         """`label` [B] int32."""
@@ -78,18 +85,21 @@ class VaeNet(nnx.Module):
             code = jnp.concatenate([code, one_hot(label, self.classes)], axis=-1)
         return self.decoder(code).reshape(len(code), *self.spec.shape, self.outputs)
 
-    def components(self) -> Gaussian:
-        """The mixture that the prior is, a VampPrior's or one of its own."""
+    def prior(self) -> Prior:
+        if self.flow is not None:
+            return Flow(self.flow, self.latent)
         if self.mixture is not None:
-            return Gaussian(*self.mixture()).bounded()
-        raw = self.pseudo_inputs[...]
-        return self.posterior(nnx.sigmoid(raw), jnp.full((len(raw),), -1))
+            return EvenMixture(Gaussian(*self.mixture()).bounded())
+        if self.pseudo_inputs is not None:
+            raw = self.pseudo_inputs[...]
+            return EvenMixture(self.posterior(nnx.sigmoid(raw), jnp.full((len(raw),), -1)))
+        return StandardNormal(self.latent)
 
 
 class VAE(SingleLoss):
     """Values: `distortion_nats` = -log p(x | z) for one z ~ q(z | x), `rate_nats` = KL(q(z | x) || p(z)) (of a mixture as prior,
     by that z), and `loss` = distortion + beta rate, with beta 1 the negative ELBO; with `samples` above 1 it is the
-    importance-weighted bound -log mean p(x, z) / q(z | x).
+    importance-weighted bound -log mean p(x, z) / q(z | x), in training from step `samples_from` on.
 
     `kl_warmup`: steps over which the weight of the rate rises from 0 to beta. `free_bits`: nats per latent dimension below
     which, on average over a batch, its rate costs nothing. Both act in training only. `sigma`: of `likelihood: gaussian`.
@@ -103,11 +113,13 @@ class VAE(SingleLoss):
     sigma: PositiveFloat | Literal["learned", "predicted"] = "learned"
     beta: NonNegativeFloat = 1.0
     samples: PositiveInt = Field(default=1, description="codes per image in the bound; above 1, IWAE")
+    samples_from: NonNegativeInt = Field(default=0, description="the step from which on there are more samples than one")
     kl_warmup: NonNegativeInt = Field(default=0, description="steps")
     free_bits: NonNegativeFloat = Field(default=0.0, description="nats per latent dimension")
-    prior: Literal["standard", "vamp", "mog"] = "standard"
+    prior: Literal["standard", "vamp", "mog", "flow"] = "standard"
     pseudo_inputs: PositiveInt = Field(default=500, description="of prior: vamp")
     components: PositiveInt = Field(default=500, description="of prior: mog")
+    couplings: PositiveInt = Field(default=4, description="of prior: flow")
     conditional: bool = Field(default=False, description="learn p(x | label)")
     corruption: Corruptions = Field(default=(), description="of what the encoder sees")
 
@@ -116,13 +128,12 @@ class VAE(SingleLoss):
         check_hidden(self.net, self.hidden)
         if self.likelihood != "gaussian" and self.changed("sigma"):
             raise ValueError("sigma is for likelihood: gaussian")
-        if self.samples > 1 and self.changed("beta", "free_bits", "kl_warmup"):
-            raise ValueError("samples above 1 makes one bound of rate and distortion: leave out beta, free_bits and kl_warmup")
+        check_samples(self.samples, self.samples_from, self.kl_warmup)
+        if self.samples > 1 and self.changed("beta", "free_bits"):
+            raise ValueError("samples above 1 makes one bound of rate and distortion: leave out beta and free_bits")
         if self.free_bits and self.prior != "standard":
             raise ValueError(f"free_bits needs a rate per latent dimension, which prior: {self.prior} has not")
-        for prior, setting in (("vamp", "pseudo_inputs"), ("mog", "components")):
-            if self.prior != prior and self.changed(setting):
-                raise ValueError(f"{setting} is for prior: {prior}")
+        check_prior(self.prior, self.latent, self.changed)
         return self
 
     def objections(self, spec: Spec) -> Iterable[Objection]:
@@ -153,15 +164,20 @@ class VAE(SingleLoss):
     def loss(self, net: VaeNet, batch: Batch, key: jax.Array, step: jax.Array | None) -> Values:
         key, corrupting = jax.random.split(key)
         posterior = net.posterior(self.corrupt(batch, corrupting).image, batch.label)
-        observation = self._observation(net)
-        if self.samples > 1:
-            log_weight, distortion, rate = self._weigh(net, posterior, batch, key, self.samples)
-            return {"loss": -importance_bound(log_weight), "distortion_nats": distortion.mean(0), "rate_nats": rate.mean(0)}
+        return staged(
+            self.samples,
+            self.samples_from,
+            step,
+            lambda: self._bound_of_one(net, posterior, batch, key, step),
+            lambda: self._weigh(net, posterior, batch, key, self.samples),
+        )
+
+    def _bound_of_one(self, net: VaeNet, posterior: Gaussian, batch: Batch, key: jax.Array, step: jax.Array | None) -> Values:
         code = posterior.sample(key)
-        distortion = observation.nll(net.decode(code, batch.label), batch.image)
+        distortion = self._observation(net).nll(net.decode(code, batch.label), batch.image)
         beta = jnp.float32(self.beta)
         if self.prior != "standard":
-            rate = posterior.log_prob(code) - net.components().mixture_log_prob(code)
+            rate = posterior.log_prob(code) - net.prior().log_prob(code)
             charged = rate
         else:
             kl = posterior.kl_to_standard_normal()
@@ -198,11 +214,7 @@ class VAE(SingleLoss):
 
     def sample(self, state: Learner[VaeNet], key: jax.Array, label: jax.Array, temperature: Temperature = 1.0) -> jax.Array:
         """The mean of p(x | z) at codes from the prior."""
-        if self.prior == "standard":
-            code = temperature * jax.random.normal(key, (len(label), self.latent))
-        else:
-            code = state.net.components().sample_mixture(key, len(label), temperature)
-        return self.decode(state, code, label)
+        return self.decode(state, state.net.prior().sample(key, len(label), temperature), label)
 
     def _weigh(
         self, net: VaeNet, posterior: Gaussian, batch: Batch, key: jax.Array, n: int
@@ -210,11 +222,10 @@ class VAE(SingleLoss):
         """log weights, distortions and rates of n codes of each image, [n, B] each."""
         many = posterior.repeat(n)
         code = many.sample(key)
-        log_prior = standard_normal_log_prob(code) if self.prior == "standard" else net.components().mixture_log_prob(code)
         params = net.decode(code, jnp.tile(batch.label, n))
         # An image is compared to all its codes in place: repeated images would take more time to copy than to compare.
         distortion = jax.vmap(self._observation(net).nll, (0, None))(params.reshape(n, -1, *params.shape[1:]), batch.image)
-        rate = (many.log_prob(code) - log_prior).reshape(n, -1)
+        rate = (many.log_prob(code) - net.prior().log_prob(code)).reshape(n, -1)
         return -distortion - rate, distortion, rate
 
     def _observation(self, net: VaeNet | None) -> Observation:
