@@ -45,6 +45,7 @@ SETTINGS = {
         "conv-gaussian": "net: conv, hidden: [4, 6], latent: 3, likelihood: gaussian, sigma: predicted",
         "linear-beta": "net: linear, latent: 3, likelihood: gaussian, sigma: 0.3, beta: 2.0, prior: mog, components: 4",
         "gated-vamp": "net: gated, hidden: [12], latent: 3, prior: vamp, pseudo_inputs: 5, conditional: true",
+        "capacity": "hidden: [12], latent: 3, beta: 10.0, capacity_nats: 2.0, capacity_warmup: 4",
         "resnet-flow": "net: resnet, hidden: [4], latent: 3, likelihood: discretized_logistic, samples: 3, prior: flow",
     },
     "vq": {

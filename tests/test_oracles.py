@@ -73,6 +73,30 @@ def test_free_bits_cost_nothing_below_and_everything_above_in_training_only() ->
     assert jnp.allclose(values["loss"], values["distortion_nats"] + 3000.0, rtol=1e-6)
 
 
+def test_a_capacity_rises_in_training_and_is_whole_at_evaluation() -> None:
+    """The distance of each image's rate from it, and a training that ends there: Burgess et al. 2018, equation 8."""
+    spec = Spec(8, 8, 1, 0)
+    batch = Batch(jax.random.uniform(jax.random.key(1), (4, 8, 8, 1)), jnp.full(4, -1), jnp.ones(4, bool))
+    model = VAE(latent=3, hidden=(8,), beta=10.0, capacity_nats=6.0, capacity_warmup=4)
+    net = first_state(model, spec, Recipe(Optimizer(), 1)).net
+    for step, capacity in ((0, 0.0), (1, 1.5), (4, 6.0), (9, 6.0), (None, 6.0)):
+        values = jax.jit(model.loss)(net, batch, jax.random.key(2), None if step is None else jnp.int32(step))
+        charged = 10.0 * abs(values["rate_nats"] - capacity)
+        assert jnp.allclose(values["loss"], values["distortion_nats"] + charged, rtol=1e-6), step
+    plain = VAE(latent=3, hidden=(8,))
+    state = first_state(plain, spec, Recipe(Optimizer(), 1))
+    both = [m.log_weights(state, batch, jax.random.key(3), 5) for m in (model, plain)]
+    assert jnp.array_equal(*both), "the likelihood knows no capacity"
+
+
+def test_a_rate_settles_at_its_capacity(tmp_path: Path) -> None:
+    e = experiment("variant: vae, hidden: [32], latent: 4, beta: 50.0, capacity_nats: 1.5", "steps: 300", "batch_size: 48")
+    _, training = fit(tmp_path, e, dataset())
+    batch = Batch(jnp.asarray(dataset().train.images / np.float32(255)), jnp.asarray(dataset().train.labels), jnp.ones(48, bool))
+    rate = call(e.model, "evaluate", training.state, batch, jax.random.key(0))["rate_nats"]
+    assert float(rate.mean()) == pytest.approx(1.5, abs=0.3)
+
+
 def test_a_learned_sigma_settles_at_the_root_of_the_mean_squared_error(tmp_path: Path) -> None:
     """The optimum of a Gaussian likelihood in sigma, Rybkin et al. 2021, equation 6."""
     data = dataset(train=64)

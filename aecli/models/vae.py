@@ -4,9 +4,9 @@ Kingma & Welling 2014, "Auto-encoding variational Bayes", equation 10; `samples`
 autoencoders", equation 8; `prior: vamp` from Tomczak & Welling 2018, "VAE with a VampPrior", equation 9; `prior: flow` from
 Huang et al. 2017, "Learnable explicit density for continuous latent space and variational inference" (arXiv 1710.02248);
 `conditional` from Sohn et al. 2015, "Learning structured output representation", equation 4; `beta` from Higgins et al. 2017,
-"beta-VAE", equation 4; `free_bits` from Kingma et al. 2016, "Improved variational inference with inverse autoregressive flow",
-equation 15; a shared learned sigma from Rybkin et al. 2021, "Simple and effective VAE training with calibrated decoders",
-section 3.1.
+"beta-VAE", equation 4; `capacity_nats` from Burgess et al. 2018, "Understanding disentangling in beta-VAE", equation 8;
+`free_bits` from Kingma et al. 2016, "Improved variational inference with inverse autoregressive flow", equation 15; a shared
+learned sigma from Rybkin et al. 2021, "Simple and effective VAE training with calibrated decoders", section 3.1.
 """
 
 from __future__ import annotations
@@ -99,7 +99,8 @@ class VaeNet(nnx.Module):
 class VAE(SingleLoss):
     """Values: `distortion_nats` = -log p(x | z) for one z ~ q(z | x), `rate_nats` = KL(q(z | x) || p(z)) (of a mixture as prior,
     by that z), and `loss` = distortion + beta rate, with beta 1 the negative ELBO; with `samples` above 1 it is the
-    importance-weighted bound -log mean p(x, z) / q(z | x), in training from step `samples_from` on.
+    importance-weighted bound -log mean p(x, z) / q(z | x), in training from step `samples_from` on. With `capacity_nats`, `loss` =
+    distortion + beta |rate - capacity| of each image, and in training the capacity rises from 0 over `capacity_warmup` steps.
 
     `kl_warmup`: steps over which the weight of the rate rises from 0 to beta. `free_bits`: nats per latent dimension below
     which, on average over a batch, its rate costs nothing. Both act in training only. `sigma`: of `likelihood: gaussian`.
@@ -116,6 +117,8 @@ class VAE(SingleLoss):
     samples_from: NonNegativeInt = Field(default=0, description="the step from which on there are more samples than one")
     kl_warmup: NonNegativeInt = Field(default=0, description="steps")
     free_bits: NonNegativeFloat = Field(default=0.0, description="nats per latent dimension")
+    capacity_nats: PositiveFloat | None = Field(default=None, description="the rate that each image is held to")
+    capacity_warmup: NonNegativeInt = Field(default=0, description="steps, of capacity_nats")
     prior: Literal["standard", "vamp", "mog", "flow"] = "standard"
     pseudo_inputs: PositiveInt = Field(default=500, description="of prior: vamp")
     components: PositiveInt = Field(default=500, description="of prior: mog")
@@ -129,12 +132,29 @@ class VAE(SingleLoss):
         if self.likelihood != "gaussian" and self.changed("sigma"):
             raise ValueError("sigma is for likelihood: gaussian")
         check_samples(self.samples, self.samples_from, self.kl_warmup)
-        if self.samples > 1 and self.changed("beta", "free_bits"):
-            raise ValueError("samples above 1 makes one bound of rate and distortion: leave out beta and free_bits")
+        if self.samples > 1 and self.changed("beta", "free_bits", "capacity_nats"):
+            raise ValueError(
+                "samples above 1 makes one bound of rate and distortion: leave out beta, free_bits and capacity_nats"
+            )
         if self.free_bits and self.prior != "standard":
             raise ValueError(f"free_bits needs a rate per latent dimension, which prior: {self.prior} has not")
         check_prior(self.prior, self.latent, self.changed)
+        self._capacity_fits()
         return self
+
+    def _capacity_fits(self) -> None:
+        if self.capacity_nats is None:
+            if self.capacity_warmup:
+                raise ValueError("capacity_warmup needs a capacity_nats to rise to")
+            return
+        if self.free_bits or self.kl_warmup:
+            raise ValueError("capacity_nats says at each step how large the rate is to be: leave out free_bits and kl_warmup")
+        if self.prior != "standard":  # the distance of an estimate is no estimate of the distance
+            raise ValueError(
+                f"capacity_nats needs the exact rate of an image, and of prior: {self.prior} it is estimated by one code"
+            )
+        if self.beta == 0:
+            raise ValueError("capacity_nats needs a beta above 0, the weight of the distance to it")
 
     def objections(self, spec: Spec) -> Iterable[Objection]:
         yield from latent_too_large(self.latent, spec)
@@ -187,6 +207,11 @@ class VAE(SingleLoss):
                 charged = jnp.where(free, self.free_bits, kl).sum(axis=1)
         if step is not None and self.kl_warmup:
             beta *= jnp.minimum(1.0, step / self.kl_warmup)
+        if self.capacity_nats is not None:
+            capacity = jnp.float32(self.capacity_nats)
+            if step is not None and self.capacity_warmup:
+                capacity *= jnp.minimum(1.0, step / self.capacity_warmup)
+            charged = jnp.abs(rate - capacity)
         return {"loss": distortion + beta * charged, "distortion_nats": distortion, "rate_nats": rate}
 
     def log_weights(self, state: Learner[VaeNet], batch: Batch, key: jax.Array, n: int) -> jax.Array:
