@@ -24,7 +24,7 @@ from pathlib import Path
 
 from cells import CELLS, NLL, Recipe, cells, keep, missing, recipes
 from number_tables import ROOT, write
-from results import Failed, answer
+from results import Failed, absent, answer
 
 AECLI = [sys.executable, "-m", "aecli"]
 LIKELIHOOD = "likelihood"
@@ -115,6 +115,9 @@ def main() -> None:
         todo = missing(recipe, seeds)
         print(f"{recipe.config}: {seeds - len(todo)} of {seeds} seeds are kept", flush=True)
         if arguments.list or arguments.write or not todo:
+            continue
+        if (coming := absent(recipe.path)) is not None:
+            print(f"{recipe.config}: left out, its images are not here: {coming}", flush=True)
             continue
         begun = time.monotonic()
         try:

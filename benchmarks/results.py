@@ -50,6 +50,14 @@ def fresh(folder: Path) -> dict[str, str]:
     return {"AECLI_DATA_DIR": str(data), "AECLI_RUNS_DIR": str(folder / "runs")}
 
 
+def absent(config: Path) -> str | None:
+    """How the images of a config would come that are not on this machine; None if they are."""
+    from aecli.config.load import load
+    from aecli.verbs.check import peeked
+
+    return peeked(load(config).experiment.data).absent
+
+
 def put(path: Path, name: str, body: str) -> None:
     """Replaces the part `name`, or appends it where there is none yet."""
     text = path.read_text() if path.exists() else "# Results\n"

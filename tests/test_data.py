@@ -210,7 +210,9 @@ def test_the_cache_follows_its_variable(fresh: Path) -> None:
 
 
 def test_a_declared_shape_is_known_without_preparing(fresh: Path) -> None:
-    assert peek(Data(name="mnist")) == (Spec(28, 28, 1, 10), {})
+    spec, sizes, absent = peek(Data(name="mnist"))
+    assert (spec, sizes) == (Spec(28, 28, 1, 10), {}) and "training downloads them" in str(absent)
+    assert "data.manual_dir" in str(peek(Data(name="celeb_a_hq")).absent) and peek(Data(name="digits")).absent is None
     assert peek(Data(name="cifar10", size=(16, 16), channels=1)).spec == Spec(16, 16, 1, 10)
     assert not (fresh / "decoded").exists()
 

@@ -70,6 +70,11 @@ def outline(data: Data, rules: int = RULES) -> Outline | None:
         return None  # told when it is opened
 
 
+def is_kept(data: Data, rules: int = RULES) -> bool:
+    """Whether a data set that is known by its name is decoded already."""
+    return _place(data, None, rules).folder.is_dir()
+
+
 def request_key(data: Data, content: str | None, rules: int) -> str:
     """A hash of all that decides what the decoded images are: the settings, the rules, and the content of own files."""
     settings = data.model_dump(mode="json", exclude=_NOT_DECIDING)

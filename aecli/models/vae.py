@@ -99,8 +99,9 @@ class VaeNet(nnx.Module):
 class VAE(SingleLoss):
     """Values: `distortion_nats` = -log p(x | z) for one z ~ q(z | x), `rate_nats` = KL(q(z | x) || p(z)) (of a mixture as prior,
     by that z), and `loss` = distortion + beta rate, with beta 1 the negative ELBO; with `samples` above 1 it is the
-    importance-weighted bound -log mean p(x, z) / q(z | x), in training from step `samples_from` on. With `capacity_nats`, `loss` =
-    distortion + beta |rate - capacity| of each image, and in training the capacity rises from 0 over `capacity_warmup` steps.
+    importance-weighted bound -log mean p(x, z) / q(z | x), in training from step `samples_from` on. With `capacity_nats`,
+    `loss` = distortion + beta |rate - capacity| of each image, and in training the capacity rises from 0 over `capacity_warmup`
+    steps.
 
     `kl_warmup`: steps over which the weight of the rate rises from 0 to beta. `free_bits`: nats per latent dimension below
     which, on average over a batch, its rate costs nothing. Both act in training only. `sigma`: of `likelihood: gaussian`.

@@ -11,7 +11,7 @@ from aecli.config.schema import OWN_FILES, Data, dump
 from aecli.core.model import Spec
 from aecli.data import duplicates
 from aecli.data.dataset import open_dataset, subset, validation_size
-from aecli.data.decoded import outline
+from aecli.data.decoded import is_kept, outline
 from aecli.data.sources.registry import Peeked, peek
 from aecli.evaluation.registry import EVALUATORS, fits
 from aecli.evaluation.request import EvalRequest
@@ -65,25 +65,30 @@ def hold_against_data(config: Config, decode: bool = False) -> str:
     model cannot serve the data, or a batch is larger than what is left to train on, DataError if that cannot be read."""
     with config.locating():
         experiment = config.experiment
+        name = experiment.data.name
         if decode:
             spec = _decoded(experiment.data)
         else:
-            spec, sizes = _peek(experiment.data)
+            spec, sizes, absent = peeked(experiment.data)
             if "train" in sizes:
                 validation_size(experiment.data, sizes)
+            if absent is not None:
+                name = f"{name}, whose images are not here"
+                say(f"{name}: {absent}")
         if spec is None:
-            return f"{experiment.data.name}, not yet prepared: the model was not held against the images"
+            return f"{name}, not yet prepared: the model was not held against the images"
         any_size = 10**6  # the length of a run does not change its weights
         template = state_template(experiment.without_budget(), spec, any_size, placement(1))
-        told = f"{experiment.data.name}, {parameter_count(template):,} parameters"
+        told = f"{name}, {parameter_count(template):,} parameters"
         return told if experiment.train.flop is None else f"{told}, {budget.of_flop(experiment, spec, placement(1)).told}"
 
 
-def _peek(data: Data) -> Peeked:
+def peeked(data: Data) -> Peeked:
     """What is known of the data without preparing anything: of own files that are decoded already, without opening them."""
     known = outline(data) if data.name in OWN_FILES and data.tier != "stream" else None
     if known is None:
-        return peek(data, say)
+        found = peek(data, say)
+        return found._replace(absent=None) if found.absent and is_kept(data) else found
     say(f"{data.path}: {known.told}")
     return Peeked(known.spec, known.sizes)
 

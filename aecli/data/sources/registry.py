@@ -53,10 +53,12 @@ def check_name(name: str) -> None:
 
 
 class Peeked(NamedTuple):
-    """`spec` is None, and `sizes` (of the splits, see `Origin`) empty, where they are not known."""
+    """`spec` is None, and `sizes` (of the splits, see `Origin`) empty, where they are not known. `absent` says how the images
+    would come, where they are not on this machine."""
 
     spec: Spec | None
     sizes: Mapping[str, int]
+    absent: str | None = None
 
 
 def peek(data: Data, say: Say = lambda line: None) -> Peeked:
@@ -66,13 +68,14 @@ def peek(data: Data, say: Say = lambda line: None) -> Peeked:
         source = open_source(data, say)
         say(f"{data.path}: {source.origin.about}")
         return Peeked(source.origin.spec, source.origin.sizes)
-    from aecli.data.sources.tfds import declared
+    from aecli.data.sources.tfds import absent, declared
 
-    shape, classes, sizes = declared(data, cache_root() / "tfds")
+    root = cache_root() / "tfds"
+    shape, classes, sizes = declared(data, root)
     height, width = data.size or shape[:2]
     channels = data.channels or shape[2]
     known = None not in (height, width, channels, classes)
-    return Peeked(Spec(height, width, channels, classes or 0) if known else None, sizes)
+    return Peeked(Spec(height, width, channels, classes or 0) if known else None, sizes, absent(data, root))
 
 
 def listing() -> dict[str, str]:

@@ -228,6 +228,32 @@ def declared(data: Data, root: Path) -> tuple[tuple[Any, Any, Any], int | None, 
     return (height, width, channels), 0 if label is None else _classes(label), _sizes(data, info.splits)
 
 
+def absent(data: Data, root: Path) -> str | None:
+    """How the images of a data set would come that are neither prepared nor made or found on this machine; None if they are.
+    Raises SettingError for a name that does not exist."""
+    if (
+        data.name in BUILT_IN
+        or data.manual_dir is not None
+        or (data.name == "fashion_mnist" and fashion.has_files(fashion.DEBIAN))
+    ):
+        return None
+    _hush()
+    builder = _builder(data.name, root)
+    if builder.is_prepared():
+        return None
+    if builder.MANUAL_DOWNLOAD_INSTRUCTIONS:
+        return "put the original files into a folder and set data.manual_dir"
+    return f"training downloads them; without a network, {_without_network(data.name)}"
+
+
+def _without_network(name: str) -> str:
+    return (
+        f"run `aecli data prepare {name}` on a machine with a network and copy its data folder (`aecli data list` names it),"
+        " or put the original files into a folder and set data.manual_dir"
+        + (", or install Debian's package dataset-fashion-mnist" if name == "fashion_mnist" else "")
+    )
+
+
 def _builder(name: str, root: Path, version: str | None = None) -> Any:
     check_name(name)
     prepared = root / name.split("/")[0].split(":")[0]
@@ -409,9 +435,7 @@ def _explain(name: str, error: Exception) -> DataError:
     if isinstance(error, (requests.exceptions.RequestException, DownloadError, ConnectionError, TimeoutError)):
         return DataError(
             f"{name}: the files cannot be downloaded: there is no network, or the server does not answer",
-            f"run `aecli data prepare {name}` on a machine with a network and copy its data folder (`aecli data list` names it),"
-            " or put the original files into a folder and set data.manual_dir"
-            + (", or install Debian's package dataset-fashion-mnist" if name == "fashion_mnist" else ""),
+            _without_network(name),
         )
     if isinstance(error, ImportError) or "tensorflow" in str(error).lower() or isinstance(error, (AttributeError, TypeError)):
         return _needs_tensorflow(name, error)
