@@ -167,21 +167,22 @@ class TrainedRun:
         everything: bool = False,
         samples: int | None = None,
         draws: int = 10_000,
+        per_class: int | None = None,
         data: str | os.PathLike[str] | None = None,
         data_path: str | os.PathLike[str] | None = None,
     ) -> dict[str, Number]:
         """Measures the model as `aecli eval` does, keeps the numbers with the run, and returns all that are kept of the split.
         `only` and `skip` name evaluators, `everything` is `--all`, `samples` (500 if it is not given) also asks for what takes
-        importance samples, `data` is a config of other data to measure on. Raises AecliError after the others are done if an
-        evaluator failed."""
-        from aecli.evaluation.request import OF_SAMPLES, EvalRequest
+        importance samples, `per_class` (100) for `augmentation`; `data` is a config of other data to measure on. Raises
+        AecliError after the others are done if an evaluator failed."""
+        from aecli.evaluation.request import EvalRequest
         from aecli.system.compile_cache import kept_programs
         from aecli.system.folders import cache_root
         from aecli.verbs.evaluate import measure
 
-        request = EvalRequest(split, _names(only), _names(skip), draws=draws, everything=everything)
-        if samples is not None:
-            request = request._replace(samples=samples, also=OF_SAMPLES)
+        request = EvalRequest(split, _names(only), _names(skip), draws=draws, everything=everything).with_numbers(
+            samples, per_class
+        )
         request.check()
         trained = self._trained
         with kept_programs(cache_root()):

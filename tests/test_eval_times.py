@@ -25,7 +25,7 @@ def test_parts_are_timed_by_name_and_go_on_where_they_begin_again(monkeypatch: p
 
 def test_the_plan_is_what_the_last_time_took(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AECLI_DATA_DIR", str(tmp_path))
-    work = Work("vae", "test", "0123456789abcdef0123", 10_000, 500, 10_000)
+    work = Work("vae", "test", "0123456789abcdef0123", 10_000, 500, 10_000, 100)
     names = ("objective", "reconstruction", "generation")
     assert plan(names, last_time(work)) == (
         "3 evaluators; the first time on this data takes longer than the next ones: plain methods are fitted to it"
@@ -41,7 +41,7 @@ def test_the_plan_is_what_the_last_time_took(tmp_path: Path, monkeypatch: pytest
 def test_where_nothing_can_be_written_nothing_is_remembered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "shared").write_text("a file")
     monkeypatch.setenv("AECLI_DATA_DIR", str(tmp_path))
-    remember(Work("vae", "test", "0" * 20, 1, 1, 1), {"objective": 1.0})
+    remember(Work("vae", "test", "0" * 20, 1, 1, 1, 1), {"objective": 1.0})
 
 
 def test_the_longest_part_is_told_first_and_short_ones_not_at_all() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from aecli.core.model import Batch, SingleLoss, Spec, Values
 from aecli.data.dataset import Dataset
 from aecli.evaluation import registry
 from aecli.evaluation.evaluators import objective
+from aecli.evaluation.judges import classifier
 from aecli.evaluation.registry import EVALUATORS, Evaluator, covers, evaluate, quick, registered
 from aecli.evaluation.request import EvalRequest
 from aecli.evaluation.subject import Subject
@@ -42,8 +44,10 @@ MODELS = {
     "denoising": "variant: bottleneck, hidden: [12], latent: 3",
     "classification": "variant: vae, hidden: [12], latent: 3, likelihood: gaussian, conditional: true",
     "generation": "variant: vae, hidden: [12], latent: 3",
+    "augmentation": "variant: vae, hidden: [12], latent: 3, conditional: true",
 }
 """For each evaluator a model that it can measure."""
+FEW = {"samples": 5, "draws": 256, "per_class": 30}
 
 
 @pytest.fixture(scope="module")
@@ -51,10 +55,18 @@ def data() -> Dataset:
     return dataset(train=300, held_out=270)
 
 
+@pytest.fixture(scope="module")
+def few_steps() -> Iterator[None]:
+    """Of classifiers that are trained to measure by them."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(classifier, "LEAST_STEPS", 20)
+        yield
+
+
 @pytest.fixture(scope="module", params=EVALUATORS)
-def measured(request: pytest.FixtureRequest, data: Dataset) -> tuple[str, Subject, Findings]:
+def measured(request: pytest.FixtureRequest, data: Dataset, few_steps: None) -> tuple[str, Subject, Findings]:
     e = experiment(MODELS[request.param])
-    ours = subject(e.model, init(e, data.spec, len(data.train), placement(16)), data, samples=5, draws=256)
+    ours = subject(e.model, init(e, data.spec, len(data.train), placement(16)), data, **FEW)
     assert EVALUATORS[request.param].cannot(ours) is None
     return request.param, ours, EVALUATORS[request.param].measure(ours)
 
@@ -83,7 +95,7 @@ def test_values_are_one_for_each_image(measured: tuple[str, Subject, Findings]) 
 
 def test_measured_again_an_evaluator_finds_the_same(measured: tuple[str, Subject, Findings], data: Dataset) -> None:
     name, ours, found = measured
-    again = EVALUATORS[name].measure(subject(ours.model, ours.state, data, samples=5, draws=256))
+    again = EVALUATORS[name].measure(subject(ours.model, ours.state, data, **FEW))
     assert again.metrics == found.metrics and again.notes == found.notes
 
 

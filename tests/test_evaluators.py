@@ -311,7 +311,7 @@ def test_bayes_rule_weighs_classes_as_often_as_they_are_in_train(monkeypatch: py
 def test_every_evaluator_is_chosen_by_ability_and_says_why_not() -> None:
     data = dataset()
     e, state = started("variant: gan, hidden: [16]", data)
-    assert fits(e.model) == ("objective", "generation")
+    assert fits(e.model) == ("objective", "generation", "augmentation")
 
     def asked(**request: Any) -> Chosen:
         return chosen(subject(e.model, state, data, **request))

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from aecli.cli.options import RUNS, DataPath, Json, Only, RunName, RunsDir, Skip, Which, keep_programs, names, print_json
-from aecli.evaluation.request import MOST, OF_SAMPLES, EvalRequest
+from aecli.evaluation.request import MOST, EvalRequest
 from aecli.sampling.request import DEFAULT, SampleRequest
 
 SAMPLE, EVAL = DEFAULT, EvalRequest()
@@ -68,6 +68,12 @@ def eval(
         ),
     ] = None,
     draws: Annotated[int, typer.Option(min=1, max=MOST, help="Images to draw, at most as many as the split has.")] = EVAL.draws,
+    per_class: Annotated[
+        int | None,
+        typer.Option(
+            min=1, max=MOST, help=f"Draws, and train images, of a class that classifiers see, {EVAL.per_class} unless told."
+        ),
+    ] = None,
     inception: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Weights (npz) of the Inception network, for its Frechet distance.")
     ] = EVAL.inception,
@@ -82,12 +88,12 @@ def eval(
     """Measure a run on held-out images, by every evaluator that fits. Writes eval/SPLIT.json and per-image values into the run.
 
     What would take a network more than 1e12 operations (1e14 on a GPU), such as the likelihood of a deep model by importance
-    sampling, is named and left out, unless --only, --all or --samples asks for it. Counted are likelihood, completion,
-    classification, representation, clustering and pursuit; a model's draws, restorations and objective are made whatever they
-    cost.
+    sampling, is named and left out, unless --only, --all, --samples or --per-class asks for it. Counted are likelihood,
+    completion, classification, representation, clustering, pursuit and augmentation; the draws of generation, restorations and
+    the objective are made whatever they cost.
 
     Evaluators: objective, reconstruction, likelihood, completion, sparsity, pursuit, codebook, representation, clustering,
-    denoising, classification, generation. What Ctrl-C interrupts goes on where it stopped."""
+    denoising, classification, generation, augmentation. What Ctrl-C interrupts goes on where it stopped."""
     from aecli.cli.tables import cost, show_metrics
     from aecli.runs import directory
     from aecli.system.progress import Meter, say
@@ -95,9 +101,8 @@ def eval(
     from aecli.verbs.evaluate import evaluate
     from aecli.verbs.telling import Watch
 
-    request = EvalRequest(split, names(only), names(skip), EVAL.samples, draws, inception, everything)
-    if samples is not None:
-        request = request._replace(samples=samples, also=OF_SAMPLES)
+    request = EvalRequest(split, names(only), names(skip), draws=draws, inception=inception, everything=everything)
+    request = request.with_numbers(samples, per_class)
     request.check()  # a wrong flag is told before a missing run
     run = directory.find(runs_dir, run_name)
     keep_programs(context)

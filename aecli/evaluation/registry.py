@@ -13,6 +13,7 @@ from aecli.core.model import Kind, Model
 from aecli.errors import AecliError, StorageError, UsageError, did_you_mean, translate
 from aecli.evaluation import codes, cost
 from aecli.evaluation.evaluators import (
+    augmentation,
     classification,
     clustering,
     codebook,
@@ -172,6 +173,14 @@ EVALUATORS: Mapping[str, Evaluator] = registered(
             ),
             ("samples",),
             generation.cannot,
+        ),
+        "augmentation": Evaluator(
+            "classifiers trained on draws, on real images, on both",
+            augmentation.measure,
+            ("draws_accuracy", "real_accuracy", "augmented_accuracy", "augmentation_gain"),
+            ("samples",),
+            augmentation.cannot,
+            flop=augmentation.flop,
         ),
     }
 )

@@ -11,9 +11,11 @@ from aecli.errors import UsageError
 
 HELD_OUT = ("test", "validation")
 MOST = 100_000
-"""Importance samples of an image, and draws."""
+"""Importance samples of an image, draws, and images of a class."""
 OF_SAMPLES = ("likelihood", "classification")
 """Evaluators that take importance samples: who says how many wants them, whatever they cost."""
+PER_CLASS = ("augmentation",)
+"""Those that take so many images of each class, likewise."""
 _OTHER = re.compile(r"\A(test|validation)-[0-9a-f]{12}\Z")
 """What the numbers on a split of other data than the run's are kept as, by its fingerprint."""
 
@@ -21,17 +23,28 @@ _OTHER = re.compile(r"\A(test|validation)-[0-9a-f]{12}\Z")
 class EvalRequest(NamedTuple):
     """`split` is what is measured. `only` and `skip` name evaluators; without `only`, all that fit and cost little, those of
     `also` whatever they cost, or `everything` that fits. `samples`: importance samples per image; the published protocols take
-    5,000. `draws`: images to draw, at most as many as the split has. `inception`: the file of weights by whose features
-    published Frechet distances are measured."""
+    5,000. `draws`: images to draw, at most as many as the split has. `per_class`: draws, and train
+    images, of each class that classifiers are trained on. `inception`: the file of weights by whose features published Frechet
+    distances are measured."""
 
     split: str = "test"
     only: Sequence[str] = ()
     skip: Sequence[str] = ()
     samples: int = 500
     draws: int = 10_000
+    per_class: int = 100
     inception: Path | None = None
     everything: bool = False
     also: Sequence[str] = ()
+
+    def with_numbers(self, samples: int | None = None, per_class: int | None = None) -> EvalRequest:
+        """The same with the numbers that are given; who gives one wants the evaluators that take it, whatever they cost."""
+        request = self
+        if samples is not None:
+            request = request._replace(samples=samples, also=(*request.also, *OF_SAMPLES))
+        if per_class is not None:
+            request = request._replace(per_class=per_class, also=(*request.also, *PER_CLASS))
+        return request
 
     def asks_for(self, evaluator: str) -> bool:
         """Whether an evaluator is to run whatever it costs."""
@@ -41,7 +54,7 @@ class EvalRequest(NamedTuple):
         """Raises UsageError if the split is unknown, a number cannot be, or all evaluators and some alone are asked for."""
         if self.split not in HELD_OUT:
             raise UsageError(f"--split {self.split}: there are {' and '.join(HELD_OUT)}")
-        numbers: dict[str, Any] = {"samples": self.samples, "draws": self.draws}
+        numbers: dict[str, Any] = {"samples": self.samples, "draws": self.draws, "per-class": self.per_class}
         for name, number in numbers.items():
             if not isinstance(number, int) or isinstance(number, bool) or not 1 <= number <= MOST:
                 raise UsageError(f"--{name} {number!r}: a whole number from 1 to {MOST:,}")

@@ -118,6 +118,23 @@ def average(name: str, values: Any, better: Better | None = None, unit: str | No
         return Metric(float(array.mean()), error, n, unit or unit_of(name), better, **more)
 
 
+def over_seeds(name: str, values: Any, better: Better | None = None, unit: str | None = None, **more: Any) -> Metric:
+    """The mean of values [seeds, n] of the same images by several seeds. The standard error is that over seeds and over images
+    together: with the variance of the seeds' means and that of the images' means by n and seeds, less what both hold of the
+    interaction (a two-way random effects model, each combination once)."""
+    array = np.asarray(values, np.float64)
+    seeds, n = array.shape
+    by_image = average(name, array.mean(axis=0), better, unit, **more)
+    if seeds < 2 or n < 2:
+        return by_image
+    of_seeds, of_images = array.mean(axis=1), array.mean(axis=0)
+    rest = array - of_seeds[:, None] - of_images[None, :] + array.mean()
+    between_seeds, between_images = of_seeds.var(ddof=1) / seeds, of_images.var(ddof=1) / n
+    shared = (rest**2).sum() / ((seeds - 1) * (n - 1)) / (seeds * n)
+    variance = max(between_seeds + between_images - shared, between_seeds, between_images)
+    return by_image._replace(standard_error=sqrt(variance))
+
+
 def to_db(mse: float) -> float:
     """Peak signal-to-noise ratio of images in [0, 1] with such a mean squared error, at most CAP_DB."""
     return -10 * log10(max(mse, EXACT_MSE))

@@ -294,10 +294,14 @@ def _command(member: Member, split: str, evaluators: Sequence[str], members: Seq
     words = ["aecli", "eval", member.id]
     words += ["--split", split] if split != _REQUEST.split else []
     words += ["--only", ",".join(evaluators)] if evaluators else []
-    for evaluator, key, usual in (("likelihood", "samples", _REQUEST.samples), ("generation", "draws", _REQUEST.draws)):
+    for evaluator, key, usual in (
+        ("likelihood", "samples", _REQUEST.samples),
+        ("generation", "draws", _REQUEST.draws),
+        ("augmentation", "per_class", _REQUEST.per_class),
+    ):
         of = [n.protocol.get(key) for m in members for n in m.numbers.values() if n.evaluator == evaluator]
         asked = next((value for value in of if isinstance(value, int)), usual)
-        words += [f"--{key}", str(asked)] if evaluator in evaluators and asked != usual else []
+        words += [f"--{key.replace('_', '-')}", str(asked)] if evaluator in evaluators and asked != usual else []
     folder = member.run.path.parent
     words += ["--runs-dir", str(folder)] if folder.absolute() != _RUNS.absolute() else []
     return shlex.join(words)

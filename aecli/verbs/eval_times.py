@@ -46,6 +46,7 @@ class Work(NamedTuple):
     n: int
     samples: int
     draws: int
+    per_class: int
 
 
 def _file(work: Work) -> Path:

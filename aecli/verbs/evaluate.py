@@ -132,7 +132,7 @@ def evaluate_run(
         )
         names, left_out, notes = registry.chosen(subject)
         n = len(subject.rows)
-        work = Work(trained.model.variant, name, dataset.fingerprint, n, request.samples, request.draws)
+        work = Work(trained.model.variant, name, dataset.fingerprint, n, request.samples, request.draws, request.per_class)
         known = last_time(work)
         if (line := plan(names, known)) is not None:
             watch.plan(line)
@@ -170,7 +170,8 @@ def evaluate_run(
 def _stamp(protocol: dict[str, Any], request: EvalRequest, judge: Inception | None) -> dict[str, Any]:
     """What unfinished work must agree with to be gone on with."""
     weights = None if judge is None else judge.hash
-    return {**protocol, "samples": request.samples, "draws": request.draws, "inception": weights, "jax": jax.__version__}
+    asked = {"samples": request.samples, "draws": request.draws, "per_class": request.per_class}
+    return {**protocol, **asked, "inception": weights, "jax": jax.__version__}
 
 
 def _kept(stored: Stored, protocol: dict[str, Any], replaced: Sequence[str]) -> dict[str, Recorded]:

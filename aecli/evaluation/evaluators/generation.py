@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
-from aecli.core.keys import Stream, stream
-from aecli.data.binarize import draw
-from aecli.data.eval_batches import eval_batch
+from aecli.evaluation import draws
 from aecli.evaluation.judges import classifier, inception
 from aecli.evaluation.judges.classifier import FEATURES, Classifier
 from aecli.evaluation.judges.inception import Inception
@@ -21,7 +16,6 @@ from aecli.measures.metric import Findings, Metric, average
 
 LEAST = 4 * FEATURES
 """Fewer images do not tell a covariance of so many features."""
-DRAW_BATCH = 250
 RESAMPLES = 20
 UNITS = {
     "frechet_distance": "feature^2",
@@ -149,28 +143,11 @@ def _new_images(judge: Classifier, subject: Subject, real: Any, train: Any) -> A
 
 
 def _drawn(subject: Subject, n: int) -> Any:
-    """[n, H, W, C] in [0, 1]; of binary data, drawn bits."""
-    parts: list[Any] = []
-    size = eval_batch(subject.spec.size, DRAW_BATCH)
+    """[n, H, W, C], of the classes of train images; the last batch is one of such classes to its end."""
+    size = draws.batch_size(subject.spec)
     seen = np.asarray(subject.dataset.train.labels)
     labels = np.random.Generator(np.random.Philox(subject.seed)).choice(seen, -(-n // size) * size)
-    for number, start in enumerate(range(0, n, size)):
-        subject.poll()
-        subject.tell(start, n)
-
-        def make(number: int = number) -> dict[str, Any]:
-            key = stream(subject.root, Stream.SAMPLE, number)
-            label = labels[number * size : (number + 1) * size]
-            return {"image": np.asarray(_sample(subject.model, subject.state, key, jnp.asarray(label), subject.is_binary))}
-
-        parts.append(subject.journal.kept(f"draws-{number}", make)["image"])
-    return np.concatenate(parts)[:n]
-
-
-@partial(jax.jit, static_argnames=("model", "binary"))
-def _sample(model: Any, state: Any, key: jax.Array, label: jax.Array, binary: bool) -> jax.Array:
-    image = model.sample(state, key, label)
-    return draw(image, jax.random.fold_in(key, 1)) if binary else image
+    return draws.drawn(subject, labels, "draws")[:n]
 
 
 def _compare(real: Any, drawn: Any, resamples: int = RESAMPLES) -> dict[str, Metric]:

@@ -20,7 +20,8 @@ import numpy as np
 import optax
 from flax import nnx
 
-from aecli.core.model import Spec
+from aecli.core.flop import products
+from aecli.core.model import Batch, Spec
 from aecli.data.dataset import Dataset
 from aecli.data.rows import Rows
 from aecli.data.train_batches import to_unit
@@ -31,6 +32,8 @@ FEATURES = 64
 CHANNELS = (32, 64, 64, 64, 64)
 EPOCHS, LEAST_STEPS, MOST_STEPS, BATCH, RATE, DROPOUT = 10, 2000, 10_000, 128, 2e-3, 0.3
 PIECE = 500
+CALL_VALUES = 2**23
+"""Values of the images that one call of several steps is given."""
 SHIPPED: Mapping[str, tuple[str, str]] = {
     "bac123b3fceae1680ece9ef0f3d86c348bb0b44a41ca0dfc5a9b7c86efe7ac9d": (
         "fashion_mnist.npz",
@@ -111,29 +114,23 @@ def _logits(params: Params, image: jax.Array) -> jax.Array:
     return _apply(params["classes"], _hidden(params, image))
 
 
+def steps_for(n: int) -> int:
+    """How many steps a classifier of n images is trained for."""
+    per_epoch = n // min(BATCH, n)
+    return min(max(EPOCHS, -(-LEAST_STEPS // per_epoch)) * per_epoch, MOST_STEPS)
+
+
 def train(dataset: Dataset, poll: Any = lambda: None, tell: Any = lambda done, total: None) -> Params:
     """Adam with a cosine schedule on the gray or colour train images that have a label, in an order that is always the same."""
     rows, spec = dataset.train, dataset.spec
     labelled = np.flatnonzero(rows.labels >= 0)
     size = min(BATCH, len(labelled))
-    per_epoch = len(labelled) // size
-    epochs = max(EPOCHS, -(-LEAST_STEPS // per_epoch))
-    total = min(epochs * per_epoch, MOST_STEPS)
-    optimizer = optax.adam(optax.cosine_decay_schedule(RATE, total))
+    per_epoch, total = len(labelled) // size, steps_for(len(labelled))
     params = init(jax.random.key(0), spec)
-    moments = optimizer.init(params)
-
-    @partial(jax.jit, donate_argnums=(0, 1))
-    def step(params: Params, moments: Any, image: jax.Array, label: jax.Array, key: jax.Array) -> tuple[Params, Any]:
-        def loss(params: Params) -> jax.Array:
-            logits = _apply(params["classes"], _hidden(params, to_unit(image), key))
-            return optax.softmax_cross_entropy_with_integer_labels(logits, label).mean()
-
-        updates, moments_ = optimizer.update(jax.grad(loss)(params), moments)
-        return optax.apply_updates(params, updates), moments_  # pyright: ignore[reportReturnType]
-
+    moments = _optimizer(total).init(params)
+    step = jax.jit(partial(_step, total), donate_argnums=(0, 1))
     rng = np.random.Generator(np.random.Philox(0))
-    orders = (labelled[rng.permutation(len(labelled))] for _ in range(epochs))
+    orders = (labelled[rng.permutation(len(labelled))] for _ in range(-(-total // per_epoch)))
     chosen = (order[i * size : (i + 1) * size] for order in orders for i in range(per_epoch))
     for done, index in enumerate(itertools.islice(chosen, total)):
         poll()
@@ -143,12 +140,72 @@ def train(dataset: Dataset, poll: Any = lambda: None, tell: Any = lambda done, t
     return jax.tree.map(lambda x: np.asarray(x, np.float16), params)
 
 
+def _optimizer(total: int) -> optax.GradientTransformation:
+    return optax.adam(optax.cosine_decay_schedule(RATE, total))
+
+
+def _step(total: int, params: Params, moments: Any, image: jax.Array, label: jax.Array, key: jax.Array) -> tuple[Params, Any]:
+    """One of `total` steps on a batch: the parameters and the moments after it."""
+
+    def loss(params: Params) -> jax.Array:
+        logits = _apply(params["classes"], _hidden(params, to_unit(image), key))
+        return optax.softmax_cross_entropy_with_integer_labels(logits, label).mean()
+
+    updates, moments_ = _optimizer(total).update(jax.grad(loss)(params), moments)
+    return optax.apply_updates(params, updates), moments_  # pyright: ignore[reportReturnType]
+
+
+def fit(image: Any, label: Any, spec: Spec, seed: int, total: int, poll: Any, tell: Any) -> Params:
+    """A classifier by the same recipe of images [n, H, W, C] float32 in memory and their labels [n], in float32. It takes `total`
+    steps of BATCH images whatever n is: one shuffled pass follows another, also within a batch. The first parameters, the order
+    and the dropout are of the seed."""
+    first, dropout = jax.random.split(jax.random.key(seed))
+    rng = np.random.Generator(np.random.Philox(seed))
+    passes = -(-total * BATCH // len(label))
+    order = np.concatenate([rng.permutation(len(label)) for _ in range(passes)])[: total * BATCH].reshape(total, BATCH)
+    params = init(first, spec)
+    moments = _optimizer(total).init(params)
+    at_once = max(1, min(total, CALL_VALUES // (BATCH * spec.size)))
+    for start in range(0, total, at_once):
+        poll()
+        tell(start, total)
+        index = order[start : start + at_once]
+        count, filled = len(index), np.resize(index, (at_once, BATCH))  # one shape, so that it is compiled once
+        params, moments = _steps(total, params, moments, image[filled], label[filled], dropout, start, count)
+    return params
+
+
+@partial(jax.jit, static_argnames=("total",), donate_argnums=(1, 2))
+def _steps(
+    total: int, params: Params, moments: Any, image: jax.Array, label: jax.Array, key: jax.Array, start: Any, count: Any
+) -> tuple[Params, Any]:
+    """The first `count` steps on batches [m, B, H, W, C]; `start` were made before."""
+
+    def body(at: Any, learner: tuple[Params, Any]) -> tuple[Params, Any]:
+        return _step(total, *learner, image[at], label[at], jax.random.fold_in(key, start + at))
+
+    return jax.lax.fori_loop(0, count, body, (params, moments))
+
+
+def step_flop(spec: Spec) -> float:
+    """The operations of a step on BATCH images."""
+    params = jax.eval_shape(partial(init, spec=spec), jax.random.key(0))
+    batch = Batch.abstract(BATCH, spec)
+    moments = jax.eval_shape(_optimizer(1).init, params)
+    return products(jax.make_jaxpr(partial(_step, 1))(params, moments, batch.image, batch.label, jax.random.key(0)))
+
+
+def classes(params: Params, image: Any) -> Any:
+    """[n, H, W, C] in [0, 1], as a network can take at once -> the class that is read off each, [n]."""
+    return np.asarray(_logits(params, image)).argmax(1)
+
+
 def accuracy(params: Params, rows: Rows) -> float:
     """The share of the rows with a label whose class is read; NaN if there are none."""
     right = labelled = 0
     for start in range(0, len(rows), PIECE):
         image, label = rows.take(np.arange(start, min(start + PIECE, len(rows))))
-        right += int((np.asarray(_logits(_float32(params), image / np.float32(255))).argmax(1) == label).sum())
+        right += int((classes(_float32(params), image / np.float32(255)) == label).sum())
         labelled += int((label >= 0).sum())
     return right / labelled if labelled else float("nan")
 
