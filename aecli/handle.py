@@ -169,12 +169,13 @@ class TrainedRun:
         draws: int = 10_000,
         per_class: int | None = None,
         data: str | os.PathLike[str] | None = None,
+        against: str | os.PathLike[str] | None = None,
         data_path: str | os.PathLike[str] | None = None,
     ) -> dict[str, Number]:
         """Measures the model as `aecli eval` does, keeps the numbers with the run, and returns all that are kept of the split.
         `only` and `skip` name evaluators, `everything` is `--all`, `samples` (500 if it is not given) also asks for what takes
-        importance samples, `per_class` (100) for `augmentation`; `data` is a config of other data to measure on. Raises
-        AecliError after the others are done if an evaluator failed."""
+        importance samples, `per_class` (100) for `augmentation`; `data` is a config of other data to measure on, `against` one of
+        anomalies to tell from the run's own images. Raises AecliError after the others are done if an evaluator failed."""
         from aecli.evaluation.request import EvalRequest
         from aecli.system.compile_cache import kept_programs
         from aecli.system.folders import cache_root
@@ -186,8 +187,7 @@ class TrainedRun:
         request.check()
         trained = self._trained
         with kept_programs(cache_root()):
-            other = None if data is None else Path(os.path.expanduser(data))
-            measured = measure(self._run, trained, request, data_path=_text(data_path), data=other)
+            measured = measure(self._run, trained, request, data_path=_text(data_path), data=_path(data), against=_path(against))
         return _numbers(measured)
 
     @told
@@ -359,6 +359,10 @@ def run_of(path: Path) -> Run:
 
 def _text(path: str | os.PathLike[str] | None) -> str | None:
     return None if path is None else os.fspath(path)
+
+
+def _path(path: str | os.PathLike[str] | None) -> Path | None:
+    return None if path is None else Path(os.path.expanduser(path))
 
 
 def _names(given: str | Sequence[str]) -> tuple[str, ...]:

@@ -21,7 +21,7 @@ from process import ENDLESS, TINY, aecli, called, commits, environment, started,
 
 from aecli.cli import app as command
 from aecli.cli.app import app
-from aecli.evaluation.registry import EVALUATORS
+from aecli.evaluation.registry import EVALUATORS, SCORES
 from aecli.sampling.modes import MODES
 from aecli.sampling.samplers import SAMPLERS
 
@@ -69,6 +69,7 @@ def test_help_names_every_mode_sampler_and_evaluator() -> None:
         f"{sampler.components} for {name}" in option["components"] for name, sampler in SAMPLERS.items() if name != "gaussian"
     )
     assert ", ".join(EVALUATORS) in " ".join(helps["eval"].help.split())
+    assert ", ".join(SCORES) in " ".join(helps["eval"].help.split())
 
 
 def test_runs_and_show_do_not_import_jax(place: Path) -> None:

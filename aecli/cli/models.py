@@ -80,6 +80,9 @@ def eval(
     data: Annotated[
         Path | None, typer.Option("--data", metavar="FILE.yaml", help="Other data to measure on: a config, or its block data.")
     ] = None,
+    against: Annotated[
+        Path | None, typer.Option("--against", metavar="FILE.yaml", help="Anomalies to tell from the run's own images: a config.")
+    ] = None,
     data_path: DataPath = None,
     checkpoint: Which = "best",
     as_json: Json = False,
@@ -93,7 +96,10 @@ def eval(
     the objective are made whatever they cost.
 
     Evaluators: objective, reconstruction, likelihood, completion, sparsity, pursuit, codebook, representation, clustering,
-    denoising, classification, generation, augmentation. What Ctrl-C interrupts goes on where it stopped."""
+    denoising, classification, generation, augmentation. What Ctrl-C interrupts goes on where it stopped.
+
+    With --against, in their place, how well scores of an image tell anomalies from the run's own held-out images: objective,
+    likelihood, reconstruction, latent_distance. Writes eval/SPLIT-against-FINGERPRINT.json."""
     from aecli.cli.tables import cost, show_metrics
     from aecli.runs import directory
     from aecli.system.progress import Meter, say
@@ -107,7 +113,7 @@ def eval(
     run = directory.find(runs_dir, run_name)
     keep_programs(context)
     with Meter() as meter:
-        measured = evaluate(run, request, checkpoint, Watch(meter.begin, meter.tell, say), data_path, data)
+        measured = evaluate(run, request, checkpoint, Watch(meter.begin, meter.tell, say), data_path, data, against)
     for note in measured.notes:
         say(f"note: {note}")
     if as_json:

@@ -75,6 +75,8 @@ def show_run(run: Run) -> None:
 
 def _other(protocol: Mapping[str, Any]) -> str:
     """What numbers that are not of the run's own data are of."""
+    if "against" in protocol:
+        return f" against {protocol['against']} {str(protocol['against_fingerprint'])[:12]}"
     return f" of other data, {protocol['data']} {str(protocol['fingerprint'])[:12]}" if "data" in protocol else ""
 
 

@@ -159,6 +159,21 @@ class Weighs(Protocol):
         ...
 
 
+@runtime_checkable
+class WeighsTop(Protocol):
+    """Has layers of codes, and a bound on the likelihood for which the lower ones need not be inferred."""
+
+    def log_weights(self, state: Any, batch: Batch, key: jax.Array, n: int) -> jax.Array:
+        """As of `Weighs`."""
+        ...
+
+    def log_weights_of_top(self, state: Any, batch: Batch, key: jax.Array, n: int) -> jax.Array:
+        """log p(x | z) p(z_top) / q(z_top | x) for n codes of each image whose lower layers are drawn from the prior given the
+        top one, [n, B] nats: their expectation is the bound L^>k of Havtorn et al. 2021 (arXiv 2102.08248), where the k lower
+        layers are all but the top one."""
+        ...
+
+
 ABILITIES: Mapping[str, type] = {
     "samples": Samples,
     "reconstructs": Reconstructs,
@@ -173,6 +188,7 @@ ABILITIES: Mapping[str, type] = {
     "continues": Continues,
     "scores": Scores,
     "weighs": Weighs,
+    "weighs_top": WeighsTop,
 }
 
 

@@ -26,6 +26,11 @@ def cannot(subject: Subject) -> str | None:
     """Why features cannot be held against labels."""
     if subject.spec.classes < 2:
         return "the data has no labels"
+    return too_long(subject)
+
+
+def too_long(subject: Subject) -> str | None:
+    """Why nothing is fitted to features whose cost grows with the square of their number."""
     if subject.feature_count > LARGEST_PROBED:
         return f"{subject.feature_count:,} numbers of an image are too many"
     return None

@@ -8,7 +8,7 @@ from typing import Any
 
 import jax
 
-from aecli.core.abilities import Scores, features_of
+from aecli.core.abilities import Scores, WeighsTop, features_of
 from aecli.core.flop import products
 from aecli.core.model import Batch
 from aecli.data.eval_batches import eval_batch
@@ -57,6 +57,19 @@ def of_classification(subject: Subject) -> float:
     """The same for every class, with a tenth of the codes."""
     each = _of_scores(subject, max(1, subject.request.samples // 10))
     return _batches(subject, subject.split) * subject.spec.classes * each
+
+
+def of_both_likelihoods(subject: Subject) -> float:
+    """Of the likelihoods of the split and of the anomalies, and of the bounds that they are held against."""
+    assert subject.against is not None
+    return (2 if isinstance(subject.model, WeighsTop) else 1) * (of_likelihood(subject) + of_likelihood(subject.against))
+
+
+def of_both_features(subject: Subject) -> float:
+    """Of encoding train, the split and the anomalies."""
+    assert subject.against is not None
+    batches = _batches(subject, "train") + _batches(subject, subject.split) + _batches(subject.against, subject.split)
+    return batches * _of_batch("features", subject, features_of(subject.model))
 
 
 def _of_scores(subject: Subject, samples: int) -> float:

@@ -45,6 +45,10 @@ class Journal:
             return made
         return kept_arrays(path, key, make)
 
+    def within(self, name: str) -> Journal:
+        """A journal of its own inside of this one, for what bears the same names. It ends with this one."""
+        return Journal(None if self._folder is None else self._folder / name, json.loads(self._key))
+
     def holds_part_of(self, evaluator: str) -> bool:
         """Whether something is kept of an evaluator's pieces, `likelihood-3` and the like."""
         return self._folder is not None and any(self._folder.glob(f"{evaluator}-*.npz"))

@@ -13,6 +13,7 @@ from aecli.core.model import Kind, Model
 from aecli.errors import AecliError, StorageError, UsageError, did_you_mean, translate
 from aecli.evaluation import codes, cost
 from aecli.evaluation.evaluators import (
+    anomalies,
     augmentation,
     classification,
     clustering,
@@ -186,12 +187,46 @@ EVALUATORS: Mapping[str, Evaluator] = registered(
 )
 
 
-def fits(model: Model | type[Model], kind: Kind | None = None) -> tuple[str, ...]:
+SCORES: Mapping[str, Evaluator] = registered(
+    {
+        OBJECTIVE: Evaluator("the objective", anomalies.of_objective, anomalies.names("loss"), ("weighs",), kinds=ANY),
+        "likelihood": Evaluator(
+            "-log p(x), less the image's complexity; of layers of codes a ratio of bounds",
+            anomalies.of_likelihood,
+            anomalies.names("nll_nats", "nll_less_complexity_nats", "likelihood_ratio_nats"),
+            ("scores", "weighs"),
+            anomalies.no_likelihood,
+            kinds=ANY,
+            flop=cost.of_both_likelihoods,
+        ),
+        "reconstruction": Evaluator(
+            "the squared error", anomalies.of_reconstruction, anomalies.names("squared_error"), ("reconstructs",), kinds=ANY
+        ),
+        "latent_distance": Evaluator(
+            "the distance from the codes of train",
+            anomalies.of_latent_distance,
+            anomalies.names("latent_distance"),
+            ("encodes",),
+            codes.too_long,
+            kinds=ANY,
+            flop=cost.of_both_features,
+        ),
+    }
+)
+"""What scores images to tell anomalies from them, in place of the evaluators."""
+
+
+def of(subject: Subject) -> Mapping[str, Evaluator]:
+    """What a subject is measured by: evaluators, or scores where it is held against anomalies."""
+    return EVALUATORS if subject.against is None else SCORES
+
+
+def fits(model: Model | type[Model], kind: Kind | None = None, among: Mapping[str, Evaluator] | None = None) -> tuple[str, ...]:
     """The evaluators that a model, or every model of a class, has one of the abilities for; with `kind` those that measure
     something of such data."""
     return tuple(
         name
-        for name, evaluator in EVALUATORS.items()
+        for name, evaluator in (EVALUATORS if among is None else among).items()
         if (not evaluator.abilities or len(lacking(model, evaluator.abilities)) < len(evaluator.abilities))
         and (kind is None or kind in evaluator.kinds)
     )
@@ -208,16 +243,15 @@ class Chosen(NamedTuple):
 
 def chosen(subject: Subject) -> Chosen:
     """What the subject's request asks for. Raises UsageError if a name is unknown, or one asked for alone does not fit."""
-    request = subject.request
-    for name in (*request.only, *request.also, *request.skip):
-        if name not in EVALUATORS:
-            raise UsageError(
-                f"there is no evaluator '{name}'", did_you_mean(name, EVALUATORS) or "evaluators: " + ", ".join(EVALUATORS)
-            )
-    able = fits(subject.model)
+    request, every = subject.request, of(subject)
+    what = "evaluator" if subject.against is None else "score of anomalies"
+    for name in (*request.only, *request.skip):
+        if name not in every:
+            raise UsageError(f"there is no {what} '{name}'", did_you_mean(name, every) or f"{what}s: " + ", ".join(every))
+    able = fits(subject.model, among=every)
     for name in request.only:
         if name not in able:
-            needed = " or ".join(EVALUATORS[name].abilities)
+            needed = " or ".join(every[name].abilities)
             raise UsageError(
                 f"variant '{subject.model.variant}' cannot be measured by '{name}': it lacks the ability {needed}",
                 "it has: " + ", ".join(able),
@@ -233,7 +267,7 @@ def chosen(subject: Subject) -> Chosen:
             raise UsageError(f"no {name} of this run: {why}")
         if why is not None:
             notes.append(f"no {name}: {why}")
-        elif not request.asks_for(name) and cost.is_large(flop := EVALUATORS[name].flop(subject)):
+        elif not request.asks_for(name) and cost.is_large(flop := every[name].flop(subject)):
             left_out[name] = flop
         else:
             names.append(name)
@@ -242,7 +276,7 @@ def chosen(subject: Subject) -> Chosen:
 
 def _unfit(name: str, subject: Subject) -> str | None:
     """Why an able model cannot be measured so on its data."""
-    evaluator, kind = EVALUATORS[name], subject.spec.kind
+    evaluator, kind = of(subject)[name], subject.spec.kind
     if kind not in evaluator.kinds:
         return f"it is about {evaluator.kinds[0]}s, and these are {kind}s"
     return evaluator.cannot(subject)
@@ -287,7 +321,7 @@ def evaluate(
 
 def _measure(name: str, subject: Subject) -> Findings:
     """What an evaluator finds. Raises ValueError if it measures what it has not declared, which nothing would keep apart."""
-    evaluator = EVALUATORS[name]
+    evaluator = of(subject)[name]
     found = evaluator.measure(subject)
     undeclared = [key for key in found.metrics if not any(covers(declared, key) for declared in evaluator.metrics)]
     if undeclared and name != OBJECTIVE:

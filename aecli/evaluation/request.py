@@ -16,8 +16,8 @@ OF_SAMPLES = ("likelihood", "classification")
 """Evaluators that take importance samples: who says how many wants them, whatever they cost."""
 PER_CLASS = ("augmentation",)
 """Those that take so many images of each class, likewise."""
-_OTHER = re.compile(r"\A(test|validation)-[0-9a-f]{12}\Z")
-"""What the numbers on a split of other data than the run's are kept as, by its fingerprint."""
+_OTHER = re.compile(r"\A(test|validation)-(against-)?[0-9a-f]{12}\Z")
+"""What the numbers on a split of other data than the run's, or against it, are kept as, by its fingerprint."""
 
 
 class EvalRequest(NamedTuple):
@@ -63,6 +63,6 @@ class EvalRequest(NamedTuple):
 
 
 def check_measured(split: str) -> None:
-    """Raises UsageError if no numbers are kept under such a name: a held-out split, or one of other data."""
+    """Raises UsageError if no numbers are kept under such a name: a held-out split, or one of or against other data."""
     if split not in HELD_OUT and not _OTHER.match(split):
         raise UsageError(f"there are no numbers of a split {split!r}", f"{' and '.join(HELD_OUT)}; see eval/ in the run's folder")

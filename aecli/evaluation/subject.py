@@ -45,10 +45,11 @@ def _nothing(*_: Any) -> None:
 
 @dataclasses.dataclass(frozen=True)
 class Subject:
-    """`request` says what is measured. `inception`: the network whose features draws are compared by too, if its weights were
-    given. `baselines`: whether plain methods are fitted too, which in the middle of a training would take too long. `poll()` is
-    called before each batch and may raise; `begin(part)` says that a part of an evaluation begins, `tell(done, total)` how far it
-    is."""
+    """`request` says what is measured. `against`: the same model with the anomalies that it is to tell from the images of the
+    split, which are the split of the same name there; what is measured then is how well it does. `inception`: the network whose
+    features draws are compared by too, if its weights were given. `baselines`: whether plain methods are fitted too, which in the
+    middle of a training would take too long. `poll()` is called before each batch and may raise; `begin(part)` says that a part
+    of an evaluation begins, `tell(done, total)` how far it is."""
 
     model: Any
     state: Any
@@ -57,6 +58,7 @@ class Subject:
     binarize: Binarize
     seed: int
     place: Placement
+    against: Subject | None = None
     inception: Inception | None = None
     baselines: bool = True
     journal: Journal = dataclasses.field(default_factory=Journal)

@@ -139,6 +139,17 @@ class HVAE(SingleLoss):
         """log p(x, z1, z2) - log q(z1, z2 | x) for n codes of each image, [n, B] nats."""
         return self._weigh(state.net, batch, key, n)[0]
 
+    def log_weights_of_top(self, state: Learner[HvaeNet], batch: Batch, key: jax.Array, n: int) -> jax.Array:
+        """log p(x | z1, z2) p(z2) / q(z2 | x) for n codes of each image, z2 from q(z2 | x) and z1 from p(z1 | z2), [n, B] nats
+        (Havtorn et al. 2021, "Hierarchical VAEs know what they don't know", the bound L^>k for k = 1)."""
+        net = state.net
+        first, second = jax.random.split(key)
+        q2 = net.posterior_z2(batch.image).repeat(n)
+        z2 = q2.sample(first)
+        z1 = net.prior_z1(z2).sample(second)
+        rate = q2.log_prob(z2) - net.prior_z2().log_prob(z2)
+        return -self._distortion(net, z2, z1, batch, n) - rate.reshape(n, -1)
+
     def support(self) -> int | None:
         return self.observation.support
 
@@ -171,7 +182,11 @@ class HVAE(SingleLoss):
         q1 = net.posterior_z1(batch.image, z2)
         z1 = q1.sample(second)
         rate = q2.log_prob(z2) + q1.log_prob(z1) - net.prior_z2().log_prob(z2) - net.prior_z1(z2).log_prob(z1)
-        params = net.decode(z2, z1)
-        distortion = jax.vmap(self.observation.nll, (0, None))(params.reshape(n, -1, *params.shape[1:]), batch.image)
+        distortion = self._distortion(net, z2, z1, batch, n)
         rate = rate.reshape(n, -1)
         return -distortion - rate, distortion, rate
+
+    def _distortion(self, net: HvaeNet, z2: jax.Array, z1: jax.Array, batch: Batch, n: int) -> jax.Array:
+        """-log p(x | z1, z2) of n codes of each image, [n, B] nats."""
+        params = net.decode(z2, z1)
+        return jax.vmap(self.observation.nll, (0, None))(params.reshape(n, -1, *params.shape[1:]), batch.image)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -27,7 +28,7 @@ from aecli.runs.trained import Trained, load
 from aecli.system.files import exclusive
 from aecli.system.progress import say, warn
 from aecli.verbs.eval_times import Times, Work, last_time, of_left_out, plan, remember
-from aecli.verbs.other_data import Other, open_other
+from aecli.verbs.other_data import Anomalies, Other, open_anomalies, open_other
 from aecli.verbs.telling import NOBODY, Watch
 
 
@@ -58,11 +59,12 @@ def evaluate(
     watch: Watch = NOBODY,
     data_path: str | None = None,
     data: Path | None = None,
+    against: Path | None = None,
 ) -> Measured:
-    """Measures a checkpoint of a run on the run's data, which lies at `data_path` if that is given, or on other `data`; see
-    `measure`. Raises DataError if the run's data is not what it was trained on."""
+    """Measures a checkpoint of a run on the run's data, which lies at `data_path` if that is given, on other `data` or `against`
+    it; see `measure`. Raises DataError if the run's data is not what it was trained on."""
     request.check()
-    return measure(run, load(run, checkpoint, warn), request, watch, data_path, data)
+    return measure(run, load(run, checkpoint, warn), request, watch, data_path, data, against)
 
 
 def measure(
@@ -72,21 +74,32 @@ def measure(
     watch: Watch = NOBODY,
     data_path: str | None = None,
     data: Path | None = None,
+    against: Path | None = None,
 ) -> Measured:
-    """Measures a trained model on the run's data, see `evaluate_run`, or on the held-out images of the data that a config `data`
-    describes, see `open_other`."""
+    """Measures a trained model on the run's data, see `evaluate_run`; on the held-out images of the data that a config `data`
+    describes, see `open_other`; or by how well it tells those that a config `against` describes from the run's own, see
+    `open_anomalies`. Raises UsageError if both are given."""
+    if data is not None and against is not None:
+        raise UsageError("--data and --against do not go together", "the normal images are the run's own")
     own = open_run_data(run, trained.experiment.data, say, data_path)
+    if against is not None:
+        return evaluate_run(run, trained, own, request, watch, open_anomalies(run, trained, own, request, against))
     dataset, other = (own, None) if data is None else open_other(run, trained, own, request, data)
     return evaluate_run(run, trained, dataset, request, watch, other)
 
 
 def evaluate_run(
-    run: Run, trained: Trained, dataset: Dataset, request: EvalRequest, watch: Watch = NOBODY, other: Other | None = None
+    run: Run,
+    trained: Trained,
+    dataset: Dataset,
+    request: EvalRequest,
+    watch: Watch = NOBODY,
+    other: Other | Anomalies | None = None,
 ) -> Measured:
     """Measures a trained model on a split of the run's data. Writes `eval/<split>.json`, which is returned, and the per-image
-    values to `eval/<split>-values.npz`; of `other` data they bear its fingerprint, too. Numbers of other evaluators of the same
-    checkpoint stay in them. What an interrupted evaluation has done is found again. Numbers that are measured with other code
-    than the run was trained with say so in `protocol.code`.
+    values to `eval/<split>-values.npz`; of or against `other` data they bear its fingerprint, too. Numbers of other evaluators of
+    the same checkpoint stay in them. What an interrupted evaluation has done is found again. Numbers that are measured with other
+    code than the run was trained with say so in `protocol.code`.
     An evaluator that fails costs its own numbers, those of before too; numbers of another version of the metrics are not kept.
 
     Raises UsageError if the split is unknown or empty, an evaluator that was asked for does not fit, or the Inception weights
@@ -130,6 +143,9 @@ def evaluate_run(
             begin=times.begin,
             tell=watch.tell,
         )
+        if isinstance(other, Anomalies):
+            of_anomalies = dataclasses.replace(subject, dataset=other.dataset, journal=journal.within("anomalies"))
+            subject = dataclasses.replace(subject, against=of_anomalies)
         names, left_out, notes = registry.chosen(subject)
         n = len(subject.rows)
         work = Work(trained.model.variant, name, dataset.fingerprint, n, request.samples, request.draws, request.per_class)
@@ -162,7 +178,7 @@ def evaluate_run(
         notes += tuple(of_left_out(name, flop, known, name in kept) for name, flop in left_out.items())
         numbers.write(folder, name, info.identity, {key: recorded.as_json() for key, recorded in metrics.items()}, values)
         # What an interrupted evaluation has of others, which this one was not asked for, is worth minutes.
-        if not any(journal.holds_part_of(other) for other in registry.EVALUATORS if other not in names):
+        if not any(journal.holds_part_of(each) for each in registry.of(subject) if each not in names):
             journal.close()
     return Measured(metrics, notes, name, failed, times.seconds)
 

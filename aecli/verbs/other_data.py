@@ -1,4 +1,4 @@
-"""Other data than a run's for an evaluation of it, in the place of a held-out split.
+"""Other data than a run's for an evaluation of it, in the place of a held-out split or against it.
 
 What is fitted to a train split, the plain methods beside the model and the probes on its codes, is fitted to the run's own, as
 the model was: both are then held against images of which neither has seen any.
@@ -24,6 +24,7 @@ from aecli.data.sources.registry import check_name
 from aecli.data.sources.told import some
 from aecli.data.whole import as_classes
 from aecli.errors import DataError, UsageError
+from aecli.evaluation import registry
 from aecli.evaluation.request import EvalRequest
 from aecli.runs.directory import Run
 from aecli.runs.trained import Trained
@@ -45,10 +46,42 @@ class Other(NamedTuple):
         return {"fingerprint": self.fingerprint, "data": self.name, "fitted_to": "the run's own train split"}
 
 
-def open_other(run: Run, trained: Trained, own: Dataset, request: EvalRequest, path: Path) -> tuple[Dataset, Other | None]:
+class Anomalies(NamedTuple):
+    """What numbers say of the data that a run's own was held against, whose images are the split of this name of `dataset`."""
+
+    name: str
+    fingerprint: str
+    dataset: Dataset
+
+    def stem(self, split: str) -> str:
+        """What the numbers are kept as, beside those on the run's own data."""
+        return f"{split}-against-{self.fingerprint[:12]}"
+
+    def protocol(self) -> dict[str, Any]:
+        return {"against": self.name, "against_fingerprint": self.fingerprint}
+
+
+def open_anomalies(run: Run, trained: Trained, own: Dataset, request: EvalRequest, path: Path) -> Anomalies:
+    """The anomalies that a config, or a file with a block `data` alone, describes: see `open_other`, but for their classes, which
+    are expected to be others. Raises UsageError if they are the run's own data, or the model gives no image a score."""
+    if not registry.fits(trained.model, among=registry.SCORES):
+        needed = ", ".join(dict.fromkeys(each for score in registry.SCORES.values() for each in score.abilities))
+        raise UsageError(
+            f"variant '{trained.model.variant}' gives no score by which anomalies could be told", f"it has none of {needed}"
+        )
+    dataset, other = open_other(run, trained, own, request, path, labels_matter=trained.model.is_conditional)
+    if other is None:
+        raise UsageError("these are no anomalies: their scores are those of the images beside them", "give other data")
+    return Anomalies(other.name, other.fingerprint, dataset)
+
+
+def open_other(
+    run: Run, trained: Trained, own: Dataset, request: EvalRequest, path: Path, labels_matter: bool = True
+) -> tuple[Dataset, Other | None]:
     """The `own` data of a run with a held-out split of the data that a config, or a file with a block `data` alone, describes;
     and what that is, None if it is the run's own. Images reach the model as those of the run do: binarized and scaled as they
-    were. Labels are those of the run's classes, by their names; where the classes are others there are none, which is told.
+    were. Labels are those of the run's classes, by their names; where the classes are others there are none, which is told if
+    labels matter.
 
     Raises ConfigError if the file is wrong, DataError if the images are not of the run's form, or its model needs labels and
     there are none, UsageError if there is no such split."""
@@ -75,7 +108,8 @@ def open_other(run: Run, trained: Trained, own: Dataset, request: EvalRequest, p
         why = not_ours if theirs else f"{name} has no labels"
         if trained.model.is_conditional:
             raise DataError(f"{why}, and the model is conditional on the label", "give data of the run's classes")
-        say(f"note: {why}: what needs labels is left out")
+        if labels_matter:
+            say(f"note: {why}: what needs labels is left out")
     joined = _joined(own, other, split, rows, labels)
     duplicates.tell(joined, warn)
     return joined, Other(name, other.fingerprint)

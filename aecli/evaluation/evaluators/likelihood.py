@@ -27,6 +27,7 @@ FEW_SAMPLES = 2.0
 """Effective samples below which an estimate is told to be loose."""
 ACTIVE = 0.01
 """The variance over images of the mean of a unit's posterior, above which the unit is active."""
+BINARIZE = "set data.binarize for a likelihood"
 
 
 def measure(subject: Subject) -> Findings:
@@ -39,19 +40,10 @@ def measure(subject: Subject) -> Findings:
     likelihood: there is a cross-entropy then (the objective), and no `nll_nats`.
     """
     model = subject.model
-    protocol: dict[str, Any]
-    if isinstance(model, Scores):
-        values, protocol = _exact(subject), {"exact": True}
-    elif model.support() == 2 and not subject.is_binary:
-        why = "the images are gray and the likelihood is of binary pixels: the objective holds a cross-entropy (BCE), no NLL"
+    if (why := no_likelihood(subject)) is not None:
         units, notes = _units(subject)
-        return Findings(units, {}, (why + "; set data.binarize for a likelihood", *notes))
-    else:
-        values, protocol = _weighed(subject), {"samples": subject.request.samples, "bound": "importance-weighted"}
-    if subject.model.is_conditional:
-        protocol["given"] = "label"
-    if model.support() is not None:
-        protocol["levels"] = model.support()
+        return Findings(units, {}, (f"{why}: the objective holds a cross-entropy (BCE), no NLL; {BINARIZE}", *notes))
+    values, protocol = values_of(subject), protocol_of(subject)
     metrics = _in_nats(subject, values, protocol)
     if model.support() not in (2, None):
         metrics["bits_per_dim"] = _in_bits(subject, metrics["nll_nats"], values)
@@ -62,6 +54,31 @@ def measure(subject: Subject) -> Findings:
         of = f"the weights of each {subject.spec.kind} rest on {worth} codes"
         notes += (f"{of}: nll_nats is a loose bound, and more --samples would lower it",)
     return Findings(metrics | units, values, notes)
+
+
+def no_likelihood(subject: Subject) -> str | None:
+    """Why the model, which scores or weighs, has no likelihood of the images; None if it has one."""
+    model = subject.model
+    if isinstance(model, Scores) or model.support() != 2 or subject.is_binary:
+        return None
+    return "the images are gray and the likelihood is of binary pixels"
+
+
+def values_of(subject: Subject) -> dict[str, Any]:
+    """Per-image values, [n] each, `nll_nats` among them."""
+    return _exact(subject) if isinstance(subject.model, Scores) else _weighed(subject)
+
+
+def protocol_of(subject: Subject) -> dict[str, Any]:
+    """What they depend on."""
+    levels, is_exact = subject.model.support(), isinstance(subject.model, Scores)
+    weighed = {"samples": subject.request.samples, "bound": "importance-weighted"}
+    protocol: dict[str, Any] = {"exact": True} if is_exact else weighed
+    if subject.model.is_conditional:
+        protocol["given"] = "label"
+    if levels is not None:
+        protocol["levels"] = levels
+    return protocol
 
 
 def _exact(subject: Subject) -> dict[str, Any]:
