@@ -86,6 +86,11 @@ class Data(Frozen):
     layout: Literal["auto", "gray", "channels_last", "channels_first"] = Field(
         default="auto", description="the axes of an array: [n, H, W], [n, H, W, C] or [n, C, H, W]"
     )
+    classes: tuple[Annotated[int, Field(ge=0)] | str, ...] | None = Field(
+        default=None,
+        description="which classes alone are kept, of every split, by their names (or numbers, where no name is one); they stay"
+        " numbered and named as they are among all",
+    )
     label: Annotated[str | None, BeforeValidator(_as_text)] = Field(
         default=None,
         description="which is the label: of a TFDS data set a feature (/ leads into nested ones), of vectors an array or column",
@@ -126,6 +131,8 @@ class Data(Frozen):
                 where = " and ".join(f"name: {name}" for name in users) + " and TFDS data sets" * (setting in _OF_TFDS)
                 instead = "; the label of a TFDS data set is named by data.label" if setting == "labels" else ""
                 raise ValueError(f"{setting} is for {where}{instead}")
+        if self.classes is not None and self.labels == "none":
+            raise ValueError("classes are chosen by their labels: leave out labels: none")
         if self.labels == "folders" and self.name != "folder":
             raise ValueError("labels: folders is for name: folder")
         if self.name in ("folder", "npz") and self.label is not None:
@@ -144,6 +151,15 @@ class Data(Frozen):
     def _can_be_a_path(cls, value: str | None) -> str | None:
         if value is not None and not is_path(value):
             raise ValueError("no path holds such letters (a null byte, or half a letter)")
+        return value
+
+    @field_validator("classes")
+    @classmethod
+    def _some_classes(cls, value: tuple[int | str, ...] | None) -> tuple[int | str, ...] | None:
+        if value is not None and not value:
+            raise ValueError("an empty list keeps no image: name a class, or leave it out for all")
+        if value is not None and (repeated := [printable(str(one)) for one in value if value.count(one) > 1]):
+            raise ValueError(f"class {repeated[0]} is there twice")
         return value
 
     @field_validator("range")

@@ -11,6 +11,7 @@ from aecli.config.schema import OWN_FILES, Data
 from aecli.core.model import Spec
 from aecli.data import contents, fingerprints, scaling
 from aecli.data.binarize import kept_fixed
+from aecli.data.classes import of_classes
 from aecli.data.decoded import DEVICE_BYTES, open_decoded, request_key, unchanged
 from aecli.data.rows import Rows, StreamRows
 from aecli.data.scaling import ScaledRows, Scaling
@@ -25,7 +26,8 @@ from aecli.system.folders import cache_folder
 class Dataset:
     """`tier` is where the train rows live: on the `device`, in a `memmap`, or decoded as a `stream`. `fingerprint` names the
     exact pixels and labels of all splits, in every tier alike. `class_names` in the order of the labels; empty where there are
-    none. `rules` are those that the data was read by."""
+    none. `rules` are those that the data was read by. `kept` are the numbers of the classes that alone are kept of it, None if
+    all are."""
 
     spec: Spec
     train: Rows
@@ -39,11 +41,17 @@ class Dataset:
     rules: int = RULES
     scaling: Scaling | None = None
     """What brought vectors to the scale that a model sees them at; the rows are scaled by it."""
+    kept: tuple[int, ...] | None = None
     of_train: str | None = None
     """The fingerprint of the data that `train` is of, where that is not the data of the other splits."""
 
     def split(self, name: str) -> Rows:
         return {"train": self.train, "validation": self.validation, "test": self.test}[name]
+
+    @property
+    def classes(self) -> int:
+        """How many classes it is of; labels may be larger where some alone are kept."""
+        return self.spec.classes if self.kept is None else len(self.kept)
 
     def intensity(self, name: str) -> Rows:
         """The rows of a split as they were before any binarization."""
@@ -73,8 +81,13 @@ def open_dataset(data: Data, say: Say = lambda line: None, rules: int = RULES, w
         tier = "stream"
     else:
         spec, splits, names, fingerprint, told = decoded
-        small = decoded.splits["train"].images.nbytes <= DEVICE_BYTES
-        tier = data.tier if data.tier != "auto" else "device" if small else "memmap"
+        tier = data.tier
+    chosen = of_classes(data, spec, names, splits, fingerprint)
+    if chosen is not None:
+        splits, fingerprint, told = chosen.splits, chosen.fingerprint, "; ".join(filter(None, [told, chosen.told]))
+    if decoded is not None and tier == "auto":
+        size = len(splits["train"]) * spec.size * decoded.splits["train"].images.itemsize
+        tier = "device" if size <= DEVICE_BYTES else "memmap"
     if wanted is None or rules != RULES:  # what a run's data is was told when it was trained
         _tell(data, "validation" in splits, told, rules, say)
     train, validation = _split(data, splits)
@@ -87,7 +100,8 @@ def open_dataset(data: Data, say: Say = lambda line: None, rules: int = RULES, w
     if data.standardize != "none":
         scale = _scaling(data, train, fingerprint)
         train, validation, test = (ScaledRows(rows, scale) for rows in (train, validation, test))
-    return Dataset(spec, train, validation, test, tier, fingerprint, drawn_from, names, rules, scale)
+    kept = None if chosen is None else chosen.numbers
+    return Dataset(spec, train, validation, test, tier, fingerprint, drawn_from, names, rules, scale, kept)
 
 
 def _scaling(data: Data, train: Rows, fingerprint: str) -> Scaling:

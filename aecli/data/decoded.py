@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from aecli.config.schema import OWN_FILES, Data
 from aecli.core.model import Spec
 from aecli.data import contents, fingerprints
+from aecli.data.classes import sizes_of
 from aecli.data.rows import ArrayRows
 from aecli.data.sources.base import Say, Source
 from aecli.data.sources.registry import RULES, open_source, version_of
@@ -30,7 +31,7 @@ from aecli.system.reading import Unreadable, of_the_system, open_regular, read_j
 DEVICE_BYTES = 2 * 2**30
 """Decoded images up to this size live on the device."""
 _FORMAT = 3
-_NOT_DECIDING = {"path", "batch_size", "validation", "binarize", "augment", "manual_dir", "tier", "standardize"}
+_NOT_DECIDING = {"path", "batch_size", "validation", "binarize", "augment", "manual_dir", "tier", "standardize", "classes"}
 """Settings of the `data` block that change nothing of what is decoded."""
 _DAMAGES = (OSError, ValueError, KeyError, TypeError, EOFError, AttributeError, Unreadable)
 """What reading a file that is not as it was written may raise."""
@@ -64,8 +65,9 @@ def outline(data: Data, rules: int = RULES) -> Outline | None:
     place = _place(data, content, rules)
     try:
         meta = _meta(place)
-        sizes = {split: len(_array(place.folder / f"{split}_labels.npy")) for split in _splits(meta)}
-        return Outline(Spec(**meta["spec"]), sizes, str(meta["told"]))
+        spec, names = Spec(**meta["spec"]), tuple(meta["names"])
+        labels = {split: np.array(_array(place.folder / f"{split}_labels.npy")) for split in _splits(meta)}
+        return Outline(spec, sizes_of(data.classes, spec, names, labels), str(meta["told"]))
     except (DataError, *_DAMAGES):
         return None  # told when it is opened
 

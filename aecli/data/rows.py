@@ -101,6 +101,27 @@ class StreamRows:
 
 
 @dataclasses.dataclass(frozen=True)
+class ChosenRows:
+    """The rows at `index`, rising numbers [n], of others; their `labels` [n] are known without a look at them."""
+
+    rows: Rows
+    index: NDArray[np.int64]
+    labels: Labels
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+    def take(self, index: NDArray[np.int64]) -> tuple[Images, Labels]:
+        return self.rows.take(self.index[index])[0], self.labels[index]
+
+    def all(self) -> tuple[Images, Labels]:
+        return self.rows.take(self.index)[0], self.labels
+
+    def part(self, start: int, stop: int) -> ChosenRows:
+        return ChosenRows(self.rows, self.index[start:stop], self.labels[start:stop])
+
+
+@dataclasses.dataclass(frozen=True)
 class JoinedRows:
     """Rows of several splits, one after another."""
 

@@ -110,7 +110,10 @@ def _open(run: Run, request: Request, data_path: str | None) -> tuple[Rows, dict
     if data_path is not None:
         raise UsageError("--data-path is for the run's own data", "leave it out, or take --split in place of a file")
     assert request.source is not None
-    whole = open_whole(reading(run, request.source, request.sets))
+    data = reading(run, request.source, request.sets)
+    if data.classes is not None:
+        raise UsageError("--set data.classes: every image of a file or a folder is read", "leave it out")
+    whole = open_whole(data)
     say(whole.told)
     check_form(run, whole.spec, str(request.source))
     labels = as_classes(whole.rows.labels, whole.classes, known)

@@ -89,7 +89,10 @@ def open_other(
     config = load_config(path, (), check_name, resolved)
     with config.locating():
         other = open_dataset(_as_the_run(trained.experiment.data, config.experiment.data), say)
-    name = config.experiment.data.called
+    data = config.experiment.data
+    name = (
+        data.called if data.classes is None else f"{data.called} of {some([str(one) for one in sorted(data.classes, key=str)])}"
+    )
     if other.fingerprint == own.fingerprint:
         say(f"{name} is the run's own data")
         return own, None

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from aecli.config.schema import OWN_FILES, Data
 from aecli.core.model import Spec
+from aecli.data.classes import numbers_of, sizes_of
 from aecli.data.sources import factors, fashion
-from aecli.data.sources.base import Say, Source
+from aecli.data.sources.base import Labels, Say, Source
 from aecli.data.sources.folder import FolderSource
 from aecli.data.sources.npz import NpzSource
 from aecli.data.sources.rules_1 import FolderSource as FolderSource1
@@ -19,10 +20,17 @@ from aecli.system.folders import cache_folder, cache_root
 
 RULES = 2
 """How data is read now; a run keeps the number of the rules that it was trained by."""
+
+
+class _Own(Source, Protocol):
+    def labels(self, split: str) -> Labels: ...
+
+
+_NOW: Mapping[str, Callable[[Data], _Own]] = {"folder": FolderSource, "npz": NpzSource, "vectors": VectorSource}
 OPENERS: Mapping[str, Mapping[int, Callable[[Data], Source]]] = {
-    "folder": {1: FolderSource1, RULES: FolderSource},
-    "npz": {1: NpzSource1, RULES: NpzSource},
-    "vectors": {RULES: VectorSource},
+    "folder": {1: FolderSource1, RULES: _NOW["folder"]},
+    "npz": {1: NpzSource1, RULES: _NOW["npz"]},
+    "vectors": {RULES: _NOW["vectors"]},
 }
 """What opens the user's own files, by name and rules; every other name is asked of tensorflow_datasets, which takes seconds to
 import."""
@@ -65,16 +73,24 @@ def peek(data: Data, say: Say = lambda line: None) -> Peeked:
     """What is known of the data without preparing anything. Tells what was understood of own files. Raises SettingError if the
     name is unknown, DataError if own files cannot be read."""
     if data.name in OPENERS:
-        source = open_source(data, say)
-        say(f"{data.path}: {source.origin.about}")
-        return Peeked(source.origin.spec, source.origin.sizes)
+        source = _NOW[data.name](data)
+        origin = source.origin
+        say(f"{data.path}: {origin.about}")
+        if data.classes is None:
+            return Peeked(origin.spec, origin.sizes)
+        labels = {split: source.labels(split) for split in origin.sizes}
+        return Peeked(origin.spec, sizes_of(data.classes, origin.spec, origin.names, labels))
     from aecli.data.sources.tfds import absent, declared
 
     root = cache_root() / "tfds"
-    shape, classes, sizes = declared(data, root)
+    shape, classes, names, sizes = declared(data, root)
     height, width = data.size or shape[:2]
     channels = data.channels or shape[2]
     known = None not in (height, width, channels, classes)
+    if data.classes is not None:
+        sizes = dict[str, int]()  # how many images they have only the images tell
+        if classes is not None:
+            numbers_of(data.classes, classes, names)
     return Peeked(Spec(height, width, channels, classes or 0) if known else None, sizes, absent(data, root))
 
 

@@ -216,16 +216,26 @@ def _sizes(data: Data, splits: Any) -> dict[str, int]:
     return sizes
 
 
-def declared(data: Data, root: Path) -> tuple[tuple[Any, Any, Any], int | None, Mapping[str, int]]:
-    """Image shape (None if images differ), number of classes (None if only the examples tell), and the sizes of the splits (empty
-    if it is not prepared), as the builder declares them. Raises SettingError for a name that does not exist, and for data that
-    holds no image or not the label."""
+class Declared(NamedTuple):
+    """What a builder says of its data: the `shape` of an image, None where images differ; the number of `classes`, None if only
+    the examples tell, and their `names`; the `sizes` of the splits, empty if it is not prepared."""
+
+    shape: tuple[Any, Any, Any]
+    classes: int | None
+    names: tuple[str, ...]
+    sizes: Mapping[str, int]
+
+
+def declared(data: Data, root: Path) -> Declared:
+    """Raises SettingError for a name that does not exist, and for data that holds no image or not the label."""
     _hush()
     info = _builder(data.name, root).info
     image, label = _features(data, info)
     height, width, channels = image.kind.shape
     channels = {2: None, 4: 3}.get(channels, channels)  # the background decides whether gray that is transparent stays gray
-    return (height, width, channels), 0 if label is None else _classes(label), _sizes(data, info.splits)
+    classes = 0 if label is None else _classes(label)
+    names = _class_names(label, classes) if label is not None and classes is not None else ()
+    return Declared((height, width, channels), classes, names, _sizes(data, info.splits))
 
 
 def absent(data: Data, root: Path) -> str | None:

@@ -23,7 +23,7 @@ MOST_CLUSTERED = 20_000
 
 
 def cannot(subject: Subject) -> str | None:
-    if subject.spec.classes >= 2 and len(subject.rows) < 2 * subject.spec.classes:
+    if subject.spec.classes >= 2 and len(subject.rows) < 2 * subject.dataset.classes:
         return f"{len(subject.rows)} {subject.spec.kind}s are too few"
     return codes.cannot(subject)
 
@@ -37,7 +37,7 @@ def measure(subject: Subject) -> Findings:
     Where the factors of the images are known (`shapes`): `mig`, features cut into 20 bins of equal width; `dci_disentanglement`,
     `dci_completeness` and `dci_informativeness` (the accuracy), from random forests of 100 trees fitted to the train split."""
     found, told = codes.features_without_labels(subject), codes.protocol_of(subject)
-    metrics, notes = _clusters(found, subject, {"clusters": subject.spec.classes, "restarts": RESTARTS, **told})
+    metrics, notes = _clusters(found, subject, {"clusters": subject.dataset.classes, "restarts": RESTARTS, **told})
     n = len(found)
     factors = known.of(subject.dataset.intensity(subject.split))
     train = None if factors is None else known.of(subject.dataset.train)
@@ -65,19 +65,20 @@ def _clusters(features: Any, subject: Subject, protocol: dict[str, Any]) -> tupl
     if len(np.unique(label)) < 2:
         note = f"the labelled {subject.spec.kind}s of the split are of fewer than two classes: there is nothing to agree with"
         return {"nmi": none.none(note), "ari": none.none(note)}, ()
-    nmi, ari, distinct = _agreement(features, label, subject.spec.classes)
+    clusters = subject.dataset.classes
+    nmi, ari, distinct = _agreement(features, label, clusters)
 
     def of_pixels() -> dict[str, Any]:
-        return {"scores": np.asarray(_agreement(subject.chosen(subject.split, labelled), label, subject.spec.classes)[:2])}
+        return {"scores": np.asarray(_agreement(subject.chosen(subject.split, labelled), label, clusters)[:2])}
 
     pixels = subject.shared(f"kmeans-pixels-{len(labelled)}", of_pixels)["scores"]
     metrics = {
         "nmi": none._replace(value=nmi, baselines={subject.raw: float(pixels[0])}),
         "ari": none._replace(value=ari, baselines={subject.raw: float(pixels[1])}),
     }
-    if distinct == subject.spec.classes:
+    if distinct == clusters:
         return metrics, ()
-    return metrics, (f"k-means finds {distinct} of {subject.spec.classes} clusters: the features take no more values than that",)
+    return metrics, (f"k-means finds {distinct} of {clusters} clusters: the features take no more values than that",)
 
 
 def _agreement(of: Any, label: Any, clusters: int) -> tuple[float, float, int]:
