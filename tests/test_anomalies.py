@@ -83,9 +83,9 @@ def test_a_model_is_measured_by_the_scores_that_it_is_able_to_give(model: str, s
 
 def test_gray_images_have_no_likelihood_under_a_bernoulli_one(data: Dataset) -> None:
     black = dataclasses.replace(data, test=ArrayRows(np.zeros((40, 8, 8, 1), np.uint8), np.zeros(40, np.int32)))
-    for normal, anomalous in ((data, data), (black, data)):
+    for normal, anomalous, why in ((data, data, "set data.binarize"), (black, data, "of the anomalies the images are gray")):
         asked = chosen(pair("variant: vae, hidden: [12], latent: 3", normal, anomalous))
-        assert asked.names == ("objective", "reconstruction", "latent_distance") and "set data.binarize" in asked.notes[0]
+        assert asked.names == ("objective", "reconstruction", "latent_distance") and why in asked.notes[0]
 
 
 def test_with_the_prior_for_a_posterior_the_ratio_is_none(monkeypatch: pytest.MonkeyPatch, data: Dataset) -> None:
@@ -249,6 +249,42 @@ def test_what_cannot_be_held_against_a_run_is_told(
     (place / "wrong.yaml").write_text(text + "\n")
     done = called("eval", run.id, "--against", "wrong.yaml", *words, cwd=place)
     assert done.returncode == code and said in done.stderr and "Traceback" not in done.stderr, done.stderr
+
+
+def test_anomalies_that_are_among_the_normal_images_are_told(place: Path, run: TrainedRun) -> None:
+    (place / "again.yaml").write_text("data: {name: digits, classes: [3, 4]}\n")
+    done = called("eval", run.id, "--against", "again.yaml", "--only", "reconstruction", cwd=place)
+    n = int(np.isin(run.data().labels, (3, 4)).sum())
+    assert f"{n} of the {n} anomalies are equal to images of the run's own test split" in done.stderr, done.stderr
+    assert f"297 test examples and {n} anomalies, against digits of 3, 4" in done.stdout
+
+
+def test_a_model_that_is_told_classes_it_has_not_seen_warns(place: Path) -> None:
+    text = TINY.replace("latent: 3", "latent: 3, conditional: true").replace("batch_size: 32", "batch_size: 32, classes: [0, 1]")
+    (place / "conditional.yaml").write_text(text)
+    (place / "others.yaml").write_text("data: {name: digits, classes: [1, 2]}\n")
+    other = aecli.train(place / "conditional.yaml", runs_dir=place / "runs")
+    done = called("eval", other.id, "--against", "others.yaml", "--only", "reconstruction", cwd=place)
+    assert done.returncode == 0 and "has trained on none of 2: its scores are of chance" in done.stderr, done.stderr
+
+
+def test_areas_of_two_runs_stand_side_by_side(place: Path, run: TrainedRun) -> None:
+    text = (place / "tiny.yaml").read_text().replace("latent: 3", "latent: 2")
+    (place / "small.yaml").write_text(text)
+    (place / "copy.npz").write_bytes((place / "shuffled.npz").read_bytes())
+    (place / "copy.yaml").write_text("data: {name: npz, path: copy.npz}\n")
+    other = aecli.train(place / "small.yaml", runs_dir=place / "runs")
+    run.evaluate(against=place / "shuffled.yaml", only="objective,reconstruction")
+    found = other.evaluate(against=place / "copy.yaml", only="objective")["loss_auroc"]
+    name = f"test-against-{found.protocol['against_fingerprint'][:12]}"
+    done = called("compare", run.id, other.id, "--split", name, "--format", "json", cwd=place)
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout)
+    loss = next(metric for metric in told["metrics"] if metric["name"] == "loss_auroc")
+    assert loss["better"] == "higher" and loss["groups"][1]["mean"] == float(found)
+    assert "--against OTHER.yaml --only" in json.dumps(told["missing"])
+    table = called("compare", run.id, other.id, "--split", name, cwd=place).stdout
+    assert f"{name} of digits" in table and "the objective is each model's own" not in table
 
 
 def test_a_model_that_gives_no_score_is_told(tmp_path: Path, data: Dataset) -> None:

@@ -23,7 +23,9 @@ def compare(
     ] = None,
     metric: Annotated[list[str], typer.Option(metavar="NAME,...", help="These metrics alone; may be repeated.")] = [],  # noqa: B006
     baseline: Annotated[str | None, typer.Option(metavar="RUN", help="Hold every other group against that of this run.")] = None,
-    split: Annotated[str, typer.Option(metavar="test|validation", help="Which held-out images.")] = "test",
+    split: Annotated[
+        str, typer.Option(metavar="test|validation|NAME", help="Which held-out images, or the NAME of a file in eval/.")
+    ] = "test",
     format: Annotated[str, typer.Option(metavar="table|md|csv|latex|json", help="How it is written.")] = "table",
     all_settings: Annotated[bool, typer.Option("--all-settings", help="Also the settings that are alike.")] = False,
     anyway: Annotated[bool, typer.Option("--anyway", help="Show numbers of differing protocols, marked.")] = False,

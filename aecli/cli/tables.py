@@ -73,6 +73,14 @@ def show_run(run: Run) -> None:
     console.print(run.resolved_config().rstrip(), soft_wrap=True)
 
 
+def _examples(protocol: Mapping[str, Any], n: int) -> str:
+    """How many images numbers are of, and which."""
+    if "against" in protocol:
+        told = f"{protocol['normal']:,} {protocol['split']} examples"
+        return f"{told} and {protocol['anomalous']:,} anomalies,{_other(protocol)}"
+    return f"{n:,} {protocol['split']} examples{_other(protocol)}"
+
+
 def _other(protocol: Mapping[str, Any]) -> str:
     """What numbers that are not of the run's own data are of."""
     if "against" in protocol:
@@ -106,7 +114,7 @@ def show_metrics(run_id: str, metrics: Mapping[str, Recorded]) -> None:
     protocol = next(iter(metrics.values())).protocol
     console = _console()
     n = max(recorded.metric.n for recorded in metrics.values())
-    of = f"{n:,} {protocol['split']} examples{_other(protocol)}, binarize {protocol['binarize']}"
+    of = f"{_examples(protocol, n)}, binarize {protocol['binarize']}"
     console.print(f"{run_id}  step {protocol['step']:,}  {of}")
     columns = ("", "metric", "value", "+-", "unit", "baseline", "", "better")
     table = _Table()

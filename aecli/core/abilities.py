@@ -168,9 +168,9 @@ class WeighsTop(Protocol):
         ...
 
     def log_weights_of_top(self, state: Any, batch: Batch, key: jax.Array, n: int) -> jax.Array:
-        """log p(x | z) p(z_top) / q(z_top | x) for n codes of each image whose lower layers are drawn from the prior given the
-        top one, [n, B] nats: their expectation is the bound L^>k of Havtorn et al. 2021 (arXiv 2102.08248), where the k lower
-        layers are all but the top one."""
+        """log p(x | z) p(z_top) / q(z_top | x) for n codes of each image, z_top from q(z_top | x) and the lower layers from the
+        prior given it, [n, B] nats. Their expectation is the bound L^>k of Havtorn et al. 2021 (arXiv 2102.08248), E of
+        log p(x | z) p(z_>k) / q(z_>k | x) over p(z_<=k | z_>k) q(z_>k | x), where the k lower layers are all but the top one."""
         ...
 
 

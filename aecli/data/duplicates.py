@@ -52,6 +52,12 @@ def note(dataset: Dataset) -> str | None:
     return f"{' and '.join(found)} are equal to train {kind}s: numbers measured on them are of what the model has seen"
 
 
+def equal(rows: Rows, others: Rows) -> int:
+    """How many of the others are byte-equal to one of the rows."""
+    seen = set(_digests(rows))
+    return sum(digest in seen for digest in _digests(others))
+
+
 def _count(dataset: Dataset) -> dict[str, int]:
     held_out = {split: list(_digests(dataset.intensity(split))) for split in HELD_OUT}
     wanted = {digest for digests in held_out.values() for digest in digests}

@@ -66,3 +66,15 @@ def check_measured(split: str) -> None:
     """Raises UsageError if no numbers are kept under such a name: a held-out split, or one of or against other data."""
     if split not in HELD_OUT and not _OTHER.match(split):
         raise UsageError(f"there are no numbers of a split {split!r}", f"{' and '.join(HELD_OUT)}; see eval/ in the run's folder")
+
+
+def is_against(name: str) -> bool:
+    """Whether what is kept as `name` says how well anomalies are told."""
+    return "-against-" in name
+
+
+def options_of(name: str) -> list[str]:
+    """The options by which `aecli eval` measures what is kept as `name`; which config other data is of is not known."""
+    split, _, other = name.partition("-")
+    words = ["--split", split] if split != EvalRequest().split else []
+    return words + (["--against" if is_against(name) else "--data", "OTHER.yaml"] if other else [])

@@ -22,7 +22,7 @@ def auroc(normal: NDArray[np.floating], anomalous: NDArray[np.floating]) -> Auro
     """The probability that an anomaly scores higher than a normal image, a tie counting half, of scores [n] and [m]: the area
     under the ROC curve, which is the Mann-Whitney statistic over n m. Its standard error is over both as samples, whatever
     distributions they are from (DeLong, DeLong & Clarke-Pearson 1988, "Comparing the areas under two or more correlated receiver
-    operating characteristic curves", equations 4 to 6)."""
+    operating characteristic curves": the variances of the two structural components, each over its number of scores)."""
     x, y = np.asarray(normal, np.float64), np.asarray(anomalous, np.float64)
     of_anomalies, of_normal = _share_below(y, x), 1 - _share_below(x, y)
     value = float(of_anomalies.mean())

@@ -141,7 +141,11 @@ class HVAE(SingleLoss):
 
     def log_weights_of_top(self, state: Learner[HvaeNet], batch: Batch, key: jax.Array, n: int) -> jax.Array:
         """log p(x | z1, z2) p(z2) / q(z2 | x) for n codes of each image, z2 from q(z2 | x) and z1 from p(z1 | z2), [n, B] nats
-        (Havtorn et al. 2021, "Hierarchical VAEs know what they don't know", the bound L^>k for k = 1)."""
+        (Havtorn et al. 2021, "Hierarchical VAEs know what they don't know", the bound L^>k for k = 1).
+
+        Their inference is bottom-up, q(z1 | x) q(z2 | z1), or runs both ways: their z2 is reached through z1. Here it is
+        top-down, q(z2 | x) q(z1 | x, z2), so that z2 is inferred from the image alone, and what the ratio weighs is q(z1 | x, z2)
+        against p(z1 | z2). Their program takes the mode of the skipped layers, where z1 is drawn here, as the bound has it."""
         net = state.net
         first, second = jax.random.split(key)
         q2 = net.posterior_z2(batch.image).repeat(n)

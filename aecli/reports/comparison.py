@@ -210,7 +210,9 @@ class Comparison(NamedTuple):
         sizes = sorted({number.n for g in self.groups for m in g.members for number in m.numbers.values()})
         data = dict.fromkeys(str(m.settings.get("data.name", "?")) for g in self.groups for m in g.members)
         runs = sum(len(g.members) for g in self.groups)
-        title = f"{self.split} split of {_listed(tuple(data))}" + (f", {sizes[-1]:,} examples" if sizes else "")
+        title = f"{self.split}{'' if '-' in self.split else ' split'} of {_listed(tuple(data))}" + (
+            f", {sizes[-1]:,} examples" if sizes else ""
+        )
         title += f"; {_count(runs, 'run')}" + (f" in {_count(len(self.groups), 'group')}" if runs > len(self.groups) else "")
         lines = [
             Line("", "run", tuple(g.members[0].id if len(g.members) == 1 else f"{len(g.members)} runs" for g in self.groups)),

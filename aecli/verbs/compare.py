@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from aecli.errors import RunError, UsageError, did_you_mean
-from aecli.evaluation.request import EvalRequest
+from aecli.evaluation.request import HELD_OUT, EvalRequest, check_measured, is_against, options_of
 from aecli.reports import judging, protocols
 from aecli.reports import member as reading
 from aecli.reports.comparison import Cell, Comparison, Metric, Missing, Pair, Pareto
@@ -45,8 +45,8 @@ def compare(
 
     Raises RunError if a run cannot be read, but for those of `skip_unreadable`, which are then left out and told; if there is no
     run; and, without `anyway`, if numbers were measured in different ways. Raises UsageError for a split, a metric or a setting
-    that is not there."""
-    _REQUEST._replace(split=split).check()
+    that is not there. `split` may also be what numbers on or against other data are kept as, as `test-against-0123456789ab`."""
+    check_measured(split)
     notes: list[str] = []
     members = _read(_once(runs, baseline, notes.append), split, skip_unreadable, notes.append)
     for member in members:
@@ -76,7 +76,8 @@ def compare(
             "measure anew alike with `aecli eval`, name others with --metric, or mark them with --anyway",
         )
     values = _values(members, split, shown, notes.append) if intervals is not False and (pairs or len(found) == 1) else {}
-    neutral = _differs_in_model(found)
+    # An area is better where it is larger, whichever objective it is by.
+    neutral = () if is_against(split) else _differs_in_model(found)
     if neutral and any(evaluator == judging.OBJECTIVE for evaluator, _ in shown) and len(found) > 1:
         own = f"the objective is each model's own, and these differ in {_some(neutral)}"
         notes.append(f"{own}: none of its numbers is said to be better")
@@ -174,8 +175,8 @@ def _known(name: str, known: Iterable[str], split: str) -> str:
     from aecli.evaluation.registry import measuring
 
     names = list(known)
-    measures = "aecli eval RUN" if split == _REQUEST.split else f"aecli eval RUN --split {split}"
-    if (evaluator := measuring(name)) is not None:
+    measures = " ".join(["aecli eval RUN", *options_of(split)])
+    if split in HELD_OUT and (evaluator := measuring(name)) is not None:
         return f"`{measures} --only {evaluator}` measures it, where the variant can be measured so"
     return did_you_mean(name, names) or (f"there are: {', '.join(names)}" if names else f"`{measures}` measures them")
 
@@ -291,8 +292,7 @@ def _missing(members: Sequence[Member], keys: Sequence[Key], split: str) -> list
 
 def _command(member: Member, split: str, evaluators: Sequence[str], members: Sequence[Member]) -> str:
     """What measures a run as the others were."""
-    words = ["aecli", "eval", member.id]
-    words += ["--split", split] if split != _REQUEST.split else []
+    words = ["aecli", "eval", member.id, *options_of(split)]
     words += ["--only", ",".join(evaluators)] if evaluators else []
     for evaluator, key, usual in (
         ("likelihood", "samples", _REQUEST.samples),

@@ -72,6 +72,15 @@ def open_anomalies(run: Run, trained: Trained, own: Dataset, request: EvalReques
     dataset, other = open_other(run, trained, own, request, path, labels_matter=trained.model.is_conditional)
     if other is None:
         raise UsageError("these are no anomalies: their scores are those of the images beside them", "give other data")
+    split = request.split
+    if both := duplicates.equal(own.intensity(split), dataset.intensity(split)):
+        kind = own.spec.kind
+        warn(f"{both:,} of the {len(dataset.split(split)):,} anomalies are equal to {kind}s of the run's own {split} split")
+    if trained.model.is_conditional:
+        unseen = np.setdiff1d(dataset.split(split).labels, own.train.labels)
+        if (new := unseen[unseen >= 0]).size:
+            classes = some([run.info().data.classes[label] for label in new])
+            warn(f"the model is told the class of each image, and has trained on none of {classes}: its scores are of chance")
     return Anomalies(other.name, other.fingerprint, dataset)
 
 

@@ -34,7 +34,7 @@ from aecli.measures.metric import Findings, Metric
 RIDGE = 1e-3
 """What is added to the variance of each feature, as a share of their mean: units that never vary would decide alone."""
 AT_ONCE = 4096
-"""Features that are in float64 at once."""
+"""Images whose features are in float64 at once."""
 
 
 class Scored(NamedTuple):
@@ -58,8 +58,8 @@ def of_objective(subject: Subject) -> Findings:
 def of_likelihood(subject: Subject) -> Findings:
     """For models that score or weigh: `nll_nats`, -log p(x), as `likelihood` measures it. Of images `nll_less_complexity_nats`,
     the same less the length of the image as a PNG file (Serra et al. 2020). Of models with layers of codes
-    `likelihood_ratio_nats`, the importance-weighted bound on log p(x) less the bound L^>k for which the lower layers are drawn
-    from the prior given the top one: LLR^>k of Havtorn et al. 2021."""
+    `likelihood_ratio_nats`, LLR^>k = L - L^>k of Havtorn et al. 2021: L the importance-weighted bound on log p(x) of all samples,
+    as theirs, and L^>k (`WeighsTop`) the mean over as many, unweighted: weights would tighten it towards the same log p(x)."""
     scores = {"nll_nats": _of_both(subject, lambda each: likelihood.values_of(each)["nll_nats"])}
     nll = scores["nll_nats"]
     lengths: dict[str, Scored] = {}
@@ -75,8 +75,10 @@ def of_likelihood(subject: Subject) -> Findings:
 
 def no_likelihood(subject: Subject) -> str | None:
     """Why images have no likelihood."""
-    why = likelihood.no_likelihood(subject) or likelihood.no_likelihood(_against(subject))
-    return None if why is None else f"{why}; {likelihood.BINARIZE}"
+    if (why := likelihood.no_likelihood(subject)) is not None:
+        return f"{why}; {likelihood.BINARIZE}"
+    why = likelihood.no_likelihood(_against(subject))
+    return None if why is None else f"of the anomalies {why}"
 
 
 def of_reconstruction(subject: Subject) -> Findings:
@@ -90,12 +92,15 @@ def of_latent_distance(subject: Subject) -> Findings:
     under one Gaussian for all classes, labels hidden."""
     train = codes.features_without_labels(subject, "train")
     mean, covariance, _ = linear.moments(train[start : start + AT_ONCE] for start in range(0, len(train), AT_ONCE))
+    if not np.isfinite(covariance).all():
+        return _findings(subject, {"latent_distance": _of_both(subject, lambda each: np.full(len(each.rows), np.nan))})
     ridge = RIDGE * float(np.trace(covariance)) / len(covariance) or 1.0  # of features that are all alike any will do
     lower = np.linalg.cholesky(covariance + ridge * np.eye(len(covariance)))
 
     def distance(each: Subject) -> Any:
-        apart = codes.features_without_labels(each).astype(np.float64) - mean
-        return (np.linalg.solve(lower, apart.T) ** 2).sum(0)
+        found = codes.features_without_labels(each)
+        pieces = (found[start : start + AT_ONCE].astype(np.float64) - mean for start in range(0, len(found), AT_ONCE))
+        return np.concatenate([(np.linalg.solve(lower, apart.T) ** 2).sum(0) for apart in pieces])
 
     protocol = {**codes.protocol_of(subject), "ridge": RIDGE}
     return _findings(subject, {"latent_distance": _of_both(subject, distance)}, protocol)
