@@ -23,6 +23,7 @@ from aecli.errors import UsageError
 from aecli.runs.data import open_run_data
 from aecli.runs.directory import Run
 from aecli.sampling.modes import MODES
+from aecli.sampling.samplers import SAMPLERS
 
 CONFIG = """\
 data: {name: folder, path: imgs, batch_size: 8, validation: 4, test: 0.3}
@@ -35,7 +36,7 @@ ROADS = {
     "eval": ("eval", "--only", "objective"),
     "resume": ("train", "--set", "train.steps=6", "--resume"),
     **{mode: ("sample", "--mode", mode) for mode in MODES_OF_IMAGES},
-    **{sampler: ("sample", "--sampler", sampler) for sampler in ("gaussian", "gmm", "vamp")},
+    **{sampler: ("sample", "--sampler", sampler) for sampler in SAMPLERS},
 }
 
 

@@ -23,7 +23,7 @@ def sample(
         typer.Option(help="prior, class, neighbours, reconstruct, denoise, complete, interpolate, traverse, codes."),
     ] = SAMPLE.mode,
     sampler: Annotated[
-        str | None, typer.Option(help="Draw codes from a distribution fitted to them: gaussian, gmm, vamp.")
+        str | None, typer.Option(help="Draw codes from a distribution fitted to them: gaussian, gmm, vamp, flow.")
     ] = SAMPLE.sampler,
     components: Annotated[int | None, typer.Option(min=1, help="Of the sampler: 10 for gmm, 500 for vamp.")] = SAMPLE.components,
     n: Annotated[

@@ -10,36 +10,28 @@ import numpy as np
 
 from aecli.core import jitted
 from aecli.data.rows import unit
+from aecli.errors import UsageError
 from aecli.measures.distances import k_nearest
 from aecli.sampling import pictures
 from aecli.sampling.given import COLUMNS, Drawn, Given, in_lines
-from aecli.sampling.samplers import Draw
 
 NEAREST = 3
 """Training images below each draw."""
 
 
 def prior(given: Given) -> Drawn:
-    """n draws; of a conditional model a column a class, as far as the picture goes."""
+    """n draws; where there are classes a column a class, as far as the picture goes."""
     label = jnp.arange(given.n) % max(1, given.classes)
-    return _shown(given, label, _draw(given, label))
-
-
-def from_sampler(given: Given, draw: Draw) -> Drawn:
-    """n codes of a fitted sampler, decoded."""
-    label = jnp.arange(given.n) % max(1, given.classes)
-    code = draw(given.key, given.n, given.temperature)
-    return _shown(given, label, given.kept(jitted.decode(given.model, given.state, code, label)))
-
-
-def _shown(given: Given, label: jax.Array, drawn: Any) -> Drawn:
+    drawn = _draw(given, label)
     columns = min(given.n, given.classes)
     heads = given.class_names[:columns] if columns else None
     return Drawn(in_lines(drawn, columns or None, heads), {given.trained.spec.kind: drawn, **_labels(given, label)})
 
 
 def by_class(given: Given) -> Drawn:
-    """n draws of each class, a line a class."""
+    """n draws of each class, a line a class. Raises UsageError if codes were fitted that no class is known of."""
+    if not given.classes:
+        raise UsageError("none of the train images has a label: there is no class to draw", "leave --mode out")
     label = jnp.repeat(jnp.arange(given.classes), given.n)
     drawn = _draw(given, label)
     lines = [drawn[i : i + given.n] for i in range(0, len(drawn), given.n)]
@@ -76,4 +68,7 @@ def _flat(images: Any) -> Any:
 
 
 def _draw(given: Given, label: jax.Array) -> Any:
-    return given.kept(jitted.sample(given.model, given.state, given.key, label, jnp.float32(given.temperature)))
+    if given.fitted is None:
+        return given.kept(jitted.sample(given.model, given.state, given.key, label, jnp.float32(given.temperature)))
+    code = given.fitted.draw(given.key, label, given.temperature)
+    return given.kept(jitted.decode(given.model, given.state, code, label))

@@ -20,6 +20,7 @@ from aecli.data.rows import Rows, choose
 from aecli.runs.trained import Trained
 from aecli.sampling import pictures
 from aecli.sampling.request import DEFAULT, SampleRequest
+from aecli.sampling.samplers import Fitted
 
 COLUMNS = 12
 """Images in a line at most."""
@@ -35,12 +36,13 @@ class Drawn(NamedTuple):
 @dataclasses.dataclass(frozen=True)
 class Given:
     """What a mode is given: a trained model, and how many images, pairs, latents or units it is to show. `open_data` is called if
-    the mode needs images."""
+    the mode needs images. New images are the model's own draws, or those of the codes that were `fitted`."""
 
     trained: Trained
     open_data: Callable[[], Dataset]
     n: int
     request: SampleRequest = DEFAULT
+    fitted: Fitted | None = None
 
     @property
     def seed(self) -> int:
@@ -68,13 +70,14 @@ class Given:
 
     @property
     def classes(self) -> int:
-        """The number of classes that a conditional model is given; 0 if it is given none."""
-        return self.trained.spec.classes if self.model.is_conditional else 0
+        """The number of classes that a conditional model is given, or fitted codes are told apart by; 0 if there are none."""
+        if self.model.is_conditional:
+            return self.trained.spec.classes
+        return 0 if self.fitted is None else self.fitted.classes
 
     @property
     def class_names(self) -> list[str]:
-        """What the classes of a conditional model are called in pictures and arrays, as in `run.json`; their numbers if the run
-        keeps no names."""
+        """What the classes are called in pictures and arrays, as in `run.json`; their numbers if the run keeps no names."""
         names = self.trained.class_names or tuple(map(str, range(self.classes)))
         return list(names[: self.classes])
 

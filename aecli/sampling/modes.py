@@ -29,6 +29,11 @@ class Mode(NamedTuple):
     kinds: tuple[Kind, ...] = ("image",)
     images: Callable[[Spec], int] = lambda spec: 1
 
+    @property
+    def draws(self) -> bool:
+        """Whether it shows new images, which a sampler can draw in the place of the model."""
+        return "samples" in self.abilities
+
 
 ANY: tuple[Kind, ...] = ("image", "vector")
 TEMPERATURE = frozenset({"temperature"})
@@ -115,17 +120,45 @@ def _missing(model: Model, name: str, kind: Kind) -> str | None:
 
 def check_mode(model: Model, name: str, kind: Kind = "image") -> Mode:
     """Raises UsageError if the mode is unknown or the model of such data cannot serve it, naming what would work."""
-    if name not in MODES:
-        raise UsageError(f"there is no mode '{name}'", did_you_mean(name, MODES) or "modes: " + ", ".join(MODES))
-    mode, missing = MODES[name], _missing(model, name, kind)
+    mode = _called(name)
+    missing = _missing(model, name, kind)
     if missing is not None:
-        can, usable, variants = modes_of(model, kind), samplers.fits(model), variants_that(mode.abilities)
+        can, usable, variants = modes_of(model, kind), _samplers_for(model, mode), variants_that(mode.abilities)
         raise UsageError(
             f"variant '{model.variant}' cannot do --mode {name}: {missing}",
             "; ".join(
                 [f"it can do --mode {', '.join(can)}"] * bool(can)
-                + [f"its codes can be drawn with --sampler {' or '.join(usable)}"] * (name == "prior" and bool(usable))
+                + [f"its codes can be drawn with --sampler {' or '.join(usable)}"] * bool(usable)
                 + [f"variants that can: {', '.join(variants)}"] * (model.variant not in variants)
             ),
         )
     return mode
+
+
+def check_drawn(model: Model, name: str, sampler: str, spec: Spec) -> Mode:
+    """Raises UsageError if mode or sampler are unknown, or the mode cannot show what the sampler draws of such a model."""
+    mode = _called(name)
+    samplers.check(model, sampler)
+    if spec.kind not in mode.kinds:
+        raise UsageError(f"--mode {name} shows {mode.kinds[0]}s, and the model is one of {spec.kind}s", "leave --mode out")
+    able = _samplers_for(model, mode)
+    if sampler not in able:
+        raise UsageError(
+            f"--sampler {sampler} knows of no classes, and the model is not conditional on the label (conditional: true)",
+            f"--sampler {' or '.join(able)}" if able else "leave --mode out",
+        )
+    if mode.conditional and not spec.classes:
+        raise UsageError("the data has no labels: there is no class to draw", "leave --mode out")
+    return mode
+
+
+def _called(name: str) -> Mode:
+    if name not in MODES:
+        raise UsageError(f"there is no mode '{name}'", did_you_mean(name, MODES) or "modes: " + ", ".join(MODES))
+    return MODES[name]
+
+
+def _samplers_for(model: Model, mode: Mode) -> tuple[str, ...]:
+    """The samplers that can draw what a mode shows in the place of the model."""
+    by_class = mode.conditional and not model.is_conditional
+    return tuple(name for name in samplers.fits(model) if mode.draws and (samplers.SAMPLERS[name].by_class or not by_class))

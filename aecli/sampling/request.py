@@ -7,9 +7,10 @@ from typing import NamedTuple
 
 
 class SampleRequest(NamedTuple):
-    """`mode` names how a model is shown, or `sampler` the distribution fitted to its codes, of so many `components`, that is
-    drawn from. `n`: how many of what the mode counts, by default as many as it says. `temperature` scales the spread of draws.
-    `region` is what is known of an image that is completed, `path` how codes are joined."""
+    """`mode` names how a model is shown, and `sampler` the distribution fitted to its codes, of so many `components`, that new
+    images are drawn from in the place of the model. `n`: how many of what the mode counts, by default as many as it says.
+    `temperature` scales the spread of draws. `region` is what is known of an image that is completed, `path` how codes are
+    joined."""
 
     mode: str = "prior"
     sampler: str | None = None

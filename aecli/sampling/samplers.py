@@ -1,8 +1,8 @@
 """Distributions over codes, fitted after training, so that any model that encodes and decodes can draw images.
 
 Ghosh et al. 2020, "From variational to deterministic autoencoders", section 4 (`gaussian`, `gmm`); Tomczak & Welling 2018, "VAE
-with a VampPrior", equation 8, at images of the train split (`vamp`: the aggregated posterior). A fit is kept with the run,
-under `samplers/`.
+with a VampPrior", equation 8, at images of the train split (`vamp`: the aggregated posterior); Lipman et al. 2023, "Flow matching
+for generative modeling" (`flow`). A fit is kept with the run, under `samplers/`.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import warnings
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -35,22 +35,36 @@ LARGEST_COVARIANCE = 512
 """Covariances are square in it."""
 
 Arrays = dict[str, Any]
-Draw: TypeAlias = Callable[[jax.Array, int, float], jax.Array]
-"""From a key, a number and a temperature, which scales the spread of each component: codes [n, latent]."""
+
+
+def _none(_: Arrays) -> int:
+    return 0
 
 
 class Sampler(NamedTuple):
-    """`fit(trained, rows, components, seed)` makes arrays, `draw(arrays, key, n, temperature)` codes [n, latent] of them."""
+    """`fit(trained, rows, components, seed)` makes arrays, `draw(arrays, key, label, temperature)` codes [n, latent] of them, one
+    for each class of `label` [n], which only a sampler that is `by_class` heeds: `classes(arrays)` says of how many. `components`
+    are so many by default, None where there are none to choose."""
 
     abilities: tuple[str, ...]
-    components: int
+    components: int | None
     fit: Callable[[Trained, Rows, int, int], Arrays]
-    draw: Callable[[Arrays, jax.Array, int, float], jax.Array]
+    draw: Callable[[Arrays, jax.Array, jax.Array, float], jax.Array]
+    by_class: bool = False
+    classes: Callable[[Arrays], int] = _none
+
+
+class Fitted(NamedTuple):
+    """`draw(key, label, temperature)`: codes [n, latent], one for each class of `label` [n] where there are `classes` that codes
+    were told apart by; they are 0 otherwise. The temperature scales the spread of each component, or of the noise."""
+
+    draw: Callable[[jax.Array, jax.Array, float], jax.Array]
+    classes: int
 
 
 def fit_gaussian(trained: Trained, rows: Rows, components: int, seed: int) -> Arrays:
     """One Gaussian with full covariance."""
-    codes = _codes(trained, rows, seed)
+    codes, _ = _codes(trained, rows, seed)
     covariance = np.atleast_2d(np.cov(codes, rowvar=False)) + 1e-6 * np.eye(codes.shape[1])
     return _mixture(np.ones(1), codes.mean(0)[None], covariance[None])
 
@@ -60,7 +74,7 @@ def fit_gmm(trained: Trained, rows: Rows, components: int, seed: int) -> Arrays:
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.mixture import GaussianMixture
 
-    codes = _codes(trained, rows, seed)
+    codes, _ = _codes(trained, rows, seed)
     if components > len(codes):
         raise UsageError(f"{components} components for {len(codes)} codes", f"--components {len(codes)} or fewer")
     with warnings.catch_warnings():
@@ -74,7 +88,8 @@ def _mixture(weights: Any, means: Any, covariances: Any) -> Arrays:
     return {"weights": weights.astype(np.float32), "means": means.astype(np.float32), "scale": scale.astype(np.float32)}
 
 
-def draw_mixture(arrays: Arrays, key: jax.Array, n: int, temperature: float) -> jax.Array:
+def draw_mixture(arrays: Arrays, key: jax.Array, label: jax.Array, temperature: float) -> jax.Array:
+    n = len(label)
     choosing, drawing = jax.random.split(key)
     chosen = jax.random.choice(choosing, len(arrays["weights"]), (n,), p=jnp.asarray(arrays["weights"]))
     noise = jax.random.normal(drawing, (n, arrays["means"].shape[1]))
@@ -91,14 +106,35 @@ def fit_vamp(trained: Trained, rows: Rows, components: int, seed: int) -> Arrays
     return {"mean": mean, "log_sigma": log_sigma}
 
 
-def draw_vamp(arrays: Arrays, key: jax.Array, n: int, temperature: float) -> jax.Array:
-    return Gaussian(jnp.asarray(arrays["mean"]), jnp.asarray(arrays["log_sigma"])).sample_mixture(key, n, temperature)
+def draw_vamp(arrays: Arrays, key: jax.Array, label: jax.Array, temperature: float) -> jax.Array:
+    posteriors = Gaussian(jnp.asarray(arrays["mean"]), jnp.asarray(arrays["log_sigma"]))
+    return posteriors.sample_mixture(key, len(label), temperature)
+
+
+def fit_flow(trained: Trained, rows: Rows, components: int, seed: int) -> Arrays:
+    """A velocity field from noise to codes, for each class where any of the images has a label."""
+    from aecli.sampling import flow_matching  # only who draws by it waits for its import
+
+    codes, label = _codes(trained, rows, seed)
+    classes = trained.spec.classes if (label >= 0).any() else 0
+    return flow_matching.fit(codes, label, classes, seed, flow_matching.RECIPE)
+
+
+def draw_flow(arrays: Arrays, key: jax.Array, label: jax.Array, temperature: float) -> jax.Array:
+    from aecli.sampling import flow_matching
+
+    return flow_matching.draw(arrays, key, label, temperature)
+
+
+def _classes_of_flow(arrays: Arrays) -> int:
+    return len(arrays["class"])
 
 
 SAMPLERS: Mapping[str, Sampler] = {
-    "gaussian": Sampler(("encodes", "decodes"), 1, fit_gaussian, draw_mixture),
+    "gaussian": Sampler(("encodes", "decodes"), None, fit_gaussian, draw_mixture),
     "gmm": Sampler(("encodes", "decodes"), 10, fit_gmm, draw_mixture),
     "vamp": Sampler(("infers", "decodes"), 500, fit_vamp, draw_vamp),
+    "flow": Sampler(("encodes", "decodes"), None, fit_flow, draw_flow, True, _classes_of_flow),
 }
 
 
@@ -128,25 +164,27 @@ def fitted(
     components: int | None,
     train: Callable[[], Rows],
     say: Callable[[str], None],
-) -> Draw:
+) -> Fitted:
     """The draws of a sampler, from `folder` where it was fitted before to codes of this checkpoint, and fitted and kept there
     otherwise. `of` names the experiment and its data."""
     sampler = check(trained.model, name)
-    k = components or sampler.components
-    path = folder / f"{name}{k}-step{trained.step}.npz"
-    key = f"{name} {k} step {trained.step} of {of}"
+    k = components or sampler.components or 1
+    called = name if sampler.components is None else f"{name}{k}"
+    path = folder / f"{called}-step{trained.step}.npz"
+    key = f"{called} step {trained.step} of {of}"
     arrays = kept(path, key)
     if arrays is None:
-        say(f"fitting {name} with {k} component{'s' if k > 1 else ''} to codes of the train split (once)")
+        with_components = "" if sampler.components is None else f" with {k} component{'s' if k > 1 else ''}"
+        say(f"fitting {name}{with_components} to codes of the train split (once)")
         arrays = sampler.fit(trained, train(), k, trained.experiment.seed)
         make_folder(folder)
         keep(path, key, arrays)
-    return partial(sampler.draw, arrays)
+    return Fitted(partial(sampler.draw, arrays), sampler.classes(arrays))
 
 
-def _codes(trained: Trained, rows: Rows, seed: int) -> Any:
-    """Codes of some train images, [n, latent] float64. Raises UsageError for codes too long for a covariance, and for a
-    single one, which has none."""
+def _codes(trained: Trained, rows: Rows, seed: int) -> tuple[Any, Any]:
+    """Codes of some train images, [n, latent] float64, and their labels [n]. Raises UsageError for codes too long for a
+    covariance, and for a single one, which has none."""
     few = choose(rows, MOST_FITTED, seed)
     if len(few) < 2:
         raise UsageError(f"a distribution cannot be fitted to the code of one train {trained.spec.kind}", "train on more")
@@ -155,4 +193,5 @@ def _codes(trained: Trained, rows: Rows, seed: int) -> Any:
         message = f"codes of {size} numbers are too long for a covariance"
         raise UsageError(message, f"a model with {LARGEST_COVARIANCE} or fewer")
     some = batches(few, trained.experiment.data.binarize, jax.random.key(seed), trained.place)
-    return per_image(some, lambda batch, _: jitted.encode(trained.model, trained.state, batch)).astype(np.float64)
+    codes = per_image(some, lambda batch, _: jitted.encode(trained.model, trained.state, batch))
+    return codes.astype(np.float64), few.labels

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 
-from aecli.core.model import Kind, Model
+from aecli.core.model import Model, Spec
 from aecli.data.dataset import Dataset
 from aecli.errors import UsageError
 from aecli.runs.data import open_run_data
 from aecli.runs.directory import Run
 from aecli.runs.trained import Trained, load, spec_of, stored_experiment
 from aecli.sampling import pictures, samplers
-from aecli.sampling.draws import from_sampler
 from aecli.sampling.given import Drawn, Given
 from aecli.sampling.limits import check_room
-from aecli.sampling.modes import MODES, check_mode
+from aecli.sampling.modes import MODES, check_drawn, check_mode
 from aecli.sampling.request import DEFAULT, SampleRequest
 from aecli.system.arrays import write_arrays
 from aecli.system.progress import say, warn
@@ -32,7 +32,7 @@ def sample(
     not fit into memory, and DataError if it needs images, and they are not those that the run was trained on."""
     check_request(request)
     spec = spec_of(run)
-    check_ability(stored_experiment(run).model, request, spec.kind)
+    check_ability(stored_experiment(run).model, request, spec)
     mode = MODES[request.mode]
     check_room(request.n or mode.n, mode.images(spec), spec)
     trained = load(run, checkpoint, warn)
@@ -43,18 +43,15 @@ def sample_run(
     run: Run, trained: Trained, open_data: Callable[[], Dataset], request: SampleRequest = DEFAULT
 ) -> tuple[Path, Path]:
     """Writes a labelled PNG grid and the arrays as npz into the run's `samples/`, and returns their paths. `open_data` is called
-    if images are needed. The request is one that `check_request` and `check_ability` let pass."""
+    if images are needed, once. The request is one that `check_request` and `check_ability` let pass."""
     mode = MODES[request.mode]
     n = request.n or mode.n
-    given = Given(trained, open_data, n, request)
-    if request.sampler is None:
-        drawn = mode.show(given)
-    else:
+    data, fitted = cache(open_data), None
+    if request.sampler is not None:
         folder, info = run.path / "samplers", run.info()
         of = info.identity or info.data.fingerprint
-        sampler, components = request.sampler, request.components
-        draw = samplers.fitted(folder, trained, of, sampler, components, lambda: given.dataset.train, say)
-        drawn = from_sampler(given, draw)
+        fitted = samplers.fitted(folder, trained, of, request.sampler, request.components, lambda: data().train, say)
+    drawn = mode.show(Given(trained, data, n, request, fitted))
     return _write(
         run.path / "samples", "-".join([*_words(request), f"step{trained.step}", f"seed{request.seed}", f"n{n}"]), drawn
     )
@@ -62,10 +59,12 @@ def sample_run(
 
 def check_request(request: SampleRequest) -> None:
     """Raises UsageError if an option is given that the mode does not heed."""
-    if request.sampler is not None and request.mode != DEFAULT.mode:
-        raise UsageError("--sampler draws new images: leave --mode out")
-    if request.components is not None and request.sampler is None:
-        raise UsageError("--components is for --sampler")
+    drawing = [name for name, mode in MODES.items() if mode.draws]
+    if request.sampler is not None and request.mode in MODES and request.mode not in drawing:
+        raise UsageError(f"--sampler draws new images: it is for --mode {', '.join(drawing)}")
+    counted = [name for name, sampler in samplers.SAMPLERS.items() if sampler.components is not None]
+    if request.components is not None and request.sampler not in counted:
+        raise UsageError(f"--components is for --sampler {', '.join(counted)}")
     heeded = MODES[request.mode].options if request.mode in MODES else _OPTIONS  # an unknown mode has an error of its own
     for option in _given(request):
         if option not in heeded:
@@ -73,12 +72,12 @@ def check_request(request: SampleRequest) -> None:
             raise UsageError(f"--{option} is for --mode {', '.join(users)}")
 
 
-def check_ability(model: Model, request: SampleRequest, kind: Kind) -> None:
+def check_ability(model: Model, request: SampleRequest, spec: Spec) -> None:
     """Raises UsageError if the model, one of such data, cannot serve the request."""
     if request.sampler is not None:
-        samplers.check(model, request.sampler)
+        check_drawn(model, request.mode, request.sampler, spec)
     else:
-        check_mode(model, request.mode, kind)
+        check_mode(model, request.mode, spec.kind)
 
 
 def _given(request: SampleRequest) -> Iterator[str]:
