@@ -26,10 +26,15 @@ class FlowRecipe(NamedTuple):
 
     width: int = 256
     blocks: int = 3
-    steps: int = 2000
+    steps: int = 4000
     batch: int = 256
     rate: float = 2e-3
     average: float = 0.999
+    epochs: int = 200
+
+    def of(self, n: int) -> FlowRecipe:
+        """For n codes: none is seen more than `epochs` times, so that few are not learnt by heart."""
+        return self._replace(steps=max(1, min(self.steps, self.epochs * n // self.batch)))
 
     def optimizer(self) -> optax.GradientTransformation:
         rate = optax.warmup_cosine_decay_schedule(0, self.rate, min(100, self.steps // 2), self.steps)
@@ -48,6 +53,7 @@ SMALLEST_SCALE = 1e-3
 
 def fit(codes: Any, label: Any, classes: int, seed: int, recipe: FlowRecipe) -> Arrays:
     """From codes [n, latent] and labels [n] int32, -1 where there is none; of 0 `classes` if labels are not to be heeded."""
+    recipe = recipe.of(len(codes))
     mean, whiten, color = _whitening(codes)
     white = jnp.asarray((codes - mean[None]) @ whiten, jnp.float32)
     root = stream(jax.random.key(seed), Stream.FIT)
