@@ -395,7 +395,7 @@ def test_an_unknown_metric_or_split_is_a_mistake_of_the_command(tmp_path: Path) 
         (("--metric", "mse,frechet"), "no run has a metric 'frechet'"),
         (("--metric", "nll_nats"), "`aecli eval RUN --only likelihood` measures it"),
         (("--pareto", "mse,nll_nats"), "`aecli eval RUN --only likelihood` measures it"),
-        (("--split", "train"), "--split train"),
+        (("--split", "train"), "no numbers of a split 'train'"),
         (("--format", "markdown"), "--format markdown"),
         (("--by", "beta"), "no run has such a setting"),
         (("--pareto", "mse"), "two names"),

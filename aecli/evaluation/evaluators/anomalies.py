@@ -66,7 +66,8 @@ def of_likelihood(subject: Subject) -> Findings:
     if subject.spec.kind == "image":
         png = _of_both(subject, _png)
         scores["nll_less_complexity_nats"] = Scored(nll.normal - png.normal, nll.anomalous - png.anomalous)
-        lengths["length as PNG"] = png
+        # Both ways: the correction alone, which any model can be given, tells simple images by how short they are.
+        lengths |= {"length as PNG": png, "shortness as PNG": Scored(-png.normal, -png.anomalous)}
     if isinstance(subject.model, WeighsTop):
         top = _of_both(subject, _top_bound)
         scores["likelihood_ratio_nats"] = Scored(-nll.normal - top.normal, -nll.anomalous - top.anomalous)
