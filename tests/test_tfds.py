@@ -175,7 +175,7 @@ def test_encoded_images_are_read_as_those_of_a_folder(tier: Any) -> None:
     said: list[str] = []
     data = Data(name="scans", batch_size=2, validation=0, background=(10, 200, 30), tier=tier)
     opened = open_dataset(data, said.append)
-    assert peek(data) == (opened.spec, {"train": 11, "test": 1}), "as it is prepared by now"
+    assert peek(data) == (opened.spec, {"train": 11, "test": 1}, None), "as it is prepared by now"
     seen = [row for split in ("train", "test") for row in opened.split(split).take(np.arange(len(opened.split(split))))[0]]
     upright, plain = photo()[::-1, ::-1], np.broadcast_to(np.uint8([10, 200, 30]), (4, 6, 3))
     assert sorted(row.tobytes() for row in seen) == sorted([upright.tobytes()] * (N // 2) + [plain.tobytes()] * (N // 2))
