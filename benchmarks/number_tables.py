@@ -34,6 +34,11 @@ def of(metric: str, kept: Mapping[int, dict[str, Any]]) -> list[dict[str, Any]]:
     return [cell["numbers"][metric] for cell in kept.values() if metric in cell["numbers"]]
 
 
+def baselines(metric: str, kept: Mapping[int, dict[str, Any]]) -> dict[str, float]:
+    """Those that any of the seeds was held against, on the same images."""
+    return {name: value for number in of(metric, kept) for name, value in number["baselines"].items()}
+
+
 class Summary(NamedTuple):
     values: Sequence[float]
     note: str = ""
@@ -69,7 +74,7 @@ def rows(recipe: Recipe, kept: Mapping[int, dict[str, Any]]) -> list[list[str]]:
         if found is None:
             lines.append([recipe.config, metric, "not measured yet", "", "0", "", against, "", ""])
             continue
-        beside = ", ".join(f"{name} {value:.5g}" for name, value in of(metric, kept)[0]["baselines"].items())
+        beside = ", ".join(f"{name} {value:.5g}" for name, value in baselines(metric, kept).items())
         cost = [f"{min(minutes):.2g}" if minutes else "", f"{mean(flop):.1e}" if flop else ""]
         lines.append([recipe.config, metric, *found.text, beside, against, *cost])
     return lines
@@ -92,16 +97,16 @@ def across(name: str, kept: Mapping[str, Kept]) -> str:
     lines: dict[str, list[list[str]]] = {}
     plain: dict[str, dict[str, dict[str, float]]] = {}
     for recipe, seeds in kept.values():
-        data, found = data_of(recipe), {metric: summary(recipe, metric, seeds) for metric in columns}
-        if name not in recipe.tables or not any(found.values()):
+        found = {metric: summary(recipe, metric, seeds) for metric in columns if name in recipe.tables}
+        if not any(found.values()):
             continue
+        data = data_of(recipe)
         lines.setdefault(data, []).append(
             [data, f"`{recipe.config}`", *(shown(each.values) if each else "" for each in found.values())]
         )
         for metric in columns:
-            for number in of(metric, seeds)[:1]:
-                for baseline, value in number["baselines"].items():
-                    plain.setdefault(data, {}).setdefault(baseline, {})[metric] = value
+            for baseline, value in baselines(metric, seeds).items():
+                plain.setdefault(data, {}).setdefault(baseline, {})[metric] = value
     body: list[list[str]] = []
     for data, found in lines.items():
         for baseline, value in plain.get(data, {}).items():
@@ -119,7 +124,7 @@ def uses(kept: Mapping[str, Kept], short: bool = False) -> str:
         found = summary(recipe, use["metric"], seeds)
         if short and not (found and use.get("short", False)):
             continue
-        plain = next((number["baselines"] for number in of(use["metric"], seeds)), {})
+        plain = baselines(use["metric"], seeds)
         beside = ", ".join(f"{name} {plain[name]:.5g}" for name in use["beside"]) if plain else ""
         reached = "not measured yet" if found is None else shown(found.values)
         lines.append([use["use"], f"`{recipe.config}`", use["metric"], reached, beside])

@@ -22,7 +22,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from cells import CELLS, NLL, Recipe, cells, keep, missing, recipes
+from cells import CELLS, NLL, Recipe, cells, has_all, keep, missing, recipes
 from number_tables import ROOT, write
 from results import Failed, absent, answer
 
@@ -77,7 +77,7 @@ def collect(recipe: Recipe, root: Path, folder: Path = CELLS) -> None:
     """Keeps what is finished, and measures the first seed by many importance samples where that is asked for."""
     kept = cells(recipe, folder)
     for run in runs_of(recipe, root):
-        if any(cell["run"] == run.name for cell in kept.values()):
+        if any(cell["run"] == run.name and has_all(recipe, cell["numbers"]) for cell in kept.values()):
             continue
         seed = keep(recipe, run, folder)
         trained = json.loads((run / "state.json").read_text())["state"] == "completed"

@@ -288,7 +288,7 @@ FAULTS = (
     Fault(
         "free bits act at evaluation",
         "aecli/models/vae.py",
-        "VAE.loss",
+        "VAE._bound_of_one",
         "if step is not None and self.free_bits:",
         "if self.free_bits:",
         "The loss of held-out images is charged the free bits, though it is said to be the negative ELBO.",
@@ -299,7 +299,7 @@ FAULTS = (
     Fault(
         "a rate below its capacity is rewarded",
         "aecli/models/vae.py",
-        "VAE.loss",
+        "VAE._bound_of_one",
         "charged = jnp.abs(rate - capacity)",
         "charged = rate - capacity",
         "A rate below the capacity is rewarded instead of charged: the posterior collapses as without one.",
