@@ -35,8 +35,12 @@ def of(metric: str, kept: Mapping[int, dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def baselines(metric: str, kept: Mapping[int, dict[str, Any]]) -> dict[str, float]:
-    """Those that any of the seeds was held against, on the same images."""
-    return {name: value for number in of(metric, kept) for name, value in number["baselines"].items()}
+    """The mean over the seeds that were held against each."""
+    found: dict[str, list[float]] = {}
+    for number in of(metric, kept):
+        for name, value in number["baselines"].items():
+            found.setdefault(name, []).append(value)
+    return {name: mean(values) for name, values in found.items()}
 
 
 class Summary(NamedTuple):

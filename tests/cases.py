@@ -15,6 +15,7 @@ SETTINGS = {
         "patch": "levels: 4, width: 8, layers: 1, patch: 2, conditional: true",
         "gmlp": "net: gmlp, levels: 2, width: 8, layers: 1, heads: 2, patch: 2",
         "transformer": "net: transformer, levels: 16, width: 8, layers: 1, likelihood: discretized_logistic, components: 2",
+        "given": "net: gmlp, levels: 4, width: 8, layers: 1, heads: 2, patch: 2, given: {name: outline, threshold: 0.25}",
     },
     "bottleneck": {
         "linear": "net: linear, latent: 3",
@@ -47,6 +48,7 @@ SETTINGS = {
         "gated-vamp": "net: gated, hidden: [12], latent: 3, prior: vamp, pseudo_inputs: 5, conditional: true",
         "capacity": "hidden: [12], latent: 3, beta: 10.0, capacity_nats: 2.0, capacity_warmup: 4",
         "resnet-flow": "net: resnet, hidden: [4], latent: 3, likelihood: discretized_logistic, samples: 3, prior: flow",
+        "given": "hidden: [12], latent: 3, conditional: true, given: [{name: downsample, factor: 2}, {name: masking, p: 0.1}]",
     },
     "vq": {
         "restart": "hidden: [4, 6], codes: 8, dimension: 2, prior_width: 8, prior_layers: 1, restart_after: 2",

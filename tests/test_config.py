@@ -58,7 +58,7 @@ def test_a_message_shows_the_line_a_caret_and_the_nearest_name() -> None:
         "    |                                  ^^^^^ did you mean 'hidden'?\n"
         "  help: allowed: variant, net, hidden, latent, likelihood, sigma, beta, samples, "
         "samples_from, kl_warmup, free_bits, capacity_nats, capacity_warmup, prior, "
-        "pseudo_inputs, components, couplings, conditional, corruption"
+        "pseudo_inputs, components, couplings, conditional, corruption, given"
     )
 
 

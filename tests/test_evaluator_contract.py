@@ -20,7 +20,7 @@ from aecli.core.learner import Learner
 from aecli.core.model import Batch, SingleLoss, Spec, Values
 from aecli.data.dataset import Dataset
 from aecli.evaluation import registry
-from aecli.evaluation.evaluators import objective
+from aecli.evaluation.evaluators import objective, translation
 from aecli.evaluation.judges import classifier
 from aecli.evaluation.registry import EVALUATORS, Evaluator, covers, evaluate, quick, registered
 from aecli.evaluation.request import EvalRequest
@@ -43,6 +43,7 @@ MODELS = {
     "clustering": "variant: denoising, hidden: [4, 6]",
     "denoising": "variant: bottleneck, hidden: [12], latent: 3",
     "classification": "variant: vae, hidden: [12], latent: 3, likelihood: gaussian, conditional: true",
+    "translation": "variant: vae, hidden: [12], latent: 3, given: {name: downsample, factor: 2}",
     "generation": "variant: vae, hidden: [12], latent: 3",
     "augmentation": "variant: vae, hidden: [12], latent: 3, conditional: true",
 }
@@ -71,6 +72,11 @@ def measured(request: pytest.FixtureRequest, data: Dataset, few_steps: None) -> 
     return request.param, ours, EVALUATORS[request.param].measure(ours)
 
 
+def sizes(ours: Subject) -> tuple[int, ...]:
+    """Of how many images a number may be."""
+    return len(ours.rows), ours.request.draws, translation.IMAGES
+
+
 def test_every_evaluator_is_here() -> None:
     assert set(MODELS) == set(EVALUATORS)
 
@@ -80,7 +86,7 @@ def test_an_evaluator_measures_what_it_declares_and_all_numbers_are_finite(measu
     assert found.metrics
     for key, metric in found.metrics.items():
         assert name == registry.OBJECTIVE or any(covers(declared, key) for declared in EVALUATORS[name].metrics), key
-        assert np.isfinite(metric.value) and metric.n in (len(ours.rows), ours.request.draws) and metric.unit, key
+        assert np.isfinite(metric.value) and metric.n in sizes(ours) and metric.unit, key
         assert metric.standard_error is None or metric.standard_error >= 0, key
         assert all(np.isfinite(value) for value in metric.baselines.values()), key
         assert not metric.baselines or metric.better is not None, f"{key}: a baseline is better or worse"
@@ -90,7 +96,7 @@ def test_an_evaluator_measures_what_it_declares_and_all_numbers_are_finite(measu
 def test_values_are_one_for_each_image(measured: tuple[str, Subject, Findings]) -> None:
     _, ours, found = measured
     for key, values in found.values.items():
-        assert len(values) in (len(ours.rows), ours.request.draws) and np.isfinite(values).all(), key
+        assert len(values) in sizes(ours) and np.isfinite(values).all(), key
 
 
 def test_measured_again_an_evaluator_finds_the_same(measured: tuple[str, Subject, Findings], data: Dataset) -> None:

@@ -318,7 +318,7 @@ def test_every_evaluator_is_chosen_by_ability_and_says_why_not() -> None:
 
     names, left_out, notes = asked()
     assert names == ("objective",) and not left_out and "too few" in notes[0]
-    with pytest.raises(UsageError, match="lacks the ability encodes"):
+    with pytest.raises(UsageError, match="lacks the ability 'encodes'"):
         asked(only=("representation",))
     with pytest.raises(UsageError, match="too few"):
         asked(only=("generation",))

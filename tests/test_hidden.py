@@ -15,6 +15,7 @@ from aecli.core.learner import Recipe
 from aecli.core.model import Batch
 from aecli.core.optimizer import Optimizer
 from aecli.distributions.corruptions import Block, Corruption, GaussianNoise, Masking, corrupt_batch
+from aecli.evaluation import restorers
 from aecli.evaluation.evaluators import denoising, reconstruction
 from aecli.models.bottleneck import Bottleneck
 from aecli.runs.trained import Trained
@@ -104,7 +105,7 @@ def region_of(shown: Any) -> Any:
 @pytest.mark.parametrize("corruption", [MASKING, BLOCK, NOISE], ids=lambda c: c.name)
 def test_evaluators_tell_what_is_hidden(corruption: Corruption) -> None:
     key = jax.random.key(3)
-    shown, region = denoising._pair((corruption,), BATCH, key)
+    shown, region = restorers.pair((corruption,), BATCH, key)
     expected = 0.5 * np.ones((16, 8, 8, 1)) if corruption is NOISE else region_of(shown)
     restored = denoising._restored(Told(), None, (corruption,), BATCH, key)
     assert np.allclose(restored["mse"], ((expected - BATCH.image) ** 2).mean((1, 2, 3)), rtol=1e-5)

@@ -20,7 +20,7 @@ def sample(
     run_name: RunName,
     mode: Annotated[
         str,
-        typer.Option(help="prior, class, neighbours, reconstruct, denoise, complete, interpolate, traverse, codes."),
+        typer.Option(help="prior, class, neighbours, reconstruct, denoise, complete, translate, interpolate, traverse, codes."),
     ] = SAMPLE.mode,
     sampler: Annotated[
         str | None, typer.Option(help="Draw codes from a distribution fitted to them: gaussian, gmm, vamp, flow.")
@@ -96,7 +96,7 @@ def eval(
     the objective are made whatever they cost.
 
     Evaluators: objective, reconstruction, likelihood, completion, sparsity, pursuit, codebook, representation, clustering,
-    denoising, classification, generation, augmentation. What Ctrl-C interrupts goes on where it stopped.
+    denoising, classification, translation, generation, augmentation. What Ctrl-C interrupts goes on where it stopped.
 
     With --against, in their place, how well scores of an image tell anomalies from the run's own held-out images: objective,
     likelihood, reconstruction, latent_distance. Writes eval/SPLIT-against-FINGERPRINT.json."""

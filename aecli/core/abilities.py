@@ -22,6 +22,16 @@ class Samples(Protocol):
 
 
 @runtime_checkable
+class Translates(Protocol):
+    """Draws images given another one: of an outline, what may have had it."""
+
+    def translate(self, state: Any, key: jax.Array, batch: Batch, temperature: Temperature = 1.0) -> jax.Array:
+        """A draw of p(x | given) for each of `batch.given`, of a conditional model also given `batch.label`: [B, H, W, C] in
+        [0, 1]. `batch.image` is not to be looked at."""
+        ...
+
+
+@runtime_checkable
 class Reconstructs(Protocol):
     """Maps an image, or a corrupted one, to what is left of it after the code."""
 
@@ -176,6 +186,7 @@ class WeighsTop(Protocol):
 
 ABILITIES: Mapping[str, type] = {
     "samples": Samples,
+    "translates": Translates,
     "reconstructs": Reconstructs,
     "encodes": Encodes,
     "represents": Represents,
@@ -198,13 +209,19 @@ def features_of(model: Any) -> Callable[[Any, Batch], jax.Array]:
 
 
 def abilities(model: Model | type[Model]) -> tuple[str, ...]:
-    """The names of what a model, or every model of a class, can do."""
+    """The names of what a model can do, or a model of a class by some settings."""
     if isinstance(model, type):
         return tuple(name for name, protocol in ABILITIES.items() if issubclass(model, protocol))
-    return tuple(name for name, protocol in ABILITIES.items() if isinstance(model, protocol))
+    return tuple(name for name in abilities(type(model)) if name not in model.withheld)
 
 
 def lacking(model: Model | type[Model], needed: Iterable[str]) -> tuple[str, ...]:
     """Those of the needed abilities that a model, or a class of models, lacks."""
     able = abilities(model)
     return tuple(name for name in needed if name not in able)
+
+
+def told_lacking(model: Model, needed: Iterable[str]) -> str:
+    """What a model lacks that has none of the needed abilities, and by which setting if it is for that."""
+    why = next((f": {model.withheld[name]}" for name in needed if name in model.withheld and name in abilities(type(model))), "")
+    return f"it lacks the ability {' or '.join(map(repr, needed))}{why}"

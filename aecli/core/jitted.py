@@ -13,6 +13,16 @@ from aecli.core.model import Batch, Values, check_codes_values
 from aecli.core.parts import in_parts
 
 
+def give(model: Any, batch: Batch, key: jax.Array) -> Batch:
+    """The batch with what the model is given of each image."""
+    return _give(model, batch, key) if model.given_corruptions else batch
+
+
+@partial(jax.jit, static_argnames=("model",))
+def _give(model: Any, batch: Batch, key: jax.Array) -> Batch:
+    return model.give(batch, key)
+
+
 @partial(jax.jit, static_argnames=("model",))
 def encode(model: Any, state: Any, batch: Batch) -> jax.Array:
     """[B, latent]."""
@@ -41,6 +51,12 @@ def reconstruct(model: Any, state: Any, batch: Batch) -> jax.Array:
 def sample(model: Any, state: Any, key: jax.Array, label: jax.Array, temperature: jax.Array) -> jax.Array:
     """[n] and a number -> [n, H, W, C]."""
     return model.sample(state, key, label, temperature)
+
+
+@partial(jax.jit, static_argnames=("model",))
+def translate(model: Any, state: Any, key: jax.Array, batch: Batch, temperature: jax.Array) -> jax.Array:
+    """[B, H, W, C]."""
+    return model.translate(state, key, batch, temperature)
 
 
 @partial(jax.jit, static_argnames=("model",))

@@ -28,6 +28,10 @@ Temperature: TypeAlias = jax.Array | float
 
 Kind: TypeAlias = Literal["image", "vector"]
 
+WITHOUT_GIVEN = ("samples", "decodes", "reconstructs", "completes", "continues")
+"""The abilities that no model of images given another one has: what they take holds none, or is no whole image of which there
+could be one."""
+
 
 class Spec(NamedTuple):
     """What the data looks like: all that a model may know about it. `classes` is 0 where there are no labels.
@@ -57,13 +61,15 @@ class Batch(NamedTuple):
     padding of the last batch of an evaluation; `intensity` [B, H, W, C], the probabilities that a binary image was drawn with,
     in training on drawn images alone; `hidden` [B, H, W, 1] bool, which pixels were taken away from `image`, so that nobody
     need guess it from zeros. Whoever takes pixels away sets it; it is None if none were: of clean images, and of corrupted
-    ones that keep something of every pixel."""
+    ones that keep something of every pixel. `given` [B, H, W, C], the image that a model of images given another one is told;
+    `Model.give` sets it."""
 
     image: jax.Array
     label: jax.Array
     mask: jax.Array
     intensity: jax.Array | None = None
     hidden: jax.Array | None = None
+    given: jax.Array | None = None
 
     @classmethod
     def abstract(cls, n: int, spec: Spec) -> Any:
@@ -128,6 +134,18 @@ class Model(Frozen):
         return tuple(getattr(self, "corruption", ()))
 
     @property
+    def given_corruptions(self) -> tuple[Any, ...]:
+        """What makes of an image x the one c(x) that a model of p(x | c(x)) is given: its setting `given`, if it has one."""
+        return tuple(getattr(self, "given", ()))
+
+    @property
+    def withheld(self) -> Mapping[str, str]:
+        """Abilities that the model lacks by its settings though its class has them, and why."""
+        if self.given_corruptions:
+            return dict.fromkeys(WITHOUT_GIVEN, "its images are drawn given another one (model.given)")
+        return {"translates": "it is given no image (model.given)"}
+
+    @property
     def target_activation(self) -> float | None:
         """The mean activation that the objective aims at; None if it aims at none."""
         return None
@@ -140,6 +158,29 @@ class Model(Frozen):
         """What the model is shown in place of clean images: the batch with another `image`, and `hidden` where pixels were
         taken away; by default the batch as it is. The target of a loss is the image of the batch that is given."""
         return batch
+
+    def give(self, batch: Batch, key: jax.Array) -> Batch:
+        """The batch with what the model is `given` of each image, a function of the key where that is random; as it is by
+        default, and where it has that already. Abilities take batches that were made so."""
+        return batch
+
+    def given_of(self, batch: Batch) -> jax.Array | None:
+        """What the model is given of each image of a batch, None if it is given nothing. Raises ContractError if the batch should
+        hold it and does not."""
+        if not self.given_corruptions:
+            return None
+        if batch.given is None:
+            raise ContractError(
+                "a batch holds no image for a model that is given one",
+                "a model of images given another one takes batches from its own `give`",
+                "batch = model.give(batch, key)",
+                type(self).__module__,
+            )
+        return batch.given
+
+    def abstract_batch(self, n: int, spec: Spec) -> Any:
+        """The form of a batch of n as abilities take it, for `jax.eval_shape`."""
+        return jax.eval_shape(self.give, Batch.abstract(n, spec), jax.random.key(0))
 
     def part_size(self, n: int, shape: tuple[int, int, int]) -> int:
         """Into parts of how many images `train_step` and `evaluate` cut a batch of n."""
@@ -195,6 +236,7 @@ class SingleLoss(Model):
             values = self._values(net, *part, state.step)
             return values["loss"].mean(), values
 
+        batch = self.give(batch, key)
         parts = self._parts(batch, key)
         if parts is None:
             return state.descend(lambda net: objective(net, (batch, key)))
@@ -202,6 +244,7 @@ class SingleLoss(Model):
         return state, {name: value.reshape(len(batch.image)) for name, value in values.items()}
 
     def evaluate(self, state: Learner[Any], batch: Batch, key: jax.Array) -> Values:
+        batch = self.give(batch, key)
         n, cut = len(batch.image), self._parts(batch, key)
         if cut is None:
             return self._values(state.net, batch, key, None)

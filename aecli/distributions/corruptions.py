@@ -24,6 +24,9 @@ from aecli.distributions.in_turn import ONE_OR_LIST, in_turn
 from aecli.measures.baselines.filters import Restorer, bicubic, mean_fill, median
 from aecli.measures.baselines.linear import Seen
 
+GIVEN = 0x61656369
+"""What a key is folded with to draw the image that a model is given: not the number of a part of a batch, or of a corruption, by
+which the random numbers of the loss are told apart."""
 LUMA = (0.299, 0.587, 0.114)
 """Weights of red, green and blue in a gray value (ITU-R BT.601)."""
 
@@ -273,6 +276,18 @@ def corrupt_batch(corruptions: Sequence[Corruption], batch: Batch, key: jax.Arra
     return batch._replace(image=corrupt(corruptions, batch.image, key), hidden=away)
 
 
+def give_batch(corruptions: Sequence[Corruption], batch: Batch, key: jax.Array) -> Batch:
+    """The batch with what they leave of its image as `given`; as it is if there are none, or if something is given already."""
+    if not corruptions or batch.given is not None:
+        return batch
+    return batch._replace(given=corrupt(corruptions, batch.image, jax.random.fold_in(key, GIVEN)))
+
+
+def given_hidden(corruptions: Sequence[Corruption], batch: Batch, key: jax.Array) -> jax.Array | None:
+    """Which pixels `give_batch` of the same key hides of what is given, [B, H, W, 1] bool; None if none can be."""
+    return hidden(corruptions, batch.image, jax.random.fold_in(key, GIVEN))
+
+
 def usual(corruptions: Sequence[Corruption]) -> Restorer | None:
     """The classical restorer of a corruption that stands alone; several in a row have none."""
     return corruptions[0].usual() if len(corruptions) == 1 else None
@@ -294,13 +309,21 @@ def default_set(spec: Spec) -> list[tuple[Corruption, ...]]:
     return [(corruption,) for corruption, tells in tried if tells and not list(corruption.objections(spec))]
 
 
-def corruption_objections(corruptions: Sequence[Corruption], spec: Spec) -> Iterable[Objection]:
-    """Why images of such a form cannot be corrupted so."""
+def corruption_objections(corruptions: Sequence[Corruption], spec: Spec, key: str = "corruption") -> Iterable[Objection]:
+    """Why images of such a form cannot be corrupted so; `key` is the setting that asks for it."""
     for corruption in corruptions:
         if corruption.of_pictures:
-            yield from of_pictures(spec, "corruption", corruption.name, "one of gaussian and masking")
+            yield from of_pictures(spec, key, corruption.name, "one of gaussian and masking")
         for message in corruption.objections(spec):
-            yield Objection("corruption", f"{corruption.name}: {message}", "leave it out, or change data.size or data.channels")
+            yield Objection(key, f"{corruption.name}: {message}", "leave it out, or change data.size or data.channels")
+
+
+def given_objections(corruptions: Sequence[Corruption], spec: Spec) -> Iterable[Objection]:
+    """Why a model of such data cannot be given what they make of it."""
+    if corruptions and spec.kind == "vector":
+        yield from of_pictures(spec, "given", "given", "leave it out")
+    else:
+        yield from corruption_objections(corruptions, spec, "given")
 
 
 def moments(corruptions: Sequence[Corruption], of: Seen, spec: Spec) -> Seen | None:

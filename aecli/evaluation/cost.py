@@ -89,6 +89,7 @@ def _of_batch(what: str, subject: Subject, function: Callable[[Any, Batch], Any]
     computed for each anew."""
 
     def count() -> float:
-        return products(jax.make_jaxpr(function)(subject.state, Batch.abstract(eval_batch(subject.spec.size), subject.spec)))
+        batch = subject.model.abstract_batch(eval_batch(subject.spec.size), subject.spec)
+        return products(jax.make_jaxpr(function)(subject.state, batch))
 
     return computed(f"operations of {what}", (subject.model, subject.spec), count)

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from aecli.core.abilities import lacking
+from aecli.core.abilities import lacking, told_lacking
 from aecli.core.model import Kind, Model
 from aecli.errors import AecliError, StorageError, UsageError, did_you_mean, translate
 from aecli.evaluation import codes, cost
@@ -27,6 +27,7 @@ from aecli.evaluation.evaluators import (
     reconstruction,
     representation,
     sparsity,
+    translation,
 )
 from aecli.evaluation.subject import Subject
 from aecli.measures.metric import Findings, Metric
@@ -165,6 +166,12 @@ EVALUATORS: Mapping[str, Evaluator] = registered(
             kinds=ANY,
             flop=cost.of_classification,
         ),
+        "translation": Evaluator(
+            "draws given what a corruption leaves: nearness, agreement, variety",
+            translation.measure,
+            ("draw_psnr_db", "best_draw_psnr_db", "mean_draw_psnr_db", "given_mse", "given_mse_floor", "diversity"),
+            ("translates",),
+        ),
         "generation": Evaluator(
             "distances between draws and images, by features",
             generation.measure,
@@ -251,9 +258,9 @@ def chosen(subject: Subject) -> Chosen:
     able = fits(subject.model, among=every)
     for name in request.only:
         if name not in able:
-            needed = " or ".join(every[name].abilities)
+            why = told_lacking(subject.model, every[name].abilities)
             raise UsageError(
-                f"variant '{subject.model.variant}' cannot be measured by '{name}': it lacks the ability {needed}",
+                f"variant '{subject.model.variant}' cannot be measured by '{name}': {why}",
                 "it has: " + ", ".join(able),
             )
     names: list[str] = []

@@ -13,12 +13,13 @@ import jax
 import numpy as np
 
 from aecli.config.schema import Binarize
+from aecli.core import jitted
 from aecli.core.abilities import features_of
 from aecli.core.keys import Stream, stream
 from aecli.core.model import Batch, Spec
 from aecli.data.dataset import Dataset
 from aecli.data.eval_batches import batches
-from aecli.data.rows import Rows
+from aecli.data.rows import Rows, choose
 from aecli.evaluation.journal import Journal
 from aecli.evaluation.judges.inception import Inception
 from aecli.evaluation.request import EvalRequest
@@ -95,9 +96,17 @@ class Subject:
         done = 0
         for batch, key, real in batches(rows, binarize, root, self.place, self.poll):
             self.tell(done, len(rows))
-            yield batch, key, real
+            yield jitted.give(self.model, batch, key), key, real
             done += real
         self.tell(len(rows), len(rows))
+
+    def few(self, n: int) -> tuple[Batch, jax.Array, int]:
+        """At most so many images of the split as one batch, its key, and how many are real: the same images whatever the run's
+        seed. The batch is no larger than it need be."""
+        rows = choose(self.rows, n, 0)
+        size = -(-len(rows) // self.place.devices) * self.place.devices
+        batch, key, real = next(batches(rows, self.binarize, self.root, self.place, self.poll, size))
+        return jitted.give(self.model, batch, key), key, real
 
     def images(self, split: str | None = None) -> Iterator[Any]:
         """The images of a split in pieces, [m, D] float32 on the host."""
@@ -152,13 +161,13 @@ class Subject:
     @cached_property
     def code_length(self) -> int:
         """Numbers in a code of the model, which must encode."""
-        code = jax.eval_shape(self.model.encode, self.state, Batch.abstract(1, self.spec))
+        code = jax.eval_shape(self.model.encode, self.state, self.model.abstract_batch(1, self.spec))
         return int(code.shape[1])
 
     @cached_property
     def feature_count(self) -> int:
         """Numbers that probes and clusterings are given of an image."""
-        features = jax.eval_shape(features_of(self.model), self.state, Batch.abstract(1, self.spec))
+        features = jax.eval_shape(features_of(self.model), self.state, self.model.abstract_batch(1, self.spec))
         return int(features.shape[1])
 
     @cached_property

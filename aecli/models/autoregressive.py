@@ -18,9 +18,11 @@ from pydantic import Field, NonNegativeFloat, PositiveInt, model_validator
 
 from aecli.core.learner import Learner
 from aecli.core.model import Batch, Objection, SingleLoss, Spec, Temperature, Values, no_labels, one_hot
+from aecli.distributions.corruptions import Corruptions, give_batch, given_objections
 from aecli.distributions.discrete import Categorical, Discrete, LogisticMixture, dequantize, invert_cdf, quantize
 from aecli.distributions.softplus import softplus
 from aecli.nets.causal import Causal, Layout, ancestral
+from aecli.nets.given import GivenNet
 from aecli.nets.gmlp import Gmlp
 from aecli.nets.made import Made
 from aecli.nets.patches import cut, join
@@ -36,7 +38,8 @@ AT_ONCE = 2**17
 
 class Autoregressive(SingleLoss):
     """Values: `loss`, -log p(x) in nats, and `bits_per_dim`, the same in bits per channel of a pixel. With `hybrid` the loss of
-    training also has that many times `confusion_nats`, -log of the label's probability beside another one.
+    training also has that many times `confusion_nats`, -log of the label's probability beside another one. With `given` all of
+    them are of p(x | c(x)): the image c(x) that is given is told to every site, and the chain over the values of x stays exact.
 
     `levels` divides 256: 2 for binary images, 256 for 8 bit. `hidden` are the layers of a made; `width`, `layers` and `patch`
     (sites of patch x patch pixels) shape the other nets, `heads` a gmlp (sums over earlier sites per layer) or a transformer.
@@ -55,6 +58,7 @@ class Autoregressive(SingleLoss):
     hybrid: NonNegativeFloat = Field(
         default=0.0, description="weight of telling the label from another one in training, which is no longer maximum likelihood"
     )
+    given: Corruptions = Field(default=(), description="learn p(x | what these corruptions leave of x)")
 
     @model_validator(mode="after")
     def _settings_fit(self) -> Autoregressive:
@@ -64,6 +68,8 @@ class Autoregressive(SingleLoss):
             raise ValueError("net: made needs at least one hidden layer, such as [512]")
         if self.net == "made" and self.patch != 1:
             raise ValueError("patch is for net: pixelcnn, gmlp and transformer")
+        if self.net == "made" and self.given:
+            raise ValueError("given is for net: pixelcnn, gmlp and transformer")
         if self.hybrid and not self.conditional:
             raise ValueError("hybrid tells labels apart by p(x | label): set conditional: true")
         if self.net in ("gmlp", "transformer") and self.width % self.heads:
@@ -83,6 +89,10 @@ class Autoregressive(SingleLoss):
             yield Objection("patch", message, "set a larger patch, or net: pixelcnn")
         if self.conditional:
             yield from no_labels(spec)
+        yield from given_objections(self.given, spec)
+
+    def give(self, batch: Batch, key: jax.Array) -> Batch:
+        return give_batch(self.given, batch, key)
 
     def at_once(self, shape: tuple[int, int, int]) -> int | None:
         if self.net == "made":
@@ -94,9 +104,14 @@ class Autoregressive(SingleLoss):
         if self.net == "made":
             return Made(layout, self.hidden, rngs=rngs)
         if self.net == "pixelcnn":
-            return PixelCnn(layout, self.width, self.layers, rngs=rngs)
-        sites = Gmlp if self.net == "gmlp" else Transformer
-        return sites(layout, self.width, self.layers, self.heads, rngs=rngs)
+            net: Any = PixelCnn(layout, self.width, self.layers, rngs=rngs)
+        else:
+            sites = Gmlp if self.net == "gmlp" else Transformer
+            net = sites(layout, self.width, self.layers, self.heads, rngs=rngs)
+        if self.given:
+            # Half as wide as the sites: convolutions cost many times what a layer of sums does.
+            net.given = GivenNet(spec.shape, self.patch, max(1, self.width // 2), self.width, rngs=rngs)
+        return net
 
     def loss(self, net: Causal, batch: Batch, key: jax.Array, step: jax.Array | None) -> Values:
         nll = self._nll(net, batch)
@@ -122,11 +137,12 @@ class Autoregressive(SingleLoss):
     def _each_nll(self, net: Causal, batch: Batch) -> jax.Array:
         """Of every value given those before it, [B, h, w, S]."""
         value = cut(quantize(batch.image, self.levels), self.patch)
-        params = net(self._inputs(value), self._label(net, batch.label))
+        params = net(self._inputs(value), self._label(net, batch.label), *self._told(net, batch))
         target = value
-        if self.levels == 2 and batch.intensity is not None:
+        if self.levels == 2 and batch.intensity is not None and not self.given:
             # Given the image that it was drawn from, a pixel does not depend on those before it, so its own draw may be averaged
-            # over: the same objective in expectation, without the noise of the draw in its gradient.
+            # over: the same objective in expectation, without the noise of the draw in its gradient. What is made of the drawn
+            # image and given tells of the draw.
             target = cut(batch.intensity, self.patch)
         return -self._family.log_prob(params, target)
 
@@ -154,6 +170,14 @@ class Autoregressive(SingleLoss):
         """Ancestral sampling. A `temperature` below 1 sharpens each conditional distribution."""
         return self._ancestral(state, key, label, self._cached, temperature)
 
+    def translate(self, state: Learner[Any], key: jax.Array, batch: Batch, temperature: Temperature = 1.0) -> jax.Array:
+        """Ancestral sampling, all of the given image known from the first value on."""
+        return self._ancestral(state, key, batch.label, self._cached, temperature, self._told(state.net, batch))
+
+    def translate_naive(self, state: Learner[Any], key: jax.Array, batch: Batch, temperature: Temperature = 1.0) -> jax.Array:
+        """The same images by a whole pass for every value."""
+        return self._ancestral(state, key, batch.label, self._naive, temperature, self._told(state.net, batch))
+
     def sample_naive(self, state: Learner[Any], key: jax.Array, label: jax.Array, temperature: Temperature = 1.0) -> jax.Array:
         """The same images by a whole pass for every value: what `sample` is checked against and measured by."""
         return self._ancestral(state, key, label, self._naive, temperature)
@@ -164,14 +188,19 @@ class Autoregressive(SingleLoss):
         """Samples the values where `known` [B, H, W, C] is False given those before them in the order; known values stay as
         they are. That is a draw from p(unknown | known) where no known value comes after an unknown one; later ones are kept
         and not conditioned on."""
-        given = quantize(batch.image, self.levels)
-        drawn = self._ancestral(state, key, batch.label, self._cached, temperature, given, known)
+        values = quantize(batch.image, self.levels)
+        drawn = self._ancestral(state, key, batch.label, self._cached, temperature, (), values, known)
         return jnp.where(known, batch.image, drawn)
 
     def _at_sites(self, net: Any, batch: Batch) -> jax.Array:
         """The last hidden layer, [B, h, w, C]."""
         value = cut(quantize(batch.image, self.levels), self.patch)
-        return net.features(self._inputs(value), self._label(net, batch.label))
+        return net.features(self._inputs(value), self._label(net, batch.label), *self._told(net, batch))
+
+    def _told(self, net: Any, batch: Batch) -> tuple[jax.Array, ...]:
+        """What every site knows of the image that is given, [B, h, w, width], if the model is given one."""
+        given = self.given_of(batch)
+        return () if given is None else (net.given(given),)
 
     @property
     def _family(self) -> Discrete:
@@ -206,7 +235,8 @@ class Autoregressive(SingleLoss):
         label: jax.Array,
         start: Callable[..., tuple[Any, Any]],
         temperature: Temperature,
-        given: jax.Array | None = None,
+        told: tuple[jax.Array, ...] = (),
+        values: jax.Array | None = None,
         known: jax.Array | None = None,
     ) -> jax.Array:
         """Draws the values one after another. One uniform number decides each, whatever computes its distribution."""
@@ -216,8 +246,8 @@ class Autoregressive(SingleLoss):
         flat = (len(label), layout.sites * layout.values)
         uniform = jax.random.uniform(key, flat)
         fixed = None
-        if given is not None and known is not None:
-            fixed = cut(given, self.patch).reshape(flat), cut(known, self.patch).reshape(flat)
+        if values is not None and known is not None:
+            fixed = cut(values, self.patch).reshape(flat), cut(known, self.patch).reshape(flat)
 
         def choose(params: jax.Array, uniform: jax.Array) -> jax.Array:
             return invert_cdf(jax.nn.log_softmax(self._family.log_probs(params) / temperature, axis=-1), uniform)
@@ -225,15 +255,15 @@ class Autoregressive(SingleLoss):
         def describe(value: jax.Array) -> jax.Array:
             return self._inputs(value.reshape(shape))
 
-        value = ancestral(start(net, self._label(net, label)), uniform, describe, choose, fixed)
+        value = ancestral(start(net, self._label(net, label), *told), uniform, describe, choose, fixed)
         return join(dequantize(value, self.levels).reshape(shape), self.patch)
 
-    def _cached(self, net: Causal, label: jax.Array) -> tuple[Any, Any]:
-        return net.begin(label), lambda cache, x, position: net.step(cache, x, label, position)
+    def _cached(self, net: Causal, label: jax.Array, *told: jax.Array) -> tuple[Any, Any]:
+        return net.begin(label), lambda cache, x, position: net.step(cache, x, label, position, *told)
 
-    def _naive(self, net: Causal, label: jax.Array) -> tuple[Any, Any]:
+    def _naive(self, net: Causal, label: jax.Array, *told: jax.Array) -> tuple[Any, Any]:
         def step(cache: tuple[()], x: jax.Array, position: jax.Array) -> tuple[jax.Array, tuple[()]]:
-            params = net(x, label)
+            params = net(x, label, *told)
             return params.reshape(len(params), -1, params.shape[-1])[:, position], cache
 
         return (), step

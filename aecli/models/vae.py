@@ -37,30 +37,44 @@ from aecli.core.model import (
     one_hot,
 )
 from aecli.core.prior import EvenMixture, Flow, Prior, StandardNormal, check_prior
-from aecli.distributions.corruptions import Corruptions, corrupt_batch, corruption_objections
+from aecli.distributions.corruptions import (
+    Corruptions,
+    corrupt_batch,
+    corruption_objections,
+    give_batch,
+    given_objections,
+)
 from aecli.distributions.discrete import Categorical, LogisticMixture
 from aecli.distributions.observations import Bernoulli, Discretized, GaussianPixels, Observation, gray_only
 from aecli.nets.coupling import CouplingFlow
+from aecli.nets.given import GivenNet, Refinement
 from aecli.nets.mixture import Mixture
 from aecli.nets.pairs import FOR_VECTORS, PAIRS, Hidden, Net, check_hidden, hidden_of_net
+from aecli.nets.regions import region_means, regions
 
 SIGMA_AT_START = 0.25
 """A learned sigma starts near the spread of pixels in [0, 1]. From 1 the errors would weigh so little at first that the
 posterior collapses onto the prior, in some runs for good."""
 
+FEATURES = 16
+"""Of an image that is given, at each pixel."""
+
 
 class VaeNet(nnx.Module):
     """`log_sigma` is the scale of a Gaussian likelihood, where it is shared and learned; `pseudo_inputs` are the logits of the
     images whose posteriors make up a VampPrior. A label reaches the encoder as one more channel, the decoder beside the
-    code."""
+    code. So does an image that is given, the decoder as means of its features over regions; what is decoded is then corrected
+    by these features where they are."""
 
     def __init__(self, model: VAE, spec: Spec, *, rngs: nnx.Rngs) -> None:
         self.spec, self.classes, self.outputs = spec, spec.classes if model.conditional else 0, model.outputs
         pair, hidden = PAIRS[model.net], model.hidden
-        seen = (spec.height, spec.width, spec.channels + (1 if self.classes else 0))
+        channels = spec.channels * (2 if model.given else 1) + (1 if self.classes else 0)
+        seen = (spec.height, spec.width, channels)
         self.encoder = pair.encoder(seen, hidden, 2 * model.latent, rngs=rngs)
         made = (spec.height, spec.width, spec.channels * self.outputs)
-        self.decoder = pair.decoder(made, hidden, model.latent + self.classes, rngs=rngs)
+        beside = self.classes + (regions(spec.height, spec.width) * FEATURES if model.given else 0)
+        self.decoder = pair.decoder(made, hidden, model.latent + beside, rngs=rngs)
         if self.classes:
             self.label_channel = nnx.Linear(self.classes, spec.height * spec.width, use_bias=False, rngs=rngs)
         if model.likelihood == "gaussian" and model.sigma == "learned":
@@ -71,19 +85,30 @@ class VaeNet(nnx.Module):
         self.pseudo_inputs = nnx.Param(start(rngs.params(), shape) - 1.5) if model.prior == "vamp" else None
         self.mixture = Mixture(model.components, model.latent, rngs=rngs) if model.prior == "mog" else None
         self.flow = CouplingFlow(model.latent, model.couplings, rngs=rngs) if model.prior == "flow" else None
+        if model.given:
+            self.given = GivenNet(spec.shape, 1, FEATURES, FEATURES, rngs=rngs)
+            self.refinement = Refinement(made[2], FEATURES, FEATURES, rngs=rngs)
 
-    def posterior(self, image: jax.Array, label: jax.Array) -> Gaussian:
-        """`label` [B] int32."""
+    def posterior(self, image: jax.Array, label: jax.Array, given: jax.Array | None = None) -> Gaussian:
+        """`label` [B] int32, `given` an image like the other."""
+        if given is not None:
+            image = jnp.concatenate([image, given], axis=-1)
         if self.classes:
             channel = self.label_channel(one_hot(label, self.classes)).reshape(len(image), *self.spec[:2], 1)
             image = jnp.concatenate([image.astype(channel.dtype), channel], axis=-1)
         return Gaussian.from_output(self.encoder(image))
 
-    def decode(self, code: jax.Array, label: jax.Array) -> jax.Array:
-        """The parameters of p(x | z), [B, H, W, C, outputs]."""
+    def decode(self, code: jax.Array, label: jax.Array, told: jax.Array | None = None) -> jax.Array:
+        """The parameters of p(x | z), [B, H, W, C, outputs]; `told` are the features [m, H, W, F] of what is given, m of which B
+        is a multiple: codes come in turns through the images."""
         if self.classes:
             code = jnp.concatenate([code, one_hot(label, self.classes)], axis=-1)
-        return self.decoder(code).reshape(len(code), *self.spec.shape, self.outputs)
+        if told is not None:
+            told = jnp.tile(told, (len(code) // len(told), 1, 1, 1))
+            code = jnp.concatenate([code, region_means(nnx.gelu(told))], axis=-1)
+        made = self.decoder(code)
+        made = made if told is None else self.refinement(made, told)
+        return made.reshape(len(code), *self.spec.shape, self.outputs)
 
     def prior(self) -> Prior:
         if self.flow is not None:
@@ -104,7 +129,8 @@ class VAE(SingleLoss):
     steps.
 
     `kl_warmup`: steps over which the weight of the rate rises from 0 to beta. `free_bits`: nats per latent dimension below
-    which, on average over a batch, its rate costs nothing. Both act in training only. `sigma`: of `likelihood: gaussian`.
+    which, on average over a batch, its rate costs nothing. Both act in training only. `sigma`: of `likelihood: gaussian`. With
+    `given` all distributions but the prior are given what these corruptions leave of x; p(z) is not.
     """
 
     kinds: ClassVar[tuple[Kind, ...]] = ("image", "vector")
@@ -126,6 +152,7 @@ class VAE(SingleLoss):
     couplings: PositiveInt = Field(default=4, description="of prior: flow")
     conditional: bool = Field(default=False, description="learn p(x | label)")
     corruption: Corruptions = Field(default=(), description="of what the encoder sees")
+    given: Corruptions = Field(default=(), description="learn p(x | what these corruptions leave of x)")
 
     @model_validator(mode="after")
     def _settings_fit(self) -> VAE:
@@ -139,6 +166,8 @@ class VAE(SingleLoss):
             )
         if self.free_bits and self.prior != "standard":
             raise ValueError(f"free_bits needs a rate per latent dimension, which prior: {self.prior} has not")
+        if self.given and self.prior == "vamp":
+            raise ValueError("given needs a prior that no image makes up: set another prior")
         check_prior(self.prior, self.latent, self.changed)
         self._capacity_fits()
         return self
@@ -170,6 +199,7 @@ class VAE(SingleLoss):
         if self.conditional:
             yield from no_labels(spec)
         yield from corruption_objections(self.corruption, spec)
+        yield from given_objections(self.given, spec)
 
     @property
     def outputs(self) -> int:
@@ -179,12 +209,15 @@ class VAE(SingleLoss):
     def corrupt(self, batch: Batch, key: jax.Array) -> Batch:
         return corrupt_batch(self.corruption, batch, key)
 
+    def give(self, batch: Batch, key: jax.Array) -> Batch:
+        return give_batch(self.given, batch, key)
+
     def build(self, spec: Spec, rngs: nnx.Rngs) -> VaeNet:
         return VaeNet(self, spec, rngs=rngs)
 
     def loss(self, net: VaeNet, batch: Batch, key: jax.Array, step: jax.Array | None) -> Values:
         key, corrupting = jax.random.split(key)
-        posterior = net.posterior(self.corrupt(batch, corrupting).image, batch.label)
+        posterior = net.posterior(self.corrupt(batch, corrupting).image, batch.label, self.given_of(batch))
         return staged(
             self.samples,
             self.samples_from,
@@ -195,7 +228,7 @@ class VAE(SingleLoss):
 
     def _bound_of_one(self, net: VaeNet, posterior: Gaussian, batch: Batch, key: jax.Array, step: jax.Array | None) -> Values:
         code = posterior.sample(key)
-        distortion = self._observation(net).nll(net.decode(code, batch.label), batch.image)
+        distortion = self._observation(net).nll(net.decode(code, batch.label, self._told(net, batch)), batch.image)
         beta = jnp.float32(self.beta)
         if self.prior != "standard":
             rate = posterior.log_prob(code) - net.prior().log_prob(code)
@@ -218,13 +251,13 @@ class VAE(SingleLoss):
     def log_weights(self, state: Learner[VaeNet], batch: Batch, key: jax.Array, n: int) -> jax.Array:
         """log p(x, z) - log q(z | x) for n codes of each image, [n, B] nats."""
         net = state.net
-        return self._weigh(net, net.posterior(batch.image, batch.label), batch, key, n)[0]
+        return self._weigh(net, net.posterior(batch.image, batch.label, self.given_of(batch)), batch, key, n)[0]
 
     def support(self) -> int | None:
         return self._observation(None).support
 
     def posterior(self, state: Learner[VaeNet], batch: Batch) -> Gaussian:
-        return state.net.posterior(batch.image, batch.label)
+        return state.net.posterior(batch.image, batch.label, self.given_of(batch))
 
     def encode(self, state: Learner[VaeNet], batch: Batch) -> jax.Array:
         return self.posterior(state, batch).mean
@@ -242,13 +275,24 @@ class VAE(SingleLoss):
         """The mean of p(x | z) at codes from the prior."""
         return self.decode(state, state.net.prior().sample(key, len(label), temperature), label)
 
+    def translate(self, state: Learner[VaeNet], key: jax.Array, batch: Batch, temperature: Temperature = 1.0) -> jax.Array:
+        """The mean of p(x | z, given) at codes from the prior."""
+        net = state.net
+        code = net.prior().sample(key, len(batch.label), temperature)
+        return self._observation(net).mean(net.decode(code, batch.label, self._told(net, batch)))
+
+    def _told(self, net: VaeNet, batch: Batch) -> jax.Array | None:
+        """The features of the image that is given, where one is."""
+        given = self.given_of(batch)
+        return None if given is None else net.given(given)
+
     def _weigh(
         self, net: VaeNet, posterior: Gaussian, batch: Batch, key: jax.Array, n: int
     ) -> tuple[jax.Array, jax.Array, jax.Array]:
         """log weights, distortions and rates of n codes of each image, [n, B] each."""
         many = posterior.repeat(n)
         code = many.sample(key)
-        params = net.decode(code, jnp.tile(batch.label, n))
+        params = net.decode(code, jnp.tile(batch.label, n), self._told(net, batch))
         # An image is compared to all its codes in place: repeated images would take more time to copy than to compare.
         distortion = jax.vmap(self._observation(net).nll, (0, None))(params.reshape(n, -1, *params.shape[1:]), batch.image)
         rate = (many.log_prob(code) - net.prior().log_prob(code)).reshape(n, -1)

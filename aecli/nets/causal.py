@@ -33,13 +33,14 @@ class Layout(NamedTuple):
 
 
 class Causal(Protocol):
-    """`label` is one-hot, [B, classes]."""
+    """`label` is one-hot, [B, classes]. `told` is what every site knows of an image that is given, [B, h, w, width], where one
+    is."""
 
-    def __call__(self, x: jax.Array, label: jax.Array) -> jax.Array:
+    def __call__(self, x: jax.Array, label: jax.Array, told: jax.Array | None = None) -> jax.Array:
         """[B, h, w, S * inputs] -> [B, h, w, S, outputs]."""
         ...
 
-    def features(self, x: jax.Array, label: jax.Array) -> jax.Array:
+    def features(self, x: jax.Array, label: jax.Array, told: jax.Array | None = None) -> jax.Array:
         """The last hidden layer at every site, [B, h, w, F]."""
         ...
 
@@ -47,7 +48,9 @@ class Causal(Protocol):
         """The cache before the first value."""
         ...
 
-    def step(self, cache: Any, x: jax.Array, label: jax.Array, position: jax.Array) -> tuple[jax.Array, Any]:
+    def step(
+        self, cache: Any, x: jax.Array, label: jax.Array, position: jax.Array, told: jax.Array | None = None
+    ) -> tuple[jax.Array, Any]:
         """Parameters [B, outputs] of the value at `position` (site * S + value), whose earlier values are in x."""
         ...
 

@@ -77,13 +77,14 @@ class Gmlp(nnx.Module):
         self.blocks = nnx.List([Block(layout.sites, width, heads, rngs=rngs) for _ in range(layers)])
         self.head = SiteHead(layout, width, max(1, width // HEAD), rngs=rngs)
 
-    def __call__(self, x: jax.Array, label: jax.Array) -> jax.Array:
-        return self.head(self.features(x, label), x)
+    def __call__(self, x: jax.Array, label: jax.Array, told: jax.Array | None = None) -> jax.Array:
+        return self.head(self.features(x, label, told), x)
 
-    def features(self, x: jax.Array, label: jax.Array) -> jax.Array:
+    def features(self, x: jax.Array, label: jax.Array, told: jax.Array | None = None) -> jax.Array:
         layout = self.layout
         above, left = self.neighbours(x)
-        h = (above + left + self.place[...][None]).reshape(len(x), layout.sites, -1) + self._condition(label)
+        h = above + left + self.place[...][None]
+        h = (h if told is None else h + told).reshape(len(x), layout.sites, -1) + self._condition(label)
         for block in self.blocks:
             h = block(h)
         return nnx.gelu(h).reshape(len(x), layout.rows, layout.columns, -1)
@@ -93,16 +94,22 @@ class Gmlp(nnx.Module):
         store = jnp.zeros((n, self.layout.sites, self.width), dtype)
         return Cache([store] * len(self.blocks), jnp.zeros((n, self.width), dtype))
 
-    def step(self, cache: Cache, x: jax.Array, label: jax.Array, position: jax.Array) -> tuple[jax.Array, Cache]:
+    def step(
+        self, cache: Cache, x: jax.Array, label: jax.Array, position: jax.Array, told: jax.Array | None = None
+    ) -> tuple[jax.Array, Cache]:
         site, value = jnp.divmod(position, self.layout.values)
         row, column = jnp.divmod(site, self.layout.columns)
-        cache = jax.lax.cond(value == 0, lambda: self._site(cache, x, label, row, column), lambda: cache)
+        cache = jax.lax.cond(value == 0, lambda: self._site(cache, x, label, told, row, column), lambda: cache)
         return self.head.one(cache.features, at_site(x, row, column), value), cache
 
-    def _site(self, cache: Cache, x: jax.Array, label: jax.Array, row: jax.Array, column: jax.Array) -> Cache:
+    def _site(
+        self, cache: Cache, x: jax.Array, label: jax.Array, told: jax.Array | None, row: jax.Array, column: jax.Array
+    ) -> Cache:
         above, left = self.neighbours.one(x, row, column)
         place = jax.lax.dynamic_slice(self.place[...], (row, column, 0), (1, 1, self.width))
         h = (above + left + place[None])[:, 0] + self._condition(label)
+        if told is not None:
+            h += at_site(told, row, column)[:, None]
         stored = list(cache.stored)
         for i, block in enumerate(self.blocks):
             h, stored[i] = block.one(h, stored[i], row * self.layout.columns + column)

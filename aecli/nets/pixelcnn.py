@@ -65,15 +65,17 @@ class PixelCnn(nnx.Module):
         self.layers = nnx.List([Gated(width, layout.classes, rngs=rngs) for _ in range(layers)])
         self.head = SiteHead(layout, width, width, rngs=rngs)
 
-    def __call__(self, x: jax.Array, label: jax.Array) -> jax.Array:
-        return self.head(self.features(x, label), x)
+    def __call__(self, x: jax.Array, label: jax.Array, told: jax.Array | None = None) -> jax.Array:
+        return self.head(self.features(x, label, told), x)
 
-    def features(self, x: jax.Array, label: jax.Array) -> jax.Array:
+    def features(self, x: jax.Array, label: jax.Array, told: jax.Array | None = None) -> jax.Array:
         place = self.place[...]
         label = label.astype(place.dtype)
         above, left = self.neighbours(x)
         v = above + place[0][None]
         h = left + self.first_across(v) + place[1][None]
+        if told is not None:
+            v, h = v + told, h + told
         for layer in self.layers:
             v_bias, h_bias = layer.biases(label)
             a = layer.vertical(pad(v, 1, 1, 1)) + v_bias
@@ -92,20 +94,24 @@ class PixelCnn(nnx.Module):
             jnp.zeros((n, width), dtype),
         )
 
-    def step(self, cache: Cache, x: jax.Array, label: jax.Array, position: jax.Array) -> tuple[jax.Array, Cache]:
+    def step(
+        self, cache: Cache, x: jax.Array, label: jax.Array, position: jax.Array, told: jax.Array | None = None
+    ) -> tuple[jax.Array, Cache]:
         site, value = jnp.divmod(position, self.layout.values)
         row, column = jnp.divmod(site, self.layout.columns)
         new_site = value == 0
-        cache = jax.lax.cond(new_site & (column == 0), lambda: self._row(cache, x, label, row), lambda: cache)
-        cache = jax.lax.cond(new_site, lambda: self._site(cache, x, label, row, column), lambda: cache)
+        cache = jax.lax.cond(new_site & (column == 0), lambda: self._row(cache, x, label, told, row), lambda: cache)
+        cache = jax.lax.cond(new_site, lambda: self._site(cache, x, label, told, row, column), lambda: cache)
         return self.head.one(cache.features, at_site(x, row, column), value), cache
 
-    def _row(self, cache: Cache, x: jax.Array, label: jax.Array, row: jax.Array) -> Cache:
+    def _row(self, cache: Cache, x: jax.Array, label: jax.Array, told: jax.Array | None, row: jax.Array) -> Cache:
         """The vertical stack at a row, all of whose upper neighbours are known."""
         place = self.place[...]
         label = label.astype(place.dtype)
         v = self.neighbours.row(x, row) + jax.lax.dynamic_slice_in_dim(place[0], row, 1, 0)[None]
         above, down = list(cache.above), [self.first_across(v)]
+        if told is not None:
+            v = v + jax.lax.dynamic_slice_in_dim(told, row, 1, 1)
         for i, layer in enumerate(self.layers):
             above[i] = jax.lax.dynamic_update_slice(above[i], v, (0, row + 1, 1, 0))
             a = layer.vertical(jax.lax.dynamic_slice_in_dim(above[i], row, 2, 1)) + layer.biases(label)[0]
@@ -113,12 +119,16 @@ class PixelCnn(nnx.Module):
             v = v + _gate(a)
         return cache._replace(above=above, down=down)
 
-    def _site(self, cache: Cache, x: jax.Array, label: jax.Array, row: jax.Array, column: jax.Array) -> Cache:
+    def _site(
+        self, cache: Cache, x: jax.Array, label: jax.Array, told: jax.Array | None, row: jax.Array, column: jax.Array
+    ) -> Cache:
         """The horizontal stack at a site, given the vertical one at its row."""
         place = self.place[...]
         label = label.astype(place.dtype)
         spot = jax.lax.dynamic_slice(place[1], (row, column, 0), (1, 1, self.width))[None]
         h = self.neighbours.left(x, row, column) + jax.lax.dynamic_slice_in_dim(cache.down[0], column, 1, 2) + spot
+        if told is not None:
+            h = h + at_site(told, row, column)[:, None, None]
         left = list(cache.left)
         for i, layer in enumerate(self.layers):
             left[i] = jax.lax.dynamic_update_slice(left[i], h, (0, 0, column + 1, 0))

@@ -20,6 +20,11 @@ def bounds(sites: int) -> list[tuple[int, int]]:
     return [(i * sites // regions, -(-(i + 1) * sites // regions)) for i in range(regions)]
 
 
+def regions(height: int, width: int) -> int:
+    """How many there are of so many sites."""
+    return len(bounds(height)) * len(bounds(width))
+
+
 def region_means(x: jax.Array) -> jax.Array:
     """The mean of each region: [B, h, w, C] -> [B, 9 C] float32, fewer where there are fewer sites across than regions."""
     x = x.astype(jnp.float32)

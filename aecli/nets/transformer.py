@@ -58,14 +58,16 @@ class Transformer(nnx.Module):
         self.norm = nnx.LayerNorm(width, rngs=rngs)
         self.head = SiteHead(layout, width, width, rngs=rngs)
 
-    def __call__(self, x: jax.Array, label: jax.Array) -> jax.Array:
-        return self.head(self.features(x, label), x)
+    def __call__(self, x: jax.Array, label: jax.Array, told: jax.Array | None = None) -> jax.Array:
+        return self.head(self.features(x, label, told), x)
 
-    def features(self, x: jax.Array, label: jax.Array) -> jax.Array:
+    def features(self, x: jax.Array, label: jax.Array, told: jax.Array | None = None) -> jax.Array:
         layout = self.layout
         tokens = self.embed(x.reshape(len(x), layout.sites, -1).astype(self.place[...].dtype))
         tokens = jnp.pad(tokens[:, :-1], ((0, 0), (1, 0), (0, 0)))  # a site sees those before it
         tokens += self.place[...][None] + self._condition(label)
+        if told is not None:
+            tokens += told.reshape(tokens.shape)
         seen = jnp.tril(jnp.ones((layout.sites, layout.sites), bool))
         for block in self.blocks:
             tokens = block.finish(tokens, *block.split(tokens), seen)
@@ -76,17 +78,21 @@ class Transformer(nnx.Module):
         store = jnp.zeros((n, self.layout.sites, self.heads, self.width // self.heads), dtype)
         return Cache([store] * len(self.blocks), [store] * len(self.blocks), jnp.zeros((n, self.width), dtype))
 
-    def step(self, cache: Cache, x: jax.Array, label: jax.Array, position: jax.Array) -> tuple[jax.Array, Cache]:
+    def step(
+        self, cache: Cache, x: jax.Array, label: jax.Array, position: jax.Array, told: jax.Array | None = None
+    ) -> tuple[jax.Array, Cache]:
         site, value = jnp.divmod(position, self.layout.values)
-        cache = jax.lax.cond(value == 0, lambda: self._site(cache, x, label, site), lambda: cache)
+        cache = jax.lax.cond(value == 0, lambda: self._site(cache, x, label, told, site), lambda: cache)
         row, column = jnp.divmod(site, self.layout.columns)
         return self.head.one(cache.features, at_site(x, row, column), value), cache
 
-    def _site(self, cache: Cache, x: jax.Array, label: jax.Array, site: jax.Array) -> Cache:
+    def _site(self, cache: Cache, x: jax.Array, label: jax.Array, told: jax.Array | None, site: jax.Array) -> Cache:
         flat = x.reshape(len(x), self.layout.sites, -1).astype(self.place[...].dtype)
         before = jax.lax.dynamic_slice_in_dim(flat, jnp.maximum(site - 1, 0), 1, 1)
         token = jnp.where(site > 0, self.embed(before), 0)
         token += jax.lax.dynamic_slice_in_dim(self.place[...], site, 1, 0)[None] + self._condition(label)
+        if told is not None:
+            token += at_site(told, *jnp.divmod(site, self.layout.columns))[:, None]
         seen = (jnp.arange(self.layout.sites) <= site)[None]
         keys, values = list(cache.keys), list(cache.values)
         for i, block in enumerate(self.blocks):

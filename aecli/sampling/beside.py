@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from aecli.core import jitted
+from aecli.core.keys import Stream, stream
 from aecli.core.model import Batch
 from aecli.data.eval_batches import per_image
 from aecli.data.sources.decode import COMPOSITED, Look, decode, heard
@@ -21,6 +22,8 @@ from aecli.sampling.given import COLUMNS, Drawn, Given, above_each_other
 from aecli.system.progress import warn
 
 REGIONS = ("upper", "left", "block")
+DRAWS = 8
+"""Of each image that is given."""
 
 
 def reconstruct(given: Given) -> Drawn:
@@ -63,6 +66,21 @@ def complete(given: Given) -> Drawn:
     columns = [given.kept(part) for part in per_image(given.some(), completed)]
     shown = above_each_other(["image", "given", "completion"], columns)
     return shown._replace(arrays={**shown.arrays, "known": known})
+
+
+def translate(given: Given) -> Drawn:
+    """n test images, each in a line: the image, what the model is given of it, and draws of what it may have been."""
+
+    def translated(batch: Batch, key: jax.Array) -> tuple[Any, Any, Any]:
+        keys = [stream(key, Stream.SAMPLE, number) for number in range(DRAWS)]
+        drawn = [jitted.translate(given.model, given.state, key, batch, jnp.float32(given.temperature)) for key in keys]
+        return batch.image, batch.given, jnp.stack(drawn, axis=1)
+
+    image, shown, drawn = (pictures.to_uint8(part) for part in per_image(given.some(), translated))
+    lines = [np.concatenate([image[i : i + 1], shown[i : i + 1], drawn[i]]) for i in range(len(image))]
+    heads = ["image", "given", *(f"draw {number + 1}" for number in range(DRAWS))]
+    arrays = {"image": image, "given": shown, "draws": drawn, "corruption": np.array(label(given.model.given_corruptions))}
+    return Drawn(pictures.grid(lines, heads=heads), arrays)
 
 
 def known_region(region: str, height: int, width: int) -> Any:

@@ -12,6 +12,7 @@ import jax
 import numpy as np
 from PIL import Image
 
+from aecli.core import jitted
 from aecli.core.keys import Stream, stream
 from aecli.core.model import Batch
 from aecli.data.dataset import Dataset
@@ -99,7 +100,10 @@ class Given:
 
     def batches(self, rows: Rows, size: int | None = None) -> Iterator[tuple[Batch, jax.Array, int]]:
         trained = self.trained
-        return batches(rows, trained.experiment.data.binarize, jax.random.key(self.seed), trained.place, size=size)
+        for batch, key, real in batches(
+            rows, trained.experiment.data.binarize, jax.random.key(self.seed), trained.place, size=size
+        ):
+            yield jitted.give(self.model, batch, key), key, real
 
 
 def in_lines(drawn: Any, columns: int | None = None, heads: Sequence[str] | None = None) -> Image.Image:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 from aecli.config.variants import variants_that
-from aecli.core.abilities import lacking
+from aecli.core.abilities import lacking, told_lacking
 from aecli.core.model import Kind, Model, Spec
 from aecli.errors import UsageError, did_you_mean
 from aecli.sampling import beside, draws, samplers, walks
@@ -76,6 +76,15 @@ MODES: Mapping[str, Mode] = {
         smoke=True,
         images=lambda spec: 3,
     ),
+    "translate": Mode(
+        ("translates",),
+        beside.translate,
+        "what a model is given of test images, and several draws of what it may have been",
+        12,
+        TEMPERATURE,
+        smoke=True,
+        images=lambda spec: beside.DRAWS + 2,
+    ),
     "interpolate": Mode(
         ("encodes", "decodes"),
         walks.interpolate,
@@ -112,7 +121,7 @@ def _missing(model: Model, name: str, kind: Kind) -> str | None:
     if kind not in mode.kinds:
         return f"it is a model of {kind}s, and that shows {mode.kinds[0]}s"
     for ability in lacking(model, mode.abilities):
-        return f"it lacks the ability '{ability}'"
+        return told_lacking(model, [ability])
     if mode.conditional and not model.is_conditional:
         return "it is not conditional on the label (conditional: true)"
     return None

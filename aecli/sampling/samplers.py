@@ -19,7 +19,7 @@ import numpy as np
 
 from aecli.config.variants import variants_that
 from aecli.core import jitted
-from aecli.core.abilities import lacking
+from aecli.core.abilities import lacking, told_lacking
 from aecli.core.gaussian import Gaussian
 from aecli.core.model import Batch, Model
 from aecli.data.eval_batches import batches, per_image
@@ -145,7 +145,7 @@ def check(model: Model, name: str) -> Sampler:
     sampler = SAMPLERS[name]
     for ability in lacking(model, sampler.abilities):
         raise UsageError(
-            f"variant '{model.variant}' cannot use --sampler {name}: it lacks the ability '{ability}'",
+            f"variant '{model.variant}' cannot use --sampler {name}: {told_lacking(model, [ability])}",
             f"variants that can: {', '.join(variants_that(sampler.abilities))}",
         )
     return sampler

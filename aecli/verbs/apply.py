@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from aecli.config.variants import variants_that
 from aecli.core import jitted
-from aecli.core.abilities import Scores, abilities
+from aecli.core.abilities import Scores, abilities, told_lacking
 from aecli.core.keys import Stream, stream
 from aecli.core.model import Batch, Model
 from aecli.data.eval_batches import batches, eval_batch
@@ -48,7 +48,7 @@ def check_able(model: Model, doing: str) -> None:
         return
     others = sorted({name for ability in needed for name in variants_that((ability,))})
     raise UsageError(
-        f"variant '{model.variant}' cannot {doing}: it lacks the ability {' or '.join(map(repr, needed))}",
+        f"variant '{model.variant}' cannot {doing}: {told_lacking(model, needed)}",
         f"it has: {', '.join(able)}; variants that can: {', '.join(others)}",
     )
 
@@ -70,7 +70,8 @@ def codes(trained: Trained, rows: Rows) -> Iterator[Floats]:
 
 def code_length(trained: Trained) -> int:
     """Numbers in a code."""
-    return int(jax.eval_shape(trained.model.encode, trained.state, Batch.abstract(1, trained.spec)).shape[1])  # pyright: ignore[reportAttributeAccessIssue]
+    model: Any = trained.model
+    return int(jax.eval_shape(model.encode, trained.state, model.abstract_batch(1, trained.spec)).shape[1])
 
 
 def reconstructions(trained: Trained, rows: Rows) -> Iterator[Floats]:
@@ -151,4 +152,4 @@ def _binarize(trained: Trained) -> Any:
 def _pieces(trained: Trained, rows: Rows, function: Callable[[Batch, jax.Array], jax.Array]) -> Iterator[Floats]:
     root = jax.random.key(trained.experiment.seed)
     for batch, key, real in batches(rows, _binarize(trained), root, trained.place):
-        yield np.asarray(function(batch, key), np.float32)[:real]
+        yield np.asarray(function(jitted.give(trained.model, batch, key), key), np.float32)[:real]

@@ -12,6 +12,7 @@ import numpy as np
 
 from aecli.data.dataset import Dataset
 from aecli.data.eval_batches import eval_batch
+from aecli.distributions.corruptions import label
 from aecli.errors import UsageError, translate
 from aecli.evaluation import registry
 from aecli.evaluation.journal import Journal
@@ -119,6 +120,8 @@ def evaluate_run(
         "fingerprint": dataset.fingerprint,
         **({} if other is None else other.protocol()),
     }
+    if trained.model.given_corruptions:
+        protocol["given_image"] = label(trained.model.given_corruptions)
     name = split if other is None else other.stem(split)
     info = run.info()
     code = provenance.code_now(info)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
 from functools import partial
 from typing import Any
 
@@ -13,9 +12,9 @@ import numpy as np
 from aecli.core.model import Batch
 from aecli.core.parts import in_parts
 from aecli.data.eval_batches import per_image
-from aecli.distributions.corruptions import Corruption, GaussianNoise, corrupt_batch, default_set, label, moments, usual
+from aecli.distributions.corruptions import Corruption, corrupt_batch, default_set, label, usual
+from aecli.evaluation import restorers
 from aecli.evaluation.subject import Subject
-from aecli.measures.baselines import linear
 from aecli.measures.baselines.filters import Corrupted
 from aecli.measures.metric import Findings, Metric, average, psnr_db
 from aecli.measures.ssim import ssim
@@ -80,16 +79,15 @@ def _errors(subject: Subject, corruptions: tuple[Corruption, ...]) -> dict[str, 
 
 def _beside(subject: Subject, corruptions: tuple[Corruption, ...]) -> dict[str, Any]:
     """What is compared with the model: `restorer/value` -> [n]."""
-    affine, classical = _affine(subject, corruptions), usual(corruptions)
+    affine, classical = restorers.affine(subject, corruptions), usual(corruptions)
     mean = None if subject.moments is None else subject.moments.mean.reshape(subject.spec.shape).astype(np.float32)
 
     def restored(batch: Batch, key: jax.Array) -> dict[str, jax.Array]:
-        shown, region = _pair(corruptions, batch, key)
+        shown, region = restorers.pair(corruptions, batch, key)
         host = np.asarray(shown)
         images: dict[str, Any] = {"corrupted": shown, "corrupted, clipped": jnp.clip(shown, 0, 1)}
         if affine is not None:
-            name = "Wiener, clipped" if _is_gaussian(corruptions) else "affine, clipped"
-            images[name] = np.clip(affine(host.reshape(len(host), -1)), 0, 1).reshape(host.shape).astype(np.float32)
+            images[affine[0]] = restorers.restored(affine[1], host)
         if classical is not None and mean is not None:
             of = Corrupted(host, None if region is None else np.asarray(region), mean)
             images[classical.name] = np.clip(classical.restore(of), 0, 1)
@@ -97,32 +95,6 @@ def _beside(subject: Subject, corruptions: tuple[Corruption, ...]) -> dict[str, 
         return {f"{name}/{value}": each for name, values in compared.items() for value, each in values.items()}
 
     return per_image(subject.batches(), restored)
-
-
-def _is_gaussian(corruptions: Sequence[Corruption]) -> bool:
-    return len(corruptions) == 1 and isinstance(corruptions[0], GaussianNoise)
-
-
-def _affine(subject: Subject, corruptions: tuple[Corruption, ...]) -> linear.Affine | None:
-    if subject.moments is None:
-        return None
-    if len(corruptions) == 1 and isinstance(noise := corruptions[0], GaussianNoise):
-        return linear.wiener(subject.moments, noise.sigma)
-
-    def pairs() -> Iterable[tuple[Any, Any]]:
-        for batch, key, real in subject.batches("train"):
-            clean, shown = (np.asarray(x)[:real].reshape(real, -1) for x in (batch.image, _pair(corruptions, batch, key)[0]))
-            yield clean, shown
-
-    expected = moments(corruptions, linear.untouched(subject.moments), subject.spec)
-    return linear.restorer(linear.seen(pairs()) if expected is None else expected)
-
-
-@partial(jax.jit, static_argnames=("corruptions",))
-def _pair(corruptions: tuple[Corruption, ...], batch: Batch, key: jax.Array) -> tuple[jax.Array, jax.Array | None]:
-    """The corrupted images, and which pixels are hidden."""
-    shown = corrupt_batch(corruptions, batch, key)
-    return shown.image, shown.hidden
 
 
 @partial(jax.jit, static_argnames=("model", "corruptions"))

@@ -17,6 +17,7 @@ import numpy as np
 from aecli.core import jitted
 from aecli.core.abilities import Encodes, Scores
 from aecli.core.model import Batch
+from aecli.distributions.corruptions import label
 from aecli.distributions.discrete import quantize
 from aecli.evaluation.importance import importance_sampled
 from aecli.evaluation.subject import Subject
@@ -36,6 +37,7 @@ def measure(subject: Subject) -> Findings:
     `nll_nats`: -log p(x). Of models with codes it is an upper bound on it from `samples` codes, which stands in the protocol,
     beside `elbo_nats`, the same from one code, and `effective_samples`, how many equally weighted codes the S are worth.
     `excess_nats` is paired: each image's own floor, the entropy of the intensities that it was drawn from, is taken off.
+    Of a model that is given another image all of them are of p(x | given), beside baselines that are given nothing.
     Where pixels are 8 bit, `bits_per_dim` is the same per value of an image. A Bernoulli likelihood of gray images is no
     likelihood: there is a cross-entropy then (the objective), and no `nll_nats`.
     """
@@ -48,6 +50,9 @@ def measure(subject: Subject) -> Findings:
     if model.support() not in (2, None):
         metrics["bits_per_dim"] = _in_bits(subject, metrics["nll_nats"], values)
     units, notes = _units(subject)
+    if subject.model.given_corruptions:
+        what = label(subject.model.given_corruptions)
+        notes += (f"likelihoods are of an image given {what}, not of images as such",)
     effective = float(values["effective_samples"].mean()) if "effective_samples" in values else FEW_SAMPLES
     if effective < FEW_SAMPLES and subject.request.samples > 1:
         worth = f"{effective:.1f} of {subject.request.samples:,}"
@@ -117,7 +122,8 @@ def _in_nats(subject: Subject, values: dict[str, Any], protocol: dict[str, Any])
         if subject.baselines:
             independent = float(pixels.independent_bernoulli(subject.images("train"), subject.images()).mean())
             metrics["nll_nats"] = nll._replace(baselines={"independent pixels": independent})
-        if subject.binarize != "none":
+        # Of a draw given what was made of it the entropy is less.
+        if subject.binarize != "none" and not subject.model.given_corruptions:
             gray = subject.dataset.intensity(subject.split)
             floor = np.concatenate([pixels.bernoulli_entropy(x) for x in unit_images(gray)])
             values["floor_nats"], values["excess_nats"] = floor, values["nll_nats"] - floor

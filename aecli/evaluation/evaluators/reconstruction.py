@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from aecli.core import jitted
-from aecli.core.abilities import Activates, Decodes, Encodes
+from aecli.core.abilities import Activates, Encodes, lacking
 from aecli.core.model import Batch, Kind
 from aecli.core.parts import in_parts
 from aecli.data.eval_batches import collect, per_image
@@ -130,7 +130,7 @@ def _linear(subject: Subject, error: float, best: float, size: int) -> dict[str,
     from scipy.linalg import subspace_angles
 
     pca = subject.pca
-    if size != subject.code_length or pca is None or not isinstance(subject.model, Decodes):
+    if size != subject.code_length or pca is None or lacking(subject.model, ("decodes",)):
         return {}
     decoder = affine_decoder(subject.model, subject.state, size)
     if decoder is None:
