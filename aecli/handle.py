@@ -168,6 +168,8 @@ class TrainedRun:
         samples: int | None = None,
         draws: int = 10_000,
         per_class: int | None = None,
+        sampler: str | None = None,
+        components: int | None = None,
         data: str | os.PathLike[str] | None = None,
         against: str | os.PathLike[str] | None = None,
         data_path: str | os.PathLike[str] | None = None,
@@ -175,15 +177,15 @@ class TrainedRun:
         """Measures the model as `aecli eval` does, keeps the numbers with the run, and returns all that are kept of the split.
         `only` and `skip` name evaluators, `everything` is `--all`, `samples` (500 if it is not given) also asks for what takes
         importance samples, `per_class` (100) for `augmentation`; `data` is a config of other data to measure on, `against` one of
-        anomalies to tell from the run's own images. Raises AecliError after the others are done if an evaluator failed."""
+        anomalies to tell from the run's own images, `sampler` (with so many `components`) what is to draw in place of the model's
+        own draws. Raises AecliError after the others are done if an evaluator failed."""
         from aecli.evaluation.request import EvalRequest
         from aecli.system.compile_cache import kept_programs
         from aecli.system.folders import cache_root
         from aecli.verbs.evaluate import measure
 
-        request = EvalRequest(split, _names(only), _names(skip), draws=draws, everything=everything).with_numbers(
-            samples, per_class
-        )
+        request = EvalRequest(split, _names(only), _names(skip), draws=draws, everything=everything)
+        request = request._replace(sampler=sampler, components=components).with_numbers(samples, per_class)
         request.check()
         trained = self._trained
         with kept_programs(cache_root()):

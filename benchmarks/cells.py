@@ -26,8 +26,9 @@ class Table(NamedTuple):
     columns: Sequence[str]
 
 
+GENERATORS = "generators"
 TABLES: Mapping[str, Table] = {
-    "generators": Table(
+    GENERATORS: Table(
         "What is drawn",
         "By the features of a small classifier, of models with an explicit density and without one. `copying` is the chance\n"
         "that a draw is nearer to its nearest train image than a test image is to its own: 0.5 is that of new images.",
@@ -41,6 +42,11 @@ TABLES: Mapping[str, Table] = {
 }
 
 
+def drawn(metric: str, sampler: str) -> str:
+    """What a metric of draws through a sampler is called in a cell."""
+    return f"{metric} ({sampler})"
+
+
 class Published(NamedTuple):
     metric: str
     value: float
@@ -49,14 +55,16 @@ class Published(NamedTuple):
 
 
 class Recipe(NamedTuple):
-    """`metrics`: those that stand in the document's first table. `tables`: the others that it is in. `samples`: importance
-    samples with which the first seed is measured once more."""
+    """`metrics`: those that stand in the document's first table. `tables`: the others that it is in. `samplers`: those through
+    which draws are measured too, under the names of `drawn`. `samples`: importance samples with which the first seed is measured
+    once more."""
 
     config: str
     seeds: int
     evaluators: Sequence[str]
     metrics: Sequence[str]
     tables: Sequence[str] = ()
+    samplers: Sequence[str] = ()
     samples: int | None = None
     published: Published | None = None
 
@@ -67,7 +75,14 @@ class Recipe(NamedTuple):
     @property
     def asked(self) -> Sequence[str]:
         """All metrics that a cell has."""
-        return list(dict.fromkeys([*self.metrics, *(name for table in self.tables for name in TABLES[table].columns)]))
+        own = [name for table in self.tables for name in TABLES[table].columns if self.draws_itself or table != GENERATORS]
+        through = [drawn(name, sampler) for sampler in self.samplers for name in TABLES[GENERATORS].columns]
+        return list(dict.fromkeys([*self.metrics, *own, *through]))
+
+    @property
+    def draws_itself(self) -> bool:
+        """Whether it is measured by its own draws."""
+        return "generation" in self.evaluators
 
     @property
     def first(self) -> int:
@@ -107,6 +122,17 @@ def has_all(recipe: Recipe, numbers: Mapping[str, Any]) -> bool:
     return set(recipe.asked) <= set(as_today(numbers))
 
 
+def measured(run: Path, recipe: Recipe) -> dict[str, Any]:
+    """The numbers of a run, those of draws through samplers under the names of `drawn`."""
+    files = {"test": "", **{f"test-by-{sampler}": sampler for sampler in recipe.samplers}}
+    found: dict[str, Any] = {}
+    for stem, sampler in files.items():
+        path = run / "eval" / f"{stem}.json"
+        numbers = json.loads(path.read_text()) if path.exists() else {}
+        found |= {drawn(name, sampler) if sampler else name: number for name, number in numbers.items()}
+    return found
+
+
 def missing(recipe: Recipe, seeds: int, folder: Path = CELLS) -> list[int]:
     kept = cells(recipe, folder)
     return [
@@ -119,10 +145,7 @@ def missing(recipe: Recipe, seeds: int, folder: Path = CELLS) -> list[int]:
 def keep(recipe: Recipe, run: Path, folder: Path = CELLS) -> int | None:
     """Writes the cell of a run that is trained and measured; its seed, or None of a run that is not."""
     facts, state = (json.loads((run / name).read_text()) for name in ("run.json", "state.json"))
-    try:
-        numbers = json.loads((run / "eval" / "test.json").read_text())
-    except FileNotFoundError:
-        return None
+    numbers = measured(run, recipe)
     if state["state"] != "completed" or not has_all(recipe, numbers):
         return None
     seed = int(yaml.safe_load((run / "config.resolved.yaml").read_text())["seed"])

@@ -8,7 +8,7 @@ from statistics import mean, stdev
 from typing import Any, NamedTuple, TypeAlias
 
 import yaml
-from cells import CELLS, HERE, NLL, TABLES, Recipe, cells, recipes
+from cells import CELLS, GENERATORS, HERE, NLL, TABLES, Recipe, cells, drawn, recipes
 from results import put, table
 
 ROOT = HERE.parent
@@ -101,16 +101,17 @@ def across(name: str, kept: Mapping[str, Kept]) -> str:
     lines: dict[str, list[list[str]]] = {}
     plain: dict[str, dict[str, dict[str, float]]] = {}
     for recipe, seeds in kept.values():
-        found = {metric: summary(recipe, metric, seeds) for metric in columns if name in recipe.tables}
-        if not any(found.values()):
-            continue
-        data = data_of(recipe)
-        lines.setdefault(data, []).append(
-            [data, f"`{recipe.config}`", *(shown(each.values) if each else "" for each in found.values())]
-        )
-        for metric in columns:
-            for baseline, value in baselines(metric, seeds).items():
-                plain.setdefault(data, {}).setdefault(baseline, {})[metric] = value
+        for sampler in ("", *recipe.samplers) if name == GENERATORS else ("",):
+            called = {metric: drawn(metric, sampler) if sampler else metric for metric in columns}
+            found = {metric: summary(recipe, called[metric], seeds) for metric in columns if name in recipe.tables}
+            if not any(found.values()):
+                continue
+            data = data_of(recipe)
+            label = f"`{recipe.config}`" + (f", {sampler}" if sampler else "")
+            lines.setdefault(data, []).append([data, label, *(shown(each.values) if each else "" for each in found.values())])
+            for metric in columns:
+                for baseline, value in baselines(called[metric], seeds).items():
+                    plain.setdefault(data, {}).setdefault(baseline, {})[metric] = value
     body: list[list[str]] = []
     for data, found in lines.items():
         for baseline, value in plain.get(data, {}).items():

@@ -29,7 +29,7 @@ def cell(value: float, **more: float) -> dict[str, Any]:
     return {"numbers": numbers, "minutes": 2.0, "flop": 1e9}
 
 
-NLL = Recipe("any", 3, ["likelihood"], ["nll_nats"], (), 5000, Published("nll_nats", 90.0, "test", "a paper"))
+NLL = Recipe("any", 3, ["likelihood"], ["nll_nats"], (), (), 5000, Published("nll_nats", 90.0, "test", "a paper"))
 
 
 def test_the_documents_are_what_the_kept_cells_make(tmp_path: Path) -> None:
@@ -47,7 +47,10 @@ def test_every_config_is_a_recipe_and_asks_for_what_its_evaluators_measure() -> 
     assert sorted(recipe.config for recipe in made) == sorted(path.stem for path in (ROOT / "configs").glob("*.yaml"))
     for recipe in made:
         declared = [name for evaluator in recipe.evaluators for name in EVALUATORS[evaluator].metrics]
-        assert all(any(covers(name, metric) for name in declared) for metric in recipe.asked), recipe.config
+        through = [cells.drawn(name, sampler) for sampler in recipe.samplers for name in TABLES[cells.GENERATORS].columns]
+        assert set(through) <= set(recipe.asked)
+        own = [metric for metric in recipe.asked if metric not in through]
+        assert all(any(covers(name, metric) for name in declared) for metric in own), recipe.config
         assert recipe.published is None or recipe.published.metric in recipe.metrics
 
 
@@ -114,6 +117,20 @@ def test_finished_seeds_are_kept_and_a_changed_config_is_trained_anew(tmp_path: 
     assert cells.missing(recipe, 2, folder) == []
     (tmp_path / "tiny.yaml").write_text(TINY.replace("latent: 3", "latent: 4"))
     assert cells.missing(recipe, 2, folder) == [0, 1]
+
+
+def test_draws_through_samplers_are_measured_and_stand_in_a_line_each(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cells, "CONFIGS", tmp_path)
+    (tmp_path / "tiny.yaml").write_text(TINY.replace("variant: vae", "variant: bottleneck"))
+    folder, root = tmp_path / "kept", tmp_path / "runs"
+    recipe = Recipe("tiny", 1, ["reconstruction"], ["mse"], ("generators",), ("gaussian", "gmm2"))
+    recipes.train(recipe, 1, 1, root, folder)
+    (cell,) = cells.cells(recipe, folder).values()
+    values = [cell["numbers"][f"frechet_distance ({sampler})"]["value"] for sampler in recipe.samplers]
+    assert values[0] != values[1] and "frechet_distance" not in cell["numbers"] and cells.missing(recipe, 1, folder) == []
+    lines = number_tables.across("generators", {"tiny": (recipe, cells.cells(recipe, folder))}).splitlines()
+    assert [line.split(" | ")[1] for line in lines[-3:]] == ["train images", "`tiny`, gaussian", "`tiny`, gmm2"]
+    assert f"{values[1]:.5g} (1)" in lines[-1]
 
 
 def test_a_run_that_is_not_done_is_no_cell(tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, TypeAlias
 
 import typer
 
@@ -13,6 +13,10 @@ from aecli.evaluation.request import MOST, EvalRequest
 from aecli.sampling.request import DEFAULT, SampleRequest
 
 SAMPLE, EVAL = DEFAULT, EvalRequest()
+Sampler: TypeAlias = Annotated[
+    str | None, typer.Option(help="Draw codes from a distribution fitted to them: gaussian, gmm, vamp, flow.")
+]
+Components: TypeAlias = Annotated[int | None, typer.Option(min=1, help="Of the sampler: 10 for gmm, 500 for vamp.")]
 
 
 def sample(
@@ -22,10 +26,8 @@ def sample(
         str,
         typer.Option(help="prior, class, neighbours, reconstruct, denoise, complete, translate, interpolate, traverse, codes."),
     ] = SAMPLE.mode,
-    sampler: Annotated[
-        str | None, typer.Option(help="Draw codes from a distribution fitted to them: gaussian, gmm, vamp, flow.")
-    ] = SAMPLE.sampler,
-    components: Annotated[int | None, typer.Option(min=1, help="Of the sampler: 10 for gmm, 500 for vamp.")] = SAMPLE.components,
+    sampler: Sampler = SAMPLE.sampler,
+    components: Components = SAMPLE.components,
     n: Annotated[
         int | None, typer.Option("-n", min=1, max=10_000, help="How many images, pairs, latents, units, or images a class.")
     ] = SAMPLE.n,
@@ -74,6 +76,8 @@ def eval(
             min=1, max=MOST, help=f"Draws, and train images, of a class that classifiers see, {EVAL.per_class} unless told."
         ),
     ] = None,
+    sampler: Sampler = EVAL.sampler,
+    components: Components = EVAL.components,
     inception: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Weights (npz) of the Inception network, for its Frechet distance.")
     ] = EVAL.inception,
@@ -99,7 +103,10 @@ def eval(
     denoising, classification, translation, generation, augmentation. What Ctrl-C interrupts goes on where it stopped.
 
     With --against, in their place, how well scores of an image tell anomalies from the run's own held-out images: objective,
-    likelihood, reconstruction, latent_distance. Writes eval/SPLIT-against-FINGERPRINT.json."""
+    likelihood, reconstruction, latent_distance. Writes eval/SPLIT-against-FINGERPRINT.json.
+
+    With --sampler, what is drawn through it: generation, and augmentation where it draws by class. Writes
+    eval/SPLIT-by-SAMPLER.json."""
     from aecli.cli.tables import cost, show_metrics
     from aecli.runs import directory
     from aecli.system.progress import Meter, say
@@ -108,7 +115,7 @@ def eval(
     from aecli.verbs.telling import Watch
 
     request = EvalRequest(split, names(only), names(skip), draws=draws, inception=inception, everything=everything)
-    request = request.with_numbers(samples, per_class)
+    request = request._replace(sampler=sampler, components=components).with_numbers(samples, per_class)
     request.check()  # a wrong flag is told before a missing run
     run = directory.find(runs_dir, run_name)
     keep_programs(context)

@@ -223,9 +223,15 @@ SCORES: Mapping[str, Evaluator] = registered(
 """What scores images to tell anomalies from them, in place of the evaluators."""
 
 
+OF_DRAWS: Mapping[str, Evaluator] = {name: each for name, each in EVALUATORS.items() if "samples" in each.abilities}
+"""Those of a model whose draws alone are measured."""
+
+
 def of(subject: Subject) -> Mapping[str, Evaluator]:
     """What a subject is measured by: evaluators, or scores where it is held against anomalies."""
-    return EVALUATORS if subject.against is None else SCORES
+    if subject.against is not None:
+        return SCORES
+    return OF_DRAWS if subject.draws_alone else EVALUATORS
 
 
 def fits(model: Model | type[Model], kind: Kind | None = None, among: Mapping[str, Evaluator] | None = None) -> tuple[str, ...]:
@@ -251,10 +257,14 @@ class Chosen(NamedTuple):
 def chosen(subject: Subject) -> Chosen:
     """What the subject's request asks for. Raises UsageError if a name is unknown, or one asked for alone does not fit."""
     request, every = subject.request, of(subject)
-    what = "evaluator" if subject.against is None else "score of anomalies"
+    what, of_what = ("score", " of anomalies") if subject.against is not None else ("evaluator", "")
+    if subject.draws_alone:
+        of_what = " of draws"
     for name in (*request.only, *request.skip):
         if name not in every:
-            raise UsageError(f"there is no {what} '{name}'", did_you_mean(name, every) or f"{what}s: " + ", ".join(every))
+            raise UsageError(
+                f"there is no {what}{of_what} '{name}'", did_you_mean(name, every) or f"{what}s{of_what}: " + ", ".join(every)
+            )
     able = fits(subject.model, among=every)
     for name in request.only:
         if name not in able:

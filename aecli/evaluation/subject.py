@@ -59,6 +59,7 @@ class Subject:
     binarize: Binarize
     seed: int
     place: Placement
+    draws_alone: bool = False
     against: Subject | None = None
     inception: Inception | None = None
     baselines: bool = True

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Mapping
-from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -25,6 +24,7 @@ from aecli.core.model import Batch, Model
 from aecli.data.eval_batches import batches, per_image
 from aecli.data.rows import Rows, choose
 from aecli.errors import UsageError, did_you_mean
+from aecli.runs.directory import Run
 from aecli.runs.trained import Trained
 from aecli.system.arrays import keep, kept
 from aecli.system.files import make_folder
@@ -55,11 +55,21 @@ class Sampler(NamedTuple):
 
 
 class Fitted(NamedTuple):
-    """`draw(key, label, temperature)`: codes [n, latent], one for each class of `label` [n] where there are `classes` that codes
-    were told apart by; they are 0 otherwise. The temperature scales the spread of each component, or of the noise."""
+    """A sampler of this name, fitted; `called` says with how many components, too."""
 
-    draw: Callable[[jax.Array, jax.Array, float], jax.Array]
-    classes: int
+    name: str
+    called: str
+    arrays: Arrays
+
+    @property
+    def classes(self) -> int:
+        """How many classes codes were told apart by; 0 if by none."""
+        return SAMPLERS[self.name].classes(self.arrays)
+
+    def draw(self, key: jax.Array, label: jax.Array, temperature: float) -> jax.Array:
+        """Codes [n, latent], one for each class of `label` [n] where there are `classes`. The temperature scales the spread of
+        each component, or of the noise."""
+        return SAMPLERS[self.name].draw(self.arrays, key, label, temperature)
 
 
 def fit_gaussian(trained: Trained, rows: Rows, components: int, seed: int) -> Arrays:
@@ -156,6 +166,23 @@ def fits(model: Model | type[Model]) -> tuple[str, ...]:
     return tuple(name for name, sampler in SAMPLERS.items() if not lacking(model, sampler.abilities))
 
 
+def check_components(name: str | None, components: int | None) -> None:
+    """Raises UsageError if a number of components is given to a sampler that has none, or to none."""
+    counted = [other for other, sampler in SAMPLERS.items() if sampler.components is not None]
+    if components is not None and name not in counted:
+        raise UsageError(f"--components is for --sampler {', '.join(counted)}")
+
+
+def fitted_of(
+    run: Run, trained: Trained, name: str, components: int | None, train: Callable[[], Rows], say: Callable[[str], None]
+) -> Fitted:
+    """That of a run, kept in its folder; see `fitted`."""
+    check(trained.model, name)
+    check_components(name, components)
+    info = run.info()
+    return fitted(run.path / "samplers", trained, info.identity or info.data.fingerprint, name, components, train, say)
+
+
 def fitted(
     folder: Path,
     trained: Trained,
@@ -179,7 +206,7 @@ def fitted(
         arrays = sampler.fit(trained, train(), k, trained.experiment.seed)
         make_folder(folder)
         keep(path, key, arrays)
-    return Fitted(partial(sampler.draw, arrays), sampler.classes(arrays))
+    return Fitted(name, called, arrays)
 
 
 def _codes(trained: Trained, rows: Rows, seed: int) -> tuple[Any, Any]:

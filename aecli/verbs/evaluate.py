@@ -26,11 +26,32 @@ from aecli.runs.data import open_run_data
 from aecli.runs.directory import Run
 from aecli.runs.numbers import Stored
 from aecli.runs.trained import Trained, load
+from aecli.sampling.samplers import Fitted, fitted_of
+from aecli.sampling.through import through
 from aecli.system.files import exclusive
 from aecli.system.progress import say, warn
 from aecli.verbs.eval_times import Times, Work, last_time, of_left_out, plan, remember
 from aecli.verbs.other_data import Anomalies, Other, open_anomalies, open_other
 from aecli.verbs.telling import NOBODY, Watch
+
+
+class Drawn(NamedTuple):
+    """What numbers of draws through a sampler say of it."""
+
+    fitted: Fitted
+
+    @classmethod
+    def by(cls, run: Run, trained: Trained, own: Dataset, request: EvalRequest) -> Drawn:
+        """Fitted to codes of the run's train split, or as it was fitted before. Raises UsageError if the model lacks what the
+        sampler needs."""
+        return cls(fitted_of(run, trained, request.sampler or "", request.components, lambda: own.train, say))
+
+    def stem(self, split: str) -> str:
+        """What the numbers are kept as, beside those of the run's own draws."""
+        return f"{split}-by-{self.fitted.called}"
+
+    def protocol(self) -> dict[str, Any]:
+        return {"sampler": self.fitted.called}
 
 
 class Measured(NamedTuple):
@@ -78,15 +99,24 @@ def measure(
     against: Path | None = None,
 ) -> Measured:
     """Measures a trained model on the run's data, see `evaluate_run`; on the held-out images of the data that a config `data`
-    describes, see `open_other`; or by how well it tells those that a config `against` describes from the run's own, see
-    `open_anomalies`. Raises UsageError if both are given."""
-    if data is not None and against is not None:
-        raise UsageError("--data and --against do not go together", "the normal images are the run's own")
+    describes, see `open_other`; by how well it tells those that a config `against` describes from the run's own, see
+    `open_anomalies`; or what a sampler draws through it, see `Drawn`. Raises UsageError if two of them are asked for."""
+    _check_one(request, data, against)
     own = open_run_data(run, trained.experiment.data, say, data_path)
+    if request.sampler is not None:
+        return evaluate_run(run, trained, own, request, watch, Drawn.by(run, trained, own, request))
     if against is not None:
         return evaluate_run(run, trained, own, request, watch, open_anomalies(run, trained, own, request, against))
     dataset, other = (own, None) if data is None else open_other(run, trained, own, request, data)
     return evaluate_run(run, trained, dataset, request, watch, other)
+
+
+def _check_one(request: EvalRequest, data: Path | None, against: Path | None) -> None:
+    if data is not None and against is not None:
+        raise UsageError("--data and --against do not go together", "the normal images are the run's own")
+    for option, given in (("--data", data), ("--against", against)):
+        if request.sampler is not None and given is not None:
+            raise UsageError(f"--sampler and {option} do not go together", "draws are measured against the run's own images")
 
 
 def evaluate_run(
@@ -95,7 +125,7 @@ def evaluate_run(
     dataset: Dataset,
     request: EvalRequest,
     watch: Watch = NOBODY,
-    other: Other | Anomalies | None = None,
+    other: Other | Anomalies | Drawn | None = None,
 ) -> Measured:
     """Measures a trained model on a split of the run's data. Writes `eval/<split>.json`, which is returned, and the per-image
     values to `eval/<split>-values.npz`; of or against `other` data they bear its fingerprint, too. Numbers of other evaluators of
@@ -149,6 +179,9 @@ def evaluate_run(
         if isinstance(other, Anomalies):
             of_anomalies = dataclasses.replace(subject, dataset=other.dataset, journal=journal.within("anomalies"))
             subject = dataclasses.replace(subject, against=of_anomalies)
+        if isinstance(other, Drawn):
+            model, state = through(trained.model, trained.state, other.fitted, dataset.spec.kind == "image")
+            subject = dataclasses.replace(subject, model=model, state=state, draws_alone=True)
         names, left_out, notes = registry.chosen(subject)
         n = len(subject.rows)
         work = Work(trained.model.variant, name, dataset.fingerprint, n, request.samples, request.draws, request.per_class)

@@ -48,9 +48,7 @@ def sample_run(
     n = request.n or mode.n
     data, fitted = cache(open_data), None
     if request.sampler is not None:
-        folder, info = run.path / "samplers", run.info()
-        of = info.identity or info.data.fingerprint
-        fitted = samplers.fitted(folder, trained, of, request.sampler, request.components, lambda: data().train, say)
+        fitted = samplers.fitted_of(run, trained, request.sampler, request.components, lambda: data().train, say)
     drawn = mode.show(Given(trained, data, n, request, fitted))
     return _write(
         run.path / "samples", "-".join([*_words(request), f"step{trained.step}", f"seed{request.seed}", f"n{n}"]), drawn
@@ -62,9 +60,7 @@ def check_request(request: SampleRequest) -> None:
     drawing = [name for name, mode in MODES.items() if mode.draws]
     if request.sampler is not None and request.mode in MODES and request.mode not in drawing:
         raise UsageError(f"--sampler draws new images: it is for --mode {', '.join(drawing)}")
-    counted = [name for name, sampler in samplers.SAMPLERS.items() if sampler.components is not None]
-    if request.components is not None and request.sampler not in counted:
-        raise UsageError(f"--components is for --sampler {', '.join(counted)}")
+    samplers.check_components(request.sampler, request.components)
     heeded = MODES[request.mode].options if request.mode in MODES else _OPTIONS  # an unknown mode has an error of its own
     for option in _given(request):
         if option not in heeded:
