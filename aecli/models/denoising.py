@@ -23,6 +23,10 @@ from aecli.nets.pairs import PAIRS, Hidden, check_hidden, hidden_of_net
 from aecli.nets.regions import region_means
 from aecli.nets.unet import UNet
 
+ACROSS = 5
+"""Regions across a U-Net's lowest resolution. On Fashion-MNIST a linear probe of 20,000 labels reads 89.96 % of 5,000 validation
+images from five by five, 88.74 % from three by three."""
+
 
 class Through(nnx.Module):
     """An encoder and a decoder in a row. `bounded`: whether what they make is an image, and clipped to [0, 1]."""
@@ -95,7 +99,7 @@ class Denoising(SingleLoss):
 
     def features(self, state: Learner[Any], batch: Batch) -> jax.Array:
         """The same, of a unet averaged over regions."""
-        return region_means(state.net.innermost(batch.image)) if self.net == "unet" else self.encode(state, batch)
+        return region_means(state.net.innermost(batch.image), ACROSS) if self.net == "unet" else self.encode(state, batch)
 
     def reconstruct(self, state: Learner[Any], batch: Batch) -> jax.Array:
         """`batch` is the corrupted one."""

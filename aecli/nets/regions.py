@@ -10,13 +10,13 @@ import jax
 import jax.numpy as jnp
 
 ACROSS = 3
-"""Regions across the height of an image, and across its width."""
+"""Regions across the height of an image, and across its width, unless a model has others."""
 
 
-def bounds(sites: int) -> list[tuple[int, int]]:
+def bounds(sites: int, most: int = ACROSS) -> list[tuple[int, int]]:
     """Where each region of a row of sites begins and ends: as even as they can be, overlapping where they do not divide it. Of
     fewer sites than regions each is one."""
-    regions = min(ACROSS, sites)
+    regions = min(most, sites)
     return [(i * sites // regions, -(-(i + 1) * sites // regions)) for i in range(regions)]
 
 
@@ -25,9 +25,9 @@ def regions(height: int, width: int) -> int:
     return len(bounds(height)) * len(bounds(width))
 
 
-def region_means(x: jax.Array) -> jax.Array:
-    """The mean of each region: [B, h, w, C] -> [B, 9 C] float32, fewer where there are fewer sites across than regions."""
+def region_means(x: jax.Array, across: int = ACROSS) -> jax.Array:
+    """The mean of each region: [B, h, w, C] -> [B, across^2 C] float32, fewer where there are fewer sites across than regions."""
     x = x.astype(jnp.float32)
-    rows = jnp.stack([x[:, start:end].mean(axis=1) for start, end in bounds(x.shape[1])], axis=1)
-    means = jnp.stack([rows[:, :, start:end].mean(axis=2) for start, end in bounds(x.shape[2])], axis=2)
+    rows = jnp.stack([x[:, start:end].mean(axis=1) for start, end in bounds(x.shape[1], across)], axis=1)
+    means = jnp.stack([rows[:, :, start:end].mean(axis=2) for start, end in bounds(x.shape[2], across)], axis=2)
     return means.reshape(len(x), -1)
