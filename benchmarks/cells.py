@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
@@ -15,6 +16,7 @@ from aecli.measures.metric import VERSION
 
 HERE = Path(__file__).parent
 CELLS, CONFIGS = HERE / "numbers", HERE.parent / "configs"
+AGAINST = CELLS / "against"
 NLL = "nll_nats"
 
 
@@ -42,9 +44,39 @@ TABLES: Mapping[str, Table] = {
 }
 
 
-def drawn(metric: str, sampler: str) -> str:
-    """What a metric of draws through a sampler is called in a cell."""
-    return f"{metric} ({sampler})"
+@dataclasses.dataclass(frozen=True, eq=False)
+class Way:
+    """One of those in which a run is measured: by its evaluators, or besides, under names that end with the way's own. `options`
+    are those of `aecli eval`, `files` what it keeps the numbers in, of which those are meant whose protocol says `of`."""
+
+    name: str
+    options: Sequence[str]
+    files: str
+    of: Mapping[str, str] = dataclasses.field(default_factory=dict)
+
+    def called(self, metric: str) -> str:
+        """What a metric is called in a cell."""
+        return f"{metric} ({self.name})" if self.name else metric
+
+    def numbers(self, run: Path) -> dict[str, Any]:
+        """What a run has of it, by the names of a cell."""
+        found: dict[str, Any] = {}
+        for path in (run / "eval").glob(self.files):
+            kept = json.loads(path.read_text())
+            found |= {self.called(name): number for name, number in kept.items() if self.of.items() <= number["protocol"].items()}
+        return found
+
+
+def through(sampler: str) -> Way:
+    """Draws through a sampler, such as `gmm10`."""
+    name = sampler.rstrip("0123456789")
+    components = ["--components", sampler.removeprefix(name)] if name != sampler else []
+    return Way(sampler, ["--sampler", name, *components, "--only", "generation"], f"test-by-{sampler}.json")
+
+
+def against(data: str) -> Way:
+    """How well the images of `numbers/against/DATA.yaml`, which is called so, are told from the run's own."""
+    return Way(f"against {data}", ["--against", str(AGAINST / f"{data}.yaml")], "test-against-*.json", {"against": data})
 
 
 class Published(NamedTuple):
@@ -56,8 +88,8 @@ class Published(NamedTuple):
 
 class Recipe(NamedTuple):
     """`metrics`: those that stand in the document's first table. `tables`: the others that it is in. `samplers`: those through
-    which draws are measured too, under the names of `drawn`. `samples`: importance samples with which the first seed is measured
-    once more."""
+    which draws are measured too. `against`: data whose images are to be told from the run's own. `samples`: importance samples
+    with which the first seed is measured once more."""
 
     config: str
     seeds: int
@@ -65,6 +97,7 @@ class Recipe(NamedTuple):
     metrics: Sequence[str]
     tables: Sequence[str] = ()
     samplers: Sequence[str] = ()
+    against: Sequence[str] = ()
     samples: int | None = None
     published: Published | None = None
 
@@ -76,8 +109,21 @@ class Recipe(NamedTuple):
     def asked(self) -> Sequence[str]:
         """All metrics that a cell has."""
         own = [name for table in self.tables for name in TABLES[table].columns if self.draws_itself or table != GENERATORS]
-        through = [drawn(name, sampler) for sampler in self.samplers for name in TABLES[GENERATORS].columns]
-        return list(dict.fromkeys([*self.metrics, *own, *through]))
+        drawn = [through(sampler).called(name) for sampler in self.samplers for name in TABLES[GENERATORS].columns]
+        return list(dict.fromkeys([*self.metrics, *own, *drawn]))
+
+    @property
+    def ways(self) -> Sequence[Way]:
+        """In which it is measured."""
+        own = Way("", ["--only", ",".join(self.evaluators)], "test.json")
+        return [own, *map(through, self.samplers), *map(against, self.against)]
+
+    def asked_of(self, way: Way) -> set[str]:
+        """Those metrics that are measured in one of its ways."""
+        named = {
+            other.name: {name for name in self.asked if name.endswith(f"({other.name})")} for other in self.ways if other.name
+        }
+        return named[way.name] if way.name else set(self.asked).difference(*named.values())
 
     @property
     def draws_itself(self) -> bool:
@@ -123,14 +169,8 @@ def has_all(recipe: Recipe, numbers: Mapping[str, Any]) -> bool:
 
 
 def measured(run: Path, recipe: Recipe) -> dict[str, Any]:
-    """The numbers of a run, those of draws through samplers under the names of `drawn`."""
-    files = {"test": "", **{f"test-by-{sampler}": sampler for sampler in recipe.samplers}}
-    found: dict[str, Any] = {}
-    for stem, sampler in files.items():
-        path = run / "eval" / f"{stem}.json"
-        numbers = json.loads(path.read_text()) if path.exists() else {}
-        found |= {drawn(name, sampler) if sampler else name: number for name, number in numbers.items()}
-    return found
+    """The numbers of a run in all ways of its recipe."""
+    return {name: number for way in recipe.ways for name, number in way.numbers(run).items()}
 
 
 def missing(recipe: Recipe, seeds: int, folder: Path = CELLS) -> list[int]:

@@ -8,7 +8,7 @@ from statistics import mean, stdev
 from typing import Any, NamedTuple, TypeAlias
 
 import yaml
-from cells import CELLS, GENERATORS, HERE, NLL, TABLES, Recipe, cells, drawn, recipes
+from cells import CELLS, GENERATORS, HERE, NLL, TABLES, Recipe, cells, recipes, through
 from results import put, table
 
 ROOT = HERE.parent
@@ -102,7 +102,7 @@ def across(name: str, kept: Mapping[str, Kept]) -> str:
     plain: dict[str, dict[str, dict[str, float]]] = {}
     for recipe, seeds in kept.values():
         for sampler in ("", *recipe.samplers) if name == GENERATORS else ("",):
-            called = {metric: drawn(metric, sampler) if sampler else metric for metric in columns}
+            called = {metric: through(sampler).called(metric) if sampler else metric for metric in columns}
             found = {metric: summary(recipe, called[metric], seeds) for metric in columns if name in recipe.tables}
             if not any(found.values()):
                 continue

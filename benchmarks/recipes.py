@@ -22,7 +22,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from cells import CELLS, NLL, Recipe, as_today, cells, has_all, keep, measured, missing, recipes
+from cells import CELLS, NLL, Recipe, as_today, cells, has_all, keep, missing, recipes
 from number_tables import ROOT, write
 from results import Failed, absent, answer
 
@@ -73,18 +73,6 @@ def train(recipe: Recipe, seeds: int, jobs: int, root: Path, folder: Path = CELL
         collect(recipe, root, folder)
 
 
-def ways(recipe: Recipe, run: Path) -> Iterator[list[str]]:
-    """The options of `aecli eval` by which a run is measured that lacks some number."""
-    there = as_today(measured(run, recipe))
-    if any(name not in there for name in recipe.asked if not name.endswith(tuple(f"({each})" for each in recipe.samplers))):
-        yield ["--only", ",".join(recipe.evaluators)]
-    for sampler in recipe.samplers:
-        if any(name not in there for name in recipe.asked if name.endswith(f"({sampler})")):
-            name = sampler.rstrip("0123456789")
-            components = ["--components", sampler.removeprefix(name)] if name != sampler else []
-            yield ["--sampler", name, *components, "--only", "generation"]
-
-
 def collect(recipe: Recipe, root: Path, folder: Path = CELLS) -> None:
     """Keeps what is finished, and measures the first seed by many importance samples where that is asked for."""
     kept = cells(recipe, folder)
@@ -94,8 +82,9 @@ def collect(recipe: Recipe, root: Path, folder: Path = CELLS) -> None:
         seed = keep(recipe, run, folder)
         trained = json.loads((run / "state.json").read_text())["state"] == "completed"
         if seed is None and trained:  # it was measured by older metrics, not through samplers, or not at all
-            for words in ways(recipe, run):
-                answer([*AECLI, "eval", run.name, *words, "--json", "--runs-dir", str(root)], {})
+            for way in recipe.ways:
+                if not recipe.asked_of(way) <= set(as_today(way.numbers(run))):
+                    answer([*AECLI, "eval", run.name, *way.options, "--json", "--runs-dir", str(root)], {})
             seed = keep(recipe, run, folder)
         if seed is not None:
             print(f"{recipe.config}: seed {seed} is kept", flush=True)

@@ -15,7 +15,7 @@ import yaml
 from cells import TABLES, Published, Recipe
 from process import TINY
 
-from aecli.evaluation.registry import EVALUATORS, covers
+from aecli.evaluation.registry import EVALUATORS, SCORES, covers
 from aecli.measures.metric import VERSION
 
 ROOT = Path(__file__).parent.parent
@@ -29,7 +29,7 @@ def cell(value: float, **more: float) -> dict[str, Any]:
     return {"numbers": numbers, "minutes": 2.0, "flop": 1e9}
 
 
-NLL = Recipe("any", 3, ["likelihood"], ["nll_nats"], (), (), 5000, Published("nll_nats", 90.0, "test", "a paper"))
+NLL = Recipe("any", 3, ["likelihood"], ["nll_nats"], samples=5000, published=Published("nll_nats", 90.0, "test", "a paper"))
 
 
 def test_the_documents_are_what_the_kept_cells_make(tmp_path: Path) -> None:
@@ -47,10 +47,11 @@ def test_every_config_is_a_recipe_and_asks_for_what_its_evaluators_measure() -> 
     assert sorted(recipe.config for recipe in made) == sorted(path.stem for path in (ROOT / "configs").glob("*.yaml"))
     for recipe in made:
         declared = [name for evaluator in recipe.evaluators for name in EVALUATORS[evaluator].metrics]
-        through = [cells.drawn(name, sampler) for sampler in recipe.samplers for name in TABLES[cells.GENERATORS].columns]
-        assert set(through) <= set(recipe.asked)
-        own = [metric for metric in recipe.asked if metric not in through]
-        assert all(any(covers(name, metric) for name in declared) for metric in own), recipe.config
+        scores = [name for score in SCORES.values() for name in score.metrics]
+        for way in recipe.ways:
+            known = scores if way.name.startswith("against") else declared if not way.name else TABLES[cells.GENERATORS].columns
+            names = [metric.removesuffix(f" ({way.name})") for metric in recipe.asked_of(way)]
+            assert names and all(any(covers(name, metric) for name in known) for metric in names), (recipe.config, way.name)
         assert recipe.published is None or recipe.published.metric in recipe.metrics
 
 
