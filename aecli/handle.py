@@ -264,7 +264,7 @@ class TrainedRun:
         trained = self._trained
         if label is not None and not trained.model.is_conditional:
             raise UsageError("the model is not conditional on the label (conditional: true)", "leave label out")
-        turn = np.arange(n) % max(1, trained.spec.classes if trained.model.is_conditional else 1)
+        turn = np.resize(trained.classes if trained.model.is_conditional else (0,), n)
         labels = turn.astype(np.int32) if label is None else given.labels_of(label, n, trained)
         if not n:
             return np.empty(self._shape, np.float32)

@@ -12,10 +12,12 @@ from typing import Any, NamedTuple
 import yaml
 from results import processor
 
+from aecli.evaluation.request import EvalRequest
 from aecli.measures.metric import VERSION
 
 HERE = Path(__file__).parent
 CELLS, CONFIGS = HERE / "numbers", HERE.parent / "configs"
+USUAL = EvalRequest()
 AGAINST = CELLS / "against"
 NLL = "nll_nats"
 
@@ -63,8 +65,13 @@ class Way:
         found: dict[str, Any] = {}
         for path in (run / "eval").glob(self.files):
             kept = json.loads(path.read_text())
-            found |= {self.called(name): number for name, number in kept.items() if self.of.items() <= number["protocol"].items()}
+            found |= {self.called(name): number for name, number in kept.items() if self._is(number["protocol"])}
         return found
+
+    def _is(self, protocol: Mapping[str, Any]) -> bool:
+        """Whether a number is of this way, and measured by as much as is usual: who asks for more has it in the same file."""
+        usual = protocol.get("samples", 0) <= USUAL.samples and protocol.get("per_class", USUAL.per_class) == USUAL.per_class
+        return usual and self.of.items() <= protocol.items()
 
 
 def through(sampler: str) -> Way:

@@ -90,16 +90,16 @@ def shown(values: Sequence[float]) -> str:
 
 
 def data_of(recipe: Recipe) -> str:
-    """The data set, and whether it is binarized."""
+    """The data set, and how it is binarized."""
     data = yaml.safe_load(recipe.path.read_text()).get("data", {})
-    return data.get("name", "") + (", binarized" if data.get("binarize", "none") != "none" else "")
+    return data.get("name", "") + (f", binarize {data['binarize']}" if data.get("binarize", "none") != "none" else "")
 
 
 def across(name: str, kept: Mapping[str, Kept]) -> str:
     """One of `TABLES`: by data set, first what plain methods reach on it, then each config of which something is kept."""
     columns = TABLES[name].columns
     lines: dict[str, list[list[str]]] = {}
-    plain: dict[str, dict[str, dict[str, float]]] = {}
+    plain: dict[str, dict[str, dict[str, list[float]]]] = {}
     for recipe, seeds in kept.values():
         for sampler in ("", *recipe.samplers) if name == GENERATORS else ("",):
             called = {metric: through(sampler).called(metric) if sampler else metric for metric in columns}
@@ -111,11 +111,11 @@ def across(name: str, kept: Mapping[str, Kept]) -> str:
             lines.setdefault(data, []).append([data, label, *(shown(each.values) if each else "" for each in found.values())])
             for metric in columns:
                 for baseline, value in baselines(called[metric], seeds).items():
-                    plain.setdefault(data, {}).setdefault(baseline, {})[metric] = value
+                    plain.setdefault(data, {}).setdefault(baseline, {}).setdefault(metric, []).append(value)
     body: list[list[str]] = []
     for data, found in lines.items():
         for baseline, value in plain.get(data, {}).items():
-            body.append([data, baseline, *(f"{value[metric]:.5g}" if metric in value else "" for metric in columns)])
+            body.append([data, baseline, *(f"{mean(value[metric]):.5g}" if metric in value else "" for metric in columns)])
         body += found
     return f"## {TABLES[name].title}\n\n{TABLES[name].text}\n\n{table(('data', 'config or plain method', *columns), body)}\n"
 

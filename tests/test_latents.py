@@ -14,13 +14,13 @@ from fit import dataset, experiment, fit
 
 from aecli.core.model import Spec
 from aecli.data.dataset import Dataset
-from aecli.data.rows import LabelledRows
+from aecli.data.rows import ArrayRows, LabelledRows
 from aecli.errors import UsageError
 from aecli.runs.trained import Trained, load
 from aecli.sampling import flow_matching, samplers
 from aecli.sampling.draws import by_class, neighbours, prior
 from aecli.sampling.given import Given
-from aecli.sampling.modes import check_drawn, check_mode
+from aecli.sampling.modes import MODES, check_drawn, check_mode
 from aecli.sampling.request import SampleRequest
 from aecli.verbs.sample import check_request
 
@@ -174,3 +174,21 @@ def test_a_class_that_cannot_be_drawn_is_refused_beforehand() -> None:
     for request in (SampleRequest(components=3), SampleRequest(sampler="flow", components=3)):
         with pytest.raises(UsageError, match="--components is for --sampler gmm, vamp"):
             check_request(request)
+
+
+def test_a_flow_draws_of_the_classes_that_it_has_seen_alone(tmp_path: Path) -> None:
+    ours = trained(tmp_path, "bottleneck, latent: 3")
+    images, labels = DATA.train.all()
+    of_one = ArrayRows(np.asarray(images)[labels == 1], np.asarray(labels)[labels == 1])
+    fitted = samplers.fitted(tmp_path / "samplers", ours, "of this data", "flow", None, lambda: of_one, lambda line: None)
+    given = Given(ours, lambda: DATA, 7, fitted=fitted)
+    assert ours.spec.classes > 1 and fitted.classes == given.classes == (1,)
+    assert MODES["prior"].show(given).arrays["label"].tolist() == [1] * 7
+
+
+def test_a_conditional_model_draws_of_the_classes_that_it_was_trained_on(tmp_path: Path) -> None:
+    e = experiment("variant: vae, hidden: [8], latent: 2, conditional: true", "steps: 3", "batch_size: 16, classes: [1]")
+    ours = load(fit(tmp_path, e, DATA)[0], "last", lambda line: None)
+    assert ours.spec.classes > 1 and ours.classes == (1,)
+    assert MODES["prior"].show(Given(ours, lambda: DATA, 4)).arrays["label"].tolist() == [1] * 4
+    assert len(MODES["class"].show(Given(ours, lambda: DATA, 4)).arrays["label"]) == 4

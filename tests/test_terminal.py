@@ -16,7 +16,10 @@ from damage import HOSTILE
 from PIL import Image
 from process import SOAK, TINY, aecli, called, environment
 
+from aecli.cli import tables
+from aecli.cli.console import Console
 from aecli.errors import printable, printable_lines
+from aecli.measures.metric import VERSION, Metric, Recorded
 from aecli.system.terminal import NARROWEST, Escaped
 
 NAMED = HOSTILE.replace("\ud800", "")
@@ -156,3 +159,26 @@ def test_a_terminal_without_columns_is_told_all_the_same(tmp_path: Path, columns
     for arguments in (["runs"], ["show", "last"]):
         shown, expected = (aecli(*arguments, cwd=tmp_path, COLUMNS=n, FORCE_COLOR="1") for n in (columns, str(NARROWEST)))
         assert shown.returncode == 0 and shown.stdout == expected.stdout and len(shown.stdout.split()) > 10
+
+
+@pytest.mark.parametrize("width", [200, 100, 80, 60, 45])
+def test_a_table_of_numbers_breaks_no_number_and_no_name(
+    width: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    protocol = {"step": 1899, "split": "test", "binarize": "none", "version": VERSION}
+    numbers = {
+        name: Recorded(Metric(0.00725061, 0.00022, 297, unit, "lower", {"PCA 16": 0.0105441}, protocol), evaluator)
+        for name, unit, evaluator in (
+            ("mse", "intensity^2", "reconstruction"),
+            ("explained_variance", "1", "reconstruction"),
+            ("linear_probe_accuracy", "nats, of a density on [0, 1]", "representation"),
+        )
+    }
+    monkeypatch.setattr(tables, "_console", lambda: Console(width=width))
+    tables.show_metrics("run", numbers)
+    told = capsys.readouterr().out
+    table = told.splitlines()[2:]
+    assert max(map(len, table)) <= width
+    assert told.count("0.0072506") == told.count("0.00022") == 3 and all(name in told for name in numbers)
+    assert told.count("reconstruction") == told.count("representation") == 1
+    assert [text in told for text in ("0.010544", "model", "intensity^2")] == [width >= 60, width >= 80, width >= 200]

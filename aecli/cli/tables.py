@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
+from rich.measure import Measurement
+
 from aecli.cli.console import Table as _Table
 from aecli.cli.console import console as _console
 from aecli.cli.console import table as _table
@@ -116,32 +118,50 @@ def show_metrics(run_id: str, metrics: Mapping[str, Recorded]) -> None:
     n = max(recorded.metric.n for recorded in metrics.values())
     of = f"{_examples(protocol, n)}, binarize {protocol['binarize']}"
     console.print(f"{run_id}  step {protocol['step']:,}  {of}")
-    columns = ("", "metric", "value", "+-", "unit", "baseline", "", "better")
-    table = _Table()
-    for number, column in enumerate(columns):
-        table.add_column(column, justify="right" if number in (2, 3, 5) else "left", overflow="fold")
+    tables = (_metrics(metrics, left_out) for left_out in _LEFT_OUT)
+    unbounded = console.options.update(width=1000)
+    fitting = (table for table in tables if Measurement.get(console, unbounded, table).maximum <= console.width)
+    console.print(next(fitting, _metrics(metrics, _LEFT_OUT[-1])))
+
+
+_LEAST = ("evaluator", "unit", "better", "of", "baseline")
+_ORDER = ("evaluator", "metric", "value", "+-", "unit", "baseline", "of", "better")
+_LEFT_OUT: Sequence[frozenset[str]] = [frozenset(_LEAST[:n]) for n in range(len(_LEAST) + 1)]
+"""What a table leaves out on a narrower and narrower terminal, so that no number is broken; evaluators then have lines of their
+own."""
+
+
+def _metrics(metrics: Mapping[str, Recorded], left_out: frozenset[str]) -> _Table:
+    table, shown = _Table(), [name for name in _ORDER if name not in left_out]
+    for name in shown:
+        right = name in ("value", "+-", "baseline")
+        table.add_column("" if name in ("evaluator", "of") else name, justify="right" if right else "left", overflow="fold")
     last = None
     for name, (metric, evaluator) in metrics.items():
         error = metric.standard_error
+        baseline, verdict = _beside(metric)
+        cells = {
+            "evaluator": evaluator if evaluator != last else "",
+            "metric": name,
+            "value": number_text(metric.value),
+            "+-": "" if error is None else f"{error:.2g}",
+            "unit": "" if metric.unit == "1" else metric.unit,
+            "baseline": baseline[0],
+            "of": baseline[1],
+            "better": verdict,
+        }
         if last not in (None, evaluator):
             table.add_section()
-        baseline, verdict = _beside(metric)
-        table.add_row(
-            evaluator if evaluator != last else "",
-            name,
-            number_text(metric.value),
-            "" if error is None else f"{error:.2g}",
-            "" if metric.unit == "1" else metric.unit,
-            *baseline,
-            verdict,
-        )
+        if "evaluator" in left_out and evaluator != last:
+            table.add_row(f"{evaluator}:", *[""] * (len(shown) - 1))
+        table.add_row(*(cells[name] for name in shown))
         last = evaluator
-    console.print(table)
+    return table
 
 
 def _beside(metric: Metric) -> tuple[tuple[str, str], str]:
-    """The value and the name of the best baseline, and who is better: by more than two standard errors, or a thousandth
-    where there is none."""
+    """The value and the name of the best baseline, and who is better, by more than two standard errors; nobody where there is
+    no error to tell by."""
     best = metric.best_baseline()
     if best is None:
         return ("", ""), ""
@@ -149,7 +169,9 @@ def _beside(metric: Metric) -> tuple[tuple[str, str], str]:
     if metric.value is None:
         return (number_text(value), name), ""
     gain = (metric.value - value) * (1 if metric.better == "higher" else -1)
-    margin = 1e-3 * abs(value) if metric.standard_error is None else 2 * metric.standard_error
+    if metric.standard_error is None:
+        return (number_text(value), name), ""
+    margin = 2 * metric.standard_error
     verdict = "model" if gain > margin else "baseline" if gain < -margin else "even"
     return (number_text(value), name), verdict
 

@@ -18,6 +18,8 @@ from aecli.evaluation.subject import Subject
 from aecli.system.untraced import computed
 
 DRAW_BATCH = 250
+BITS = 0x62697473
+"""What is folded into the key of a draw for the bits of binary data: far from the small numbers that models fold or split by."""
 
 
 def batch_size(spec: Spec) -> int:
@@ -57,4 +59,4 @@ def flop_of_batch(subject: Subject) -> float:
 @partial(jax.jit, static_argnames=("model", "binary"))
 def _sample(model: Any, state: Any, key: jax.Array, label: jax.Array, binary: bool) -> jax.Array:
     image = model.sample(state, key, label)
-    return draw(image, jax.random.fold_in(key, 1)) if binary else image
+    return draw(image, jax.random.fold_in(key, BITS)) if binary else image

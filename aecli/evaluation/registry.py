@@ -29,6 +29,7 @@ from aecli.evaluation.evaluators import (
     sparsity,
     translation,
 )
+from aecli.evaluation.request import EvalRequest
 from aecli.evaluation.subject import Subject
 from aecli.measures.metric import Findings, Metric
 
@@ -254,17 +255,19 @@ class Chosen(NamedTuple):
     notes: tuple[str, ...]
 
 
+def check_names(request: EvalRequest, every: Mapping[str, Evaluator], what: str, of_what: str) -> None:
+    """Raises UsageError if a name that is asked for is none of those."""
+    for name in (*request.only, *request.skip):
+        if name not in every:
+            known = f"{what}s{of_what}: {', '.join(every)}"
+            raise UsageError(f"there is no {what}{of_what} '{name}'", did_you_mean(name, every) or known)
+
+
 def chosen(subject: Subject) -> Chosen:
     """What the subject's request asks for. Raises UsageError if a name is unknown, or one asked for alone does not fit."""
     request, every = subject.request, of(subject)
-    what, of_what = ("score", " of anomalies") if subject.against is not None else ("evaluator", "")
-    if subject.draws_alone:
-        of_what = " of draws"
-    for name in (*request.only, *request.skip):
-        if name not in every:
-            raise UsageError(
-                f"there is no {what}{of_what} '{name}'", did_you_mean(name, every) or f"{what}s{of_what}: " + ", ".join(every)
-            )
+    of_what = " of anomalies" if subject.against is not None else " of draws" if subject.draws_alone else ""
+    check_names(request, every, "evaluator" if subject.against is None else "score", of_what)
     able = fits(subject.model, among=every)
     for name in request.only:
         if name not in able:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from functools import partial
 from typing import Any
 
@@ -41,7 +41,7 @@ def restored(by: linear.Affine, shown: Any) -> Any:
 
 
 @partial(jax.jit, static_argnames=("corruptions",))
-def pair(corruptions: Sequence[Corruption], batch: Batch, key: jax.Array) -> tuple[jax.Array, jax.Array | None]:
+def pair(corruptions: tuple[Corruption, ...], batch: Batch, key: jax.Array) -> tuple[jax.Array, jax.Array | None]:
     """The corrupted images, and which pixels are hidden."""
     shown = corrupt_batch(corruptions, batch, key)
     return shown.image, shown.hidden

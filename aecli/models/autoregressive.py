@@ -72,6 +72,8 @@ class Autoregressive(SingleLoss):
             raise ValueError("given is for net: pixelcnn, gmlp and transformer")
         if self.hybrid and not self.conditional:
             raise ValueError("hybrid tells labels apart by p(x | label): set conditional: true")
+        if self.hybrid and self.given:
+            raise ValueError("hybrid takes labels for equally likely, which a given image tells of: leave out hybrid or given")
         if self.net in ("gmlp", "transformer") and self.width % self.heads:
             raise ValueError(f"heads: {self.heads} does not divide width: {self.width}")
         return self

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 from aecli.config.load import parse
 from aecli.config.schema import Experiment
 from aecli.core.model import Model, Spec
+from aecli.data.classes import numbers_of
 from aecli.data.eval_batches import EVAL_BATCH
 from aecli.data.scaling import Scaling
 from aecli.errors import CheckpointError, ConfigError, RunError, UsageError, printable
@@ -42,6 +43,12 @@ class Trained(NamedTuple):
     @property
     def model(self) -> Model:
         return self.experiment.model
+
+    @property
+    def classes(self) -> tuple[int, ...]:
+        """The numbers of the classes that it was trained on: all that there are, or those that `data.classes` keeps."""
+        kept = self.experiment.data.classes
+        return tuple(range(self.spec.classes)) if kept is None else numbers_of(kept, self.spec.classes, self.class_names)
 
 
 def _class_names(data: DataFacts, classes: int) -> tuple[str, ...]:

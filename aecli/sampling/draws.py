@@ -21,10 +21,10 @@ NEAREST = 3
 
 def prior(given: Given) -> Drawn:
     """n draws; where there are classes a column a class, as far as the picture goes."""
-    label = jnp.arange(given.n) % max(1, given.classes)
+    label = _in_turn(given)
     drawn = _draw(given, label)
-    columns = min(given.n, given.classes)
-    heads = given.class_names[:columns] if columns else None
+    columns = min(given.n, len(given.classes))
+    heads = [given.class_names[number] for number in given.classes[:columns]] if columns else None
     return Drawn(in_lines(drawn, columns or None, heads), {given.trained.spec.kind: drawn, **_labels(given, label)})
 
 
@@ -32,10 +32,16 @@ def by_class(given: Given) -> Drawn:
     """n draws of each class, a line a class. Raises UsageError if codes were fitted that no class is known of."""
     if not given.classes:
         raise UsageError("none of the train images has a label: there is no class to draw", "leave --mode out")
-    label = jnp.repeat(jnp.arange(given.classes), given.n)
+    label = jnp.repeat(jnp.asarray(given.classes), given.n)
     drawn = _draw(given, label)
     lines = [drawn[i : i + given.n] for i in range(0, len(drawn), given.n)]
-    return Drawn(pictures.grid(lines, given.class_names), {"image": drawn, **_labels(given, label)})
+    names = [given.class_names[number] for number in given.classes]
+    return Drawn(pictures.grid(lines, names), {"image": drawn, **_labels(given, label)})
+
+
+def _in_turn(given: Given) -> jax.Array:
+    """The class of each of n draws, one after another; 0 where there are none."""
+    return jnp.asarray(np.resize(given.classes or (0,), given.n), jnp.int32)
 
 
 def _labels(given: Given, label: jax.Array) -> dict[str, Any]:
@@ -45,7 +51,7 @@ def _labels(given: Given, label: jax.Array) -> dict[str, Any]:
 
 def neighbours(given: Given) -> Drawn:
     """n draws, and below each the train images nearest to it by squared distance: copies would show."""
-    label = jnp.arange(given.n) % max(1, given.classes)
+    label = _in_turn(given)
     drawn = _draw(given, label)
     train = given.dataset.train
     k = min(NEAREST, len(train))

@@ -70,17 +70,19 @@ class Given:
         return self.open_data()
 
     @property
-    def classes(self) -> int:
-        """The number of classes that a conditional model is given, or fitted codes are told apart by; 0 if there are none."""
+    def classes(self) -> tuple[int, ...]:
+        """The numbers of the classes that a conditional model was trained on, or fitted codes are told apart by; none if there
+        are none."""
         if self.model.is_conditional:
-            return self.trained.spec.classes
-        return 0 if self.fitted is None else self.fitted.classes
+            return self.trained.classes
+        return () if self.fitted is None else self.fitted.classes
 
     @property
     def class_names(self) -> list[str]:
-        """What the classes are called in pictures and arrays, as in `run.json`; their numbers if the run keeps no names."""
-        names = self.trained.class_names or tuple(map(str, range(self.classes)))
-        return list(names[: self.classes])
+        """What all classes of the data are called in pictures and arrays, as in `run.json`; their numbers if the run keeps no
+        names. Empty if nothing is drawn by class."""
+        n = self.trained.spec.classes
+        return list((self.trained.class_names or tuple(map(str, range(n))))[:n]) if self.classes else []
 
     def kept(self, images: Any) -> Any:
         """What a picture and an npz hold of images as the model makes them: uint8 [n, H, W, C], of vectors float32 [n, d] in the

@@ -37,21 +37,23 @@ LARGEST_COVARIANCE = 512
 Arrays = dict[str, Any]
 
 
-def _none(_: Arrays) -> int:
-    return 0
+def _none(_: Arrays) -> tuple[int, ...]:
+    return ()
 
 
 class Sampler(NamedTuple):
     """`fit(trained, rows, components, seed)` makes arrays, `draw(arrays, key, label, temperature)` codes [n, latent] of them, one
-    for each class of `label` [n], which only a sampler that is `by_class` heeds: `classes(arrays)` says of how many. `components`
-    are so many by default, None where there are none to choose."""
+    for each class of `label` [n], which only a sampler that is `by_class` heeds: `classes(arrays)` are the numbers of those that
+    it knows. `components` are so many by default, None where there are none to choose. What is kept of another `version` is not
+    used."""
 
     abilities: tuple[str, ...]
     components: int | None
     fit: Callable[[Trained, Rows, int, int], Arrays]
     draw: Callable[[Arrays, jax.Array, jax.Array, float], jax.Array]
     by_class: bool = False
-    classes: Callable[[Arrays], int] = _none
+    classes: Callable[[Arrays], tuple[int, ...]] = _none
+    version: int = 1
 
 
 class Fitted(NamedTuple):
@@ -62,9 +64,13 @@ class Fitted(NamedTuple):
     arrays: Arrays
 
     @property
-    def classes(self) -> int:
-        """How many classes codes were told apart by; 0 if by none."""
+    def classes(self) -> tuple[int, ...]:
+        """The numbers of the classes that codes were told apart by; none if by none."""
         return SAMPLERS[self.name].classes(self.arrays)
+
+    @property
+    def version(self) -> int:
+        return SAMPLERS[self.name].version
 
     def draw(self, key: jax.Array, label: jax.Array, temperature: float) -> jax.Array:
         """Codes [n, latent], one for each class of `label` [n] where there are `classes`. The temperature scales the spread of
@@ -122,22 +128,23 @@ def draw_vamp(arrays: Arrays, key: jax.Array, label: jax.Array, temperature: flo
 
 
 def fit_flow(trained: Trained, rows: Rows, components: int, seed: int) -> Arrays:
-    """A velocity field from noise to codes, for each class where any of the images has a label."""
+    """A velocity field from noise to codes, for each class that any of the images is of."""
     from aecli.sampling import flow_matching  # only who draws by it waits for its import
 
     codes, label = _codes(trained, rows, seed)
-    classes = trained.spec.classes if (label >= 0).any() else 0
-    return flow_matching.fit(codes, label, classes, seed, flow_matching.RECIPE)
+    seen = np.unique(label[label >= 0])
+    fitted = flow_matching.fit(codes, label, trained.spec.classes if len(seen) else 0, seed, flow_matching.RECIPE)
+    return {**fitted, "seen": seen.astype(np.int32)}
 
 
 def draw_flow(arrays: Arrays, key: jax.Array, label: jax.Array, temperature: float) -> jax.Array:
     from aecli.sampling import flow_matching
 
-    return flow_matching.draw(arrays, key, label, temperature)
+    return flow_matching.draw({name: array for name, array in arrays.items() if name != "seen"}, key, label, temperature)
 
 
-def _classes_of_flow(arrays: Arrays) -> int:
-    return len(arrays["class"])
+def _classes_of_flow(arrays: Arrays) -> tuple[int, ...]:
+    return tuple(int(number) for number in arrays["seen"])
 
 
 SAMPLERS: Mapping[str, Sampler] = {
@@ -192,13 +199,13 @@ def fitted(
     train: Callable[[], Rows],
     say: Callable[[str], None],
 ) -> Fitted:
-    """The draws of a sampler, from `folder` where it was fitted before to codes of this checkpoint, and fitted and kept there
+    """A sampler, from `folder` where it was fitted before to codes of this checkpoint, and fitted and kept there
     otherwise. `of` names the experiment and its data."""
     sampler = check(trained.model, name)
     k = components or sampler.components or 1
     called = name if sampler.components is None else f"{name}{k}"
     path = folder / f"{called}-step{trained.step}.npz"
-    key = f"{called} step {trained.step} of {of}"
+    key = f"{called} version {sampler.version} step {trained.step} of {of}"
     arrays = kept(path, key)
     if arrays is None:
         with_components = "" if sampler.components is None else f" with {k} component{'s' if k > 1 else ''}"

@@ -15,7 +15,7 @@ from aecli.sampling.samplers import SAMPLERS, Fitted
 
 @dataclasses.dataclass(frozen=True)
 class Through:
-    """`model` with the sampler of this name, of codes that were told apart by so many `classes`. Its state is that of the model
+    """`model` with the sampler of this name, of codes that were told apart by these `classes`. Its state is that of the model
     and what was fitted. It can draw and nothing else."""
 
     withheld: ClassVar[Mapping[str, str]] = {}
@@ -23,7 +23,7 @@ class Through:
 
     model: Any
     sampler: str
-    classes: int
+    classes: tuple[int, ...]
     is_image: bool
 
     @property
@@ -33,7 +33,7 @@ class Through:
     @property
     def is_conditional(self) -> bool:
         """Whether draws are of a class that they are asked for."""
-        return self.model.is_conditional or self.classes > 0
+        return self.model.is_conditional or bool(self.classes)
 
     def sample(self, state: tuple[Any, Any], key: jax.Array, label: jax.Array, temperature: Temperature = 1.0) -> jax.Array:
         """As of `Samples`; images are clipped to [0, 1], as pictures of them are."""

@@ -44,6 +44,8 @@ class Drawn(NamedTuple):
     def by(cls, run: Run, trained: Trained, own: Dataset, request: EvalRequest) -> Drawn:
         """Fitted to codes of the run's train split, or as it was fitted before. Raises UsageError if the model lacks what the
         sampler needs."""
+        registry.check_names(request, registry.OF_DRAWS, "evaluator", " of draws")
+        check_split(run, own, request.split)
         return cls(fitted_of(run, trained, request.sampler or "", request.components, lambda: own.train, say))
 
     def stem(self, split: str) -> str:
@@ -51,7 +53,7 @@ class Drawn(NamedTuple):
         return f"{split}-by-{self.fitted.called}"
 
     def protocol(self) -> dict[str, Any]:
-        return {"sampler": self.fitted.called}
+        return {"sampler": self.fitted.called, "sampler_version": self.fitted.version}
 
 
 class Measured(NamedTuple):
@@ -111,6 +113,12 @@ def measure(
     return evaluate_run(run, trained, dataset, request, watch, other)
 
 
+def check_split(run: Run, dataset: Dataset, split: str) -> None:
+    """Raises UsageError if a split has no images."""
+    if not len(dataset.split(split)):
+        raise UsageError(f"run {run.id} has no {split} split: data.validation is 0", "use --split test")
+
+
 def _check_one(request: EvalRequest, data: Path | None, against: Path | None) -> None:
     if data is not None and against is not None:
         raise UsageError("--data and --against do not go together", "the normal images are the run's own")
@@ -138,8 +146,7 @@ def evaluate_run(
     request.check()
     experiment, split = trained.experiment, request.split
     judge = None if request.inception is None else load_inception(request.inception)
-    if not len(dataset.split(split)):
-        raise UsageError(f"run {run.id} has no {split} split: data.validation is 0", "use --split test")
+    check_split(run, dataset, split)
     protocol = {
         "version": VERSION,
         "split": split,
@@ -227,7 +234,9 @@ def _stamp(protocol: dict[str, Any], request: EvalRequest, judge: Inception | No
 
 
 def _kept(stored: Stored, protocol: dict[str, Any], replaced: Sequence[str]) -> dict[str, Recorded]:
-    """What earlier evaluations of the same checkpoint on the same images found, but for the evaluators that have run again."""
+    """What earlier evaluations of the same checkpoint on the same images found, but for the evaluators that have run again. What
+    other data is called says nothing of its images, which its fingerprint tells."""
+    protocol = {key: value for key, value in protocol.items() if key not in ("data", "against")}
     recorded = {name: Recorded.from_json(number.as_json()) for name, number in stored.numbers.items()}
     return {
         name: each

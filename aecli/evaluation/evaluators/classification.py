@@ -36,6 +36,8 @@ def measure(subject: Subject) -> Findings:
     seen = subject.dataset.train.labels
     counts = np.bincount(seen[seen >= 0], minlength=spec.classes)
     log_prior = np.log((counts + 0.5) / (counts + 0.5).sum())
+    if subject.dataset.kept is not None:  # of the others the model knows nothing
+        log_prior[np.setdiff1d(np.arange(spec.classes), subject.dataset.kept)] = -np.inf
     samples = max(1, subject.request.samples // 10)
     parts: list[Any] = []
     for number, (batch, key, real) in enumerate(subject.batches()):
