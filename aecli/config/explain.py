@@ -84,7 +84,7 @@ def explain(error: ValidationError, data: Any, document: Document, overrides: Se
             about = _described(path, data)
             message += f": {about}" if about else ""
         elif kind == "missing":
-            rule, message = "missing-key", f"'{name}' is missing"
+            rule, message, help = "missing-key", f"'{name}' is missing", _wanted(path, data)
         elif kind in ("unknown_variant", "missing_variant"):
             rule, message = kind.replace("_", "-"), item["msg"]
             label, help = str(context.get("label", "")), str(context.get("help", ""))
@@ -109,13 +109,26 @@ def explain(error: ValidationError, data: Any, document: Document, overrides: Se
     return list(found.values())
 
 
+def _wanted(path: Sequence[Any], data: Any) -> str:
+    """What a setting that has no default is to be, such as `threshold: a number from 0 to 1`."""
+    owner = _class_at(path[:-1], data)
+    field = None if owner is None else owner.model_fields.get(str(path[-1]))
+    kind = None if field is None else {float: "a number", int: "a whole number", str: "a text"}.get(field.annotation)  # pyright: ignore[reportArgumentType]
+    if field is None or kind is None:
+        return ""
+    limits = {name: getattr(part, name) for part in field.metadata for name in ("ge", "gt", "le", "lt") if hasattr(part, name)}
+    words = {"ge": "from", "gt": "above", "le": "to", "lt": "below"}
+    told = [f"{words[name]} {limit:g}" for name, limit in limits.items()]
+    return " ".join([f"{path[-1]}: {kind}", *told, *(["on"] if list(limits) == ["ge"] else [])])
+
+
 _REQUIREMENTS = {
     "int_type": "must be a whole number",
     "int_from_float": "must be a whole number",
     "float_type": "must be a number",
     "bool_type": "must be true or false",
     "string_type": "must be a text",
-    "tuple_type": "must be a list, such as [400, 200]",
+    "tuple_type": "must be a list, in brackets",
     "finite_number": "must be finite",
     "greater_than": "must be greater than {gt}",
     "greater_than_equal": "must be at least {ge}",

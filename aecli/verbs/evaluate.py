@@ -190,6 +190,8 @@ def evaluate_run(
             model, state = through(trained.model, trained.state, other.fitted, dataset.spec.kind == "image")
             subject = dataclasses.replace(subject, model=model, state=state, draws_alone=True)
         names, left_out, notes = registry.chosen(subject)
+        if isinstance(other, Anomalies) and trained.model.given_corruptions:
+            notes += (f"scores are of an image given {label(trained.model.given_corruptions)} of it, of anomalies too",)
         n = len(subject.rows)
         work = Work(trained.model.variant, name, dataset.fingerprint, n, request.samples, request.draws, request.per_class)
         known = last_time(work)
