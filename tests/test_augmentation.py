@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -35,6 +35,8 @@ class Echo:
     shows: str = "right"
     is_conditional: bool = True
     variant: str = "echo"
+    given_corruptions: ClassVar[tuple[Any, ...]] = ()
+    withheld: ClassVar[dict[str, str]] = {}
 
     def sample(self, state: jax.Array, key: jax.Array, label: jax.Array, temperature: Any = 1.0) -> jax.Array:
         which = jax.random.randint(key, label.shape, 0, state.shape[1])
@@ -220,7 +222,7 @@ def test_a_model_whose_draws_are_of_no_class_is_refused() -> None:
 
 def test_one_that_draws_nothing_lacks_the_ability() -> None:
     model = experiment("variant: bottleneck, hidden: [12], latent: 3").model
-    with pytest.raises(UsageError, match="it lacks the ability samples"):
+    with pytest.raises(UsageError, match="it lacks the ability 'samples'"):
         chosen(subject(model, None, DATA, only=("augmentation",)))
 
 

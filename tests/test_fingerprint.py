@@ -30,8 +30,8 @@ data: {name: folder, path: imgs, batch_size: 8, validation: 4, test: 0.3}
 model: {variant: vae, hidden: [8], latent: 2}
 train: {steps: 4}
 """
-MODES_OF_IMAGES = [mode for mode in MODES if mode not in ("prior", "class", "complete", "codes")]
-"""Of the modes that a VAE can serve; `complete` and `codes` are given their images in the same way."""
+MODES_OF_IMAGES = [mode for mode in MODES if mode not in ("prior", "class", "complete", "translate", "codes")]
+"""Of the modes that a VAE can serve; `complete`, `translate` and `codes` are given their images in the same way."""
 ROADS = {
     "eval": ("eval", "--only", "objective"),
     "resume": ("train", "--set", "train.steps=6", "--resume"),

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from fit import subject
+from fit import experiment, subject
 from process import called
 
 from aecli.config.schema import Data
@@ -152,9 +152,10 @@ def test_scaling_is_that_of_the_train_split_and_is_undone(fresh: Path) -> None:
 def test_what_runs_share_is_of_vectors_scaled_alike(fresh: Path) -> None:
     """Baselines are kept by the fingerprint, which does not know how vectors are scaled."""
     np.save(fresh / "a.npy", table(n=60))
+    model = experiment("variant: bottleneck, latent: 2").model
     for how in ("none", "zscore"):
         dataset = opened(fresh / "a.npy", standardize=how)[0]
-        moments = subject(None, None, dataset).moments
+        moments = subject(model, None, dataset).moments
         assert moments is not None and np.allclose(moments.mean, dataset.train.all()[0].reshape(-1, D).mean(0), atol=1e-4)
 
 
