@@ -337,7 +337,7 @@ def test_an_imported_run_evaluates_and_samples_with_equal_numbers(trained: Run, 
     for each in (trained, run):
         loaded = load(each, "best", no_words)
         metrics = evaluate_run(each, loaded, dataset(), EvalRequest(only=("objective", "reconstruction"))).metrics
-        [picture, arrays] = sample_run(each, loaded, dataset(), SampleRequest(n=4))
+        [picture, arrays] = sample_run(each, loaded, dataset, SampleRequest(n=4))
         told.append(({name: found.metric for name, found in metrics.items()}, picture.read_bytes(), arrays.read_bytes()))
     assert told[0] == told[1]
 

@@ -247,7 +247,7 @@ def test_check_and_its_smoke_test_leave_nothing(place: Path) -> None:
 def test_variants_and_data_list(place: Path) -> None:
     facts = json.loads(called("variants", "--json", cwd=place).stdout)
     by_name = {fact["variant"]: fact for fact in facts}
-    assert by_name["vae"]["abilities"] == ["samples", "reconstructs", "encodes", "infers", "decodes", "weighs"]
+    assert by_name["vae"]["abilities"] == ["samples", "translates", "reconstructs", "encodes", "infers", "decodes", "weighs"]
     assert by_name["bottleneck"]["abilities"] == ["reconstructs", "encodes", "decodes"]
     assert by_name["vae"]["settings"]["latent"] == 20
     assert "class" in by_name["vae"]["modes"] and "codebook" in by_name["vq"]["evaluators"] and by_name["gan"]["samplers"] == []
