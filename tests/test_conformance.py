@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -181,29 +182,24 @@ def test_a_posterior_is_around_the_code(model: Model, state: Any, batch: Batch) 
     assert np.allclose(posterior.mean, jitted.encode(model, state, batch)) and np.isfinite(posterior.log_sigma).all()
 
 
+def are_images_that_follow_the_key(draw: Callable[[jax.Array], jax.Array], n: int) -> None:
+    first, again, other = (np.asarray(draw(stream(jax.random.key(seed), Stream.SAMPLE))) for seed in (0, 0, 1))
+    assert first.shape == (n, *SPEC.shape) and first.dtype == np.float32
+    assert first.min() >= 0 and first.max() <= 1
+    assert np.array_equal(first, again) and not np.array_equal(first, other)
+
+
 def test_samples_are_images_and_follow_the_key(model: Model, state: Any) -> None:
     if not can(model, "samples"):
         pytest.skip("does not sample")
     label = jnp.arange(6) % 3
-    first, again, other = (
-        np.asarray(jitted.sample(model, state, stream(jax.random.key(seed), Stream.SAMPLE), label, jnp.float32(1)))
-        for seed in (0, 0, 1)
-    )
-    assert first.shape == (6, *SPEC.shape) and first.dtype == np.float32
-    assert first.min() >= 0 and first.max() <= 1
-    assert np.array_equal(first, again) and not np.array_equal(first, other)
+    are_images_that_follow_the_key(lambda key: jitted.sample(model, state, key, label, jnp.float32(1)), 6)
 
 
 def test_translations_are_images_and_follow_the_key(model: Model, state: Any, batch: Batch) -> None:
     if not can(model, "translates"):
         pytest.skip("is given no image")
-    first, again, other = (
-        np.asarray(jitted.translate(model, state, stream(jax.random.key(seed), Stream.SAMPLE), batch, jnp.float32(1)))
-        for seed in (0, 0, 1)
-    )
-    assert first.shape == (16, *SPEC.shape) and first.dtype == np.float32
-    assert first.min() >= 0 and first.max() <= 1
-    assert np.array_equal(first, again) and not np.array_equal(first, other)
+    are_images_that_follow_the_key(lambda key: jitted.translate(model, state, key, batch, jnp.float32(1)), 16)
 
 
 def test_a_completion_keeps_what_is_known_and_a_score_is_one_number_an_image(model: Model, state: Any, batch: Batch) -> None:

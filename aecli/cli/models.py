@@ -96,8 +96,8 @@ def eval(
 
     What would take a network more than 1e12 operations (1e14 on a GPU), such as the likelihood of a deep model by importance
     sampling, is named and left out, unless --only, --all, --samples or --per-class asks for it. Counted are likelihood,
-    completion, classification, representation, clustering, pursuit and augmentation; the draws of generation, restorations and
-    the objective are made whatever they cost.
+    completion, classification, representation, clustering, pursuit and augmentation; the draws of generation and
+    translation, restorations and the objective are made whatever they cost.
 
     Evaluators: objective, reconstruction, likelihood, completion, sparsity, pursuit, codebook, representation, clustering,
     denoising, classification, translation, generation, augmentation. What Ctrl-C interrupts goes on where it stopped.
