@@ -8,7 +8,7 @@ from statistics import mean, stdev
 from typing import Any, NamedTuple, TypeAlias
 
 import yaml
-from cells import CELLS, GENERATORS, HERE, NLL, TABLES, Recipe, cells, recipes, through
+from cells import CELLS, DRAWING, GENERATORS, HERE, NLL, TABLES, Recipe, cells, recipes, through
 from results import put, table
 
 ROOT = HERE.parent
@@ -76,12 +76,16 @@ def rows(recipe: Recipe, kept: Mapping[int, dict[str, Any]]) -> list[list[str]]:
         published = recipe.published if recipe.published and recipe.published.metric == metric else None
         against = f"{published.value} ({published.source}; {published.protocol})" if published else ""
         if found is None:
-            lines.append([recipe.config, metric, "not measured yet", "", "0", "", against, "", ""])
             continue
         beside = ", ".join(f"{name} {value:.5g}" for name, value in baselines(metric, kept).items())
         cost = [f"{min(minutes):.2g}" if minutes else "", f"{mean(flop):.1e}" if flop else ""]
-        lines.append([recipe.config, metric, *found.text, beside, against, *cost])
+        lines.append([recipe.name, metric, *found.text, beside, against, *cost])
     return lines
+
+
+def lacking(recipe: Recipe, kept: Mapping[int, dict[str, Any]]) -> list[str]:
+    """Those of its metrics that no seed has."""
+    return [metric for metric in recipe.metrics if summary(recipe, metric, kept) is None]
 
 
 def shown(values: Sequence[float]) -> str:
@@ -107,17 +111,26 @@ def across(name: str, kept: Mapping[str, Kept]) -> str:
             if not any(found.values()):
                 continue
             data = data_of(recipe)
-            label = f"`{recipe.config}`" + (f", {sampler}" if sampler else "")
-            lines.setdefault(data, []).append([data, label, *(shown(each.values) if each else "" for each in found.values())])
+            label = f"`{recipe.name}`" + (f", {sampler}" if sampler else "")
+            reached = [shown(each.values) if each else "" for each in found.values()]
+            lines.setdefault(data, []).append([data, label, *reached, *(drawing(seeds, sampler) if name == GENERATORS else ())])
             for metric in columns:
                 for baseline, value in baselines(called[metric], seeds).items():
                     plain.setdefault(data, {}).setdefault(baseline, {}).setdefault(metric, []).append(value)
     body: list[list[str]] = []
     for data, found in lines.items():
         for baseline, value in plain.get(data, {}).items():
-            body.append([data, baseline, *(f"{mean(value[metric]):.5g}" if metric in value else "" for metric in columns)])
+            reached = [f"{mean(value[metric]):.5g}" if metric in value else "" for metric in columns]
+            body.append([data, baseline, *reached, *([""] if name == GENERATORS else ())])
         body += found
-    return f"## {TABLES[name].title}\n\n{TABLES[name].text}\n\n{table(('data', 'config or plain method', *columns), body)}\n"
+    head = ("data", "config or plain method", *columns, *(["seconds"] if name == GENERATORS else ()))
+    return f"## {TABLES[name].title}\n\n{TABLES[name].text}\n\n{table(head, body)}\n"
+
+
+def drawing(kept: Mapping[int, dict[str, Any]], sampler: str) -> list[str]:
+    """How long a model's own draws take; through a sampler it is not measured."""
+    found = [] if sampler else of(DRAWING, kept)
+    return [f"{found[0]['value']:.2g}" if found else ""]
 
 
 def uses(kept: Mapping[str, Kept], short: bool = False) -> str:
@@ -132,7 +145,7 @@ def uses(kept: Mapping[str, Kept], short: bool = False) -> str:
         plain = baselines(use["metric"], seeds)
         beside = ", ".join(f"{name} {plain[name]:.5g}" for name in use["beside"]) if plain else ""
         reached = "not measured yet" if found is None else shown(found.values)
-        lines.append([use["use"], f"`{recipe.config}`", use["metric"], reached, beside])
+        lines.append([use["use"], f"`{recipe.name}`", use["metric"], reached, beside])
     return table(("use", "config", "metric", "reached", "beside it"), lines)
 
 
@@ -144,17 +157,19 @@ def document(kept: Mapping[str, Kept]) -> str:
         lines += rows(recipe, seeds)
         for seed, cell in seeds.items():
             versions = ", ".join(f"{name} {cell['versions'].get(name)}" for name in ("aecli", "jax", "flax"))
-            machines.setdefault(f"{cell['machine']}; {versions}", {}).setdefault(recipe.config, []).append(seed)
+            machines.setdefault(f"{cell['machine']}; {versions}", {}).setdefault(recipe.name, []).append(seed)
     told = "".join(
-        f"- {machine}: {', '.join(f'{config} ({len(seeds)})' for config, seeds in found.items())}\n"
+        f"- {machine}: {', '.join(f'{name} ({len(seeds)})' for name, seeds in found.items())}\n"
         for machine, found in machines.items()
     )
+    without = [f"`{recipe.name}` ({', '.join(names)})" for recipe, seeds in kept.values() if (names := lacking(recipe, seeds))]
     over = "\n".join(across(name, kept) for name in TABLES)
-    return f"{HEAD}{table(COLUMNS, lines)}\n\n{over}\n## Machines, and how many seeds of what\n\n{told or 'none yet'}"
+    coming = f"## Not measured yet\n\n{'; '.join(without)}.\n\n" if without else ""
+    return f"{HEAD}{table(COLUMNS, lines)}\n\n{over}\n{coming}## Machines, and how many seeds of what\n\n{told or 'none yet'}"
 
 
 def everything(folder: Path = CELLS) -> dict[str, Kept]:
-    return {recipe.config: (recipe, cells(recipe, folder)) for recipe in recipes()}
+    return {recipe.name: (recipe, cells(recipe, folder)) for recipe in recipes()}
 
 
 def write(root: Path = ROOT) -> None:

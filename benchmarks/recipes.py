@@ -1,13 +1,13 @@
 """Trains the recipes of `configs/` over seeds, keeps every finished cell in git, and writes docs/numbers.md and the tables of
 docs/uses.md and README.md from what is kept.
 
-  python recipes.py [--only CONFIG,...] [--seeds N] [--jobs N]    # trains what is missing, then writes the document
+  python recipes.py [--only NAME,...] [--seeds N] [--jobs N]    # trains what is missing, then writes the document
   python recipes.py --write                                       # writes the documents alone
   python recipes.py --list                                        # what is kept, and what is missing
 
 `numbers/recipes.yaml` says which configs, with how many seeds, measured by what, `numbers/uses.yaml` which of these numbers
 stand for which use of such models. A config is trained by `aecli sweep`, its runs
-in `$AECLI_RUNS_DIR` or runs/: what Ctrl-C stopped goes on at the next call. A cell is kept in `numbers/CONFIG/SEED.json` as
+in `$AECLI_RUNS_DIR` or runs/: what Ctrl-C stopped goes on at the next call. A cell is kept in `numbers/NAME/SEED.json` as
 soon as it is trained and measured; it counts as long as the config's settings are the ones that it was trained with.
 """
 
@@ -21,10 +21,14 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
-from cells import CELLS, NLL, Recipe, as_today, cells, has_all, keep, missing, recipes
+from cells import CELLS, DRAWING, DRAWS, GENERATORS, NLL, Recipe, as_today, cells, has_all, keep, missing, recipes
 from number_tables import ROOT, write
-from results import Failed, absent, answer
+from results import Failed, absent, answer, processor
+
+import aecli
+from aecli.measures.metric import VERSION
 
 AECLI = [sys.executable, "-m", "aecli"]
 LIKELIHOOD = "likelihood"
@@ -32,15 +36,15 @@ LIKELIHOOD = "likelihood"
 
 def sweep_of(recipe: Recipe, root: Path) -> str | None:
     """The newest sweep of the config as it is now, to go on with."""
-    text = recipe.path.read_text()
     for folder in sorted((root / ".sweeps").glob(f"{named(recipe)}-*"), key=lambda path: path.stat().st_mtime, reverse=True):
-        if (folder / "plan.json").exists() and (folder / "config.yaml").read_text() == text:
+        if (folder / "plan.json").exists() and (folder / "config.yaml").read_text() == recipe.path.read_text():
             return folder.name
     return None
 
 
 def named(recipe: Recipe) -> str:
-    return f"numbers-{recipe.config}"
+    """The name of its sweeps, in which what is set stands, too."""
+    return f"numbers-{recipe.name}"
 
 
 def runs_of(recipe: Recipe, root: Path) -> Iterator[Path]:
@@ -63,12 +67,13 @@ def train(recipe: Recipe, seeds: int, jobs: int, root: Path, folder: Path = CELL
             collect(recipe, root, folder)
         if todo := missing(recipe, seeds, folder):  # more seeds than were asked for before, or what could not be gone on with
             asked = ["--seed-list", ",".join(map(str, todo)), "--eval", "--only", ",".join(recipe.evaluators)]
+            asked += [word for override in recipe.overrides for word in ("--set", override)]
             command = [*AECLI, "sweep", str(recipe.path), *asked, "--name", named(recipe), *where]
             code = subprocess.run(command, stdout=subprocess.DEVNULL).returncode
             if code > 128:  # a signal, which is meant for all of this
                 raise KeyboardInterrupt
             if code:
-                raise Failed(f"{recipe.config}: exit {code} of `aecli sweep`")
+                raise Failed(f"{recipe.name}: exit {code} of `aecli sweep`")
     finally:
         collect(recipe, root, folder)
 
@@ -87,26 +92,45 @@ def collect(recipe: Recipe, root: Path, folder: Path = CELLS) -> None:
                     answer([*AECLI, "eval", run.name, *way.options, "--json", "--runs-dir", str(root)], {})
             seed = keep(recipe, run, folder)
         if seed is not None:
-            print(f"{recipe.config}: seed {seed} is kept", flush=True)
+            print(f"{recipe.name}: seed {seed} is kept", flush=True)
+    extend(recipe, root, folder)
+
+
+def extend(recipe: Recipe, root: Path, folder: Path = CELLS) -> None:
+    """Adds to the first seed's cell what is measured of it alone, where that is asked for: its likelihood by many importance
+    samples, and how long draws take."""
     first = cells(recipe, folder).get(recipe.first)
-    name = f"{NLL}@{recipe.samples}"
-    if recipe.samples is None or first is None or name in first["numbers"] or not (root / first["run"]).exists():
+    if first is None or not (root / first["run"]).exists():
         return
-    asked = ["--only", LIKELIHOOD, "--samples", str(recipe.samples), "--json", "--runs-dir", str(root)]
-    first["numbers"][name] = json.loads(answer([*AECLI, "eval", first["run"], *asked], {}))[NLL]
-    path = folder / recipe.config / f"{recipe.first}.json"
+    numbers, name = first["numbers"], f"{NLL}@{recipe.samples}"
+    if recipe.samples is not None and name not in numbers:
+        asked = ["--only", LIKELIHOOD, "--samples", str(recipe.samples), "--json", "--runs-dir", str(root)]
+        numbers[name] = json.loads(answer([*AECLI, "eval", first["run"], *asked], {}))[NLL]
+    if recipe.draws_itself and GENERATORS in recipe.tables and DRAWING not in numbers:
+        numbers[DRAWING] = drawing(root / first["run"])
+    path = folder / recipe.name / f"{recipe.first}.json"
     path.write_text(json.dumps(first, indent=1, sort_keys=True) + "\n")
+
+
+def drawing(run: Path) -> dict[str, Any]:
+    """Seconds that draws take on this machine once their program is compiled."""
+    trained = aecli.load(run)
+    trained.sample(DRAWS)
+    begun = time.monotonic()
+    trained.sample(DRAWS, seed=1)
+    protocol = {"version": VERSION, "machine": processor()}
+    return {"value": round(time.monotonic() - begun, 3), "unit": "s", "better": "lower", "baselines": {}, "protocol": protocol}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser()
-    parser.add_argument("--only", help="configs, separated by commas")
+    parser.add_argument("--only", help="names of recipes, separated by commas: a config, and what is set")
     parser.add_argument("--seeds", type=int, help="in place of what recipes.yaml says")
     parser.add_argument("--jobs", type=int, default=1)
     parser.add_argument("--write", action="store_true", help="the document alone")
     parser.add_argument("--list", action="store_true", help="what is missing, and train nothing")
     arguments = parser.parse_args()
-    known = {recipe.config: recipe for recipe in recipes()}
+    known = {recipe.name: recipe for recipe in recipes()}
     names = arguments.only.split(",") if arguments.only else list(known)
     if unknown := [name for name in names if name not in known]:
         parser.error(f"no recipe is called {', '.join(unknown)}; there are {', '.join(known)}")
@@ -115,11 +139,11 @@ def main() -> None:
     for recipe in (known[name] for name in names):
         seeds = arguments.seeds or recipe.seeds
         todo = missing(recipe, seeds)
-        print(f"{recipe.config}: {seeds - len(todo)} of {seeds} seeds are kept", flush=True)
+        print(f"{recipe.name}: {seeds - len(todo)} of {seeds} seeds are kept", flush=True)
         if arguments.list or arguments.write or not todo:
             continue
         if (coming := absent(recipe.path)) is not None:
-            print(f"{recipe.config}: left out, its images are not here: {coming}", flush=True)
+            print(f"{recipe.name}: left out, its images are not here: {coming}", flush=True)
             continue
         begun = time.monotonic()
         try:
@@ -130,7 +154,7 @@ def main() -> None:
         except Failed as error:
             failed.append(str(error))
             print(f"error: {error}", file=sys.stderr)
-        print(f"{recipe.config}: {time.monotonic() - begun:.0f} s", flush=True)
+        print(f"{recipe.name}: {time.monotonic() - begun:.0f} s", flush=True)
     if not arguments.list:
         write()
     if failed:

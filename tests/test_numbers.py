@@ -44,7 +44,10 @@ def test_the_documents_are_what_the_kept_cells_make(tmp_path: Path) -> None:
 
 def test_every_config_is_a_recipe_and_asks_for_what_its_evaluators_measure() -> None:
     made = cells.recipes()
-    assert sorted(recipe.config for recipe in made) == sorted(path.stem for path in (ROOT / "configs").glob("*.yaml"))
+    assert len({recipe.name for recipe in made}) == len(made)
+    assert sorted(recipe.config for recipe in made if not recipe.set) == sorted(
+        path.stem for path in (ROOT / "configs").glob("*.yaml")
+    )
     for recipe in made:
         declared = [name for evaluator in recipe.evaluators for name in EVALUATORS[evaluator].metrics]
         scores = [name for score in SCORES.values() for name in score.metrics]
@@ -66,7 +69,7 @@ def test_every_use_is_a_number_of_a_recipe_beside_its_baselines() -> None:
 
 def test_a_table_over_configs_has_plain_methods_and_the_spread_of_each() -> None:
     asked = TABLES["representations"].columns
-    recipe = Recipe("quickstart", 2, ["representation"], [], ("representations",))
+    recipe = Recipe("quickstart", 2, ["representation"], [], tables=("representations",))
     number = {"value": 0.5, "baselines": {"raw pixels": 0.25}, "protocol": {"version": VERSION}}
     kept = {seed: {"numbers": {name: {**number, "value": value} for name in asked}} for seed, value in enumerate((0.5, 0.75))}
     text = number_tables.across("representations", {"quickstart": (recipe, kept), "other": (NLL, {})})
@@ -88,8 +91,10 @@ def test_a_row_has_the_mean_the_deviation_and_what_is_published() -> None:
     assert (
         row[2:5] == ["2", "1.4", "2"] and row[5] == "PCA 0.5" and "90.0 (a paper; test)" in row[6] and row[7:] == ["2", "1.0e+09"]
     )
-    (row,) = number_tables.rows(NLL._replace(config="quickstart"), {})
-    assert row[2] == "not measured yet"
+    quick = NLL._replace(config="quickstart")
+    assert number_tables.rows(quick, {}) == [] and "## Not measured yet\n\n`quickstart` (nll_nats)." in number_tables.document(
+        {"quickstart": (quick, {})}
+    )
 
 
 def test_finished_seeds_are_kept_and_a_changed_config_is_trained_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -120,11 +125,25 @@ def test_finished_seeds_are_kept_and_a_changed_config_is_trained_anew(tmp_path: 
     assert cells.missing(recipe, 2, folder) == [0, 1]
 
 
+def test_a_setting_makes_a_recipe_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cells, "CONFIGS", tmp_path)
+    (tmp_path / "tiny.yaml").write_text(TINY)
+    folder, root = tmp_path / "kept", tmp_path / "runs"
+    plain, wider = (Recipe("tiny", 1, ["reconstruction"], ["mse"], more) for more in ({}, {"model.latent": 4}))
+    assert (plain.name, wider.name) == ("tiny", "tiny_latent4") and plain.settings() != wider.settings()
+    for recipe in (plain, wider):
+        recipes.train(recipe, 1, 1, root, folder)
+    (one,), (other,) = (cells.cells(recipe, folder).values() for recipe in (plain, wider))
+    assert one["run"] != other["run"] and (one["set"], other["set"]) == ({}, {"model.latent": 4})
+    assert yaml.safe_load((root / other["run"] / "config.resolved.yaml").read_text())["model"]["latent"] == 4
+    assert [row[0] for row in number_tables.rows(wider, {0: other})] == ["tiny_latent4"]
+
+
 def test_draws_through_samplers_are_measured_and_stand_in_a_line_each(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cells, "CONFIGS", tmp_path)
     (tmp_path / "tiny.yaml").write_text(TINY.replace("variant: vae", "variant: bottleneck"))
     folder, root = tmp_path / "kept", tmp_path / "runs"
-    recipe = Recipe("tiny", 1, ["reconstruction"], ["mse"], ("generators",), ("gaussian", "gmm2"))
+    recipe = Recipe("tiny", 1, ["reconstruction"], ["mse"], tables=("generators",), samplers=("gaussian", "gmm2"))
     recipes.train(recipe, 1, 1, root, folder)
     (cell,) = cells.cells(recipe, folder).values()
     values = [cell["numbers"][f"frechet_distance ({sampler})"]["value"] for sampler in recipe.samplers]
