@@ -38,6 +38,7 @@ SETTINGS = {
     },
     "sparse": {
         "batch-topk": "penalty: batch_topk, units: 90, k: 4, dead_after: 2",
+        "refined": "penalty: topk, units: 90, k: 4, refinements: 2",
         "l1-conv": "penalty: l1, net: conv, hidden: [4, 6], units: 12",
         "kl": "penalty: kl, units: 12",
     },

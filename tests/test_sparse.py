@@ -100,6 +100,31 @@ def test_dead_units_learn_through_the_auxiliary_loss_alone() -> None:
     assert (still[really] < 1e-6).all()
 
 
+def test_a_refined_code_leaves_less_of_an_image_and_has_as_many_active_units() -> None:
+    """With an encoder that is the transposed dictionary a small enough step lowers the error, the oracle of gradient descent, and
+    the k largest of a row that still holds the first k are chosen anew."""
+    model, state, batch = start("penalty: topk, units: 100, k: 7, refinements: 3")
+    once = model.model_copy(update={"refinements": 0})
+    images = batch.image.reshape(len(batch.image), -1)
+    net = state.net
+    largest = np.linalg.norm(np.asarray(net.rows[...]), ord=2) ** 2
+    small = SparseState(
+        state.learner.adjust(lambda net: net.steps.set_value(jnp.full_like(net.steps[...], 1 / largest)), True), state.seen
+    )
+    code = np.asarray(call(model, "encode", small, batch))
+    assert ((code != 0).sum(axis=1) == 7).all()
+    by_hand = np.asarray(call(once, "encode", small, batch))
+    rows, kernel, mean = (np.asarray(each[...]) for each in (net.rows, net.kernel, net.mean))
+    for _ in range(3):
+        before = by_hand + (np.asarray(images) - mean - by_hand @ rows) @ kernel / largest
+        chosen = np.argsort(-before, axis=1)[:, :7]
+        by_hand = np.zeros_like(before)
+        np.put_along_axis(by_hand, chosen, np.take_along_axis(before, chosen, axis=1), axis=1)
+    np.testing.assert_allclose(code, by_hand, atol=1e-4)
+    left = [float(((np.asarray(call(each, "reconstruct", small, batch)) - batch.image) ** 2).sum()) for each in (once, model)]
+    assert left[1] < left[0]
+
+
 def test_the_kl_penalty_brings_the_mean_activation_to_its_target(tmp_path: Any) -> None:
     data = dataset()
     e = experiment(

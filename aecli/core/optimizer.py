@@ -11,7 +11,7 @@ from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, mod
 
 from aecli.core.frozen import Frozen
 
-TABLES = ("bias", "shift", "place", "embedding", "mean", "log_sigma", "pseudo_inputs")
+TABLES = ("bias", "shift", "place", "embedding", "mean", "log_sigma", "pseudo_inputs", "steps")
 """The names of parameters with several axes that nothing is multiplied with: biases of places or values, entries of a table."""
 CONVOLUTION = "kernel"
 """The name of a parameter with four axes that is a convolution's, [k, k, in, out]."""

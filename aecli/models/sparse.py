@@ -15,7 +15,7 @@ from typing import Any, ClassVar, Literal, NamedTuple
 import jax
 import jax.numpy as jnp
 from flax import nnx
-from pydantic import Field, NonNegativeFloat, PositiveInt, model_validator
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveInt, model_validator
 
 from aecli.core.learner import Learner, Recipe
 from aecli.core.model import Batch, Kind, Model, Objection, Spec, Values, of_pictures
@@ -73,7 +73,9 @@ class Sparse(Model):
     the error that the dead units alone, those silent for `dead_after` steps, make of what the others left. A linear net
     subtracts the decoder's bias, which starts as the mean of the first batch, before it encodes, its encoder starts as the
     transposed decoder, and where activations have no upper bound its decoder rows have norm 1, or a penalty could be escaped by
-    scaling.
+    scaling. `refinements`: so often the encoder sees what the code has left of the image, too, and the k units are chosen anew:
+    iterative hard thresholding (Blumensath & Davies 2009) whose matrix and whose step of each unit are learned (as of Gregor &
+    LeCun 2010); each costs as much as the net.
     """
 
     kinds: ClassVar[tuple[Kind, ...]] = ("image", "vector")
@@ -84,6 +86,7 @@ class Sparse(Model):
     weight: NonNegativeFloat = 0.1
     rho: float = Field(default=0.05, gt=0, lt=1)
     k: PositiveInt = 16
+    refinements: NonNegativeInt = Field(default=0, le=10)
     auxk: NonNegativeFloat = 1 / 32
     dead_after: PositiveInt = Field(default=200, description="steps")
     corruption: Corruptions = Field(default=(), description="of what the encoder sees")
@@ -99,6 +102,8 @@ class Sparse(Model):
             raise ValueError("weight is for penalty: l1, kl and square; topk and batch_topk have k")
         if self.changed("auxk", "dead_after") and not self._revives:
             raise ValueError("auxk and dead_after are for net: linear with penalty: topk or batch_topk")
+        if self.refinements and not (self.net == "linear" and self.penalty == "topk"):
+            raise ValueError("refinements are for net: linear with penalty: topk")
         if self.changed("k") and not self._counts:
             raise ValueError("k is for penalty: topk and penalty: batch_topk")
         return self
@@ -115,7 +120,11 @@ class Sparse(Model):
 
     def init(self, key: jax.Array, spec: Spec, recipe: Recipe) -> SparseState:
         rngs = nnx.Rngs(key)
-        net = Dictionary(spec.shape, self.units, rngs=rngs) if self.net == "linear" else EncoderDecoder(self, spec, rngs=rngs)
+        net = (
+            Dictionary(spec.shape, self.units, self.refinements, rngs=rngs)
+            if self.net == "linear"
+            else EncoderDecoder(self, spec, rngs=rngs)
+        )
         seen = Seen(jnp.zeros(self.units, jnp.int32), jnp.full(self.units, self.rho), jnp.zeros(()))
         return SparseState(Learner.create(net, recipe), seen)
 
@@ -128,7 +137,7 @@ class Sparse(Model):
 
         def objective(net: Any) -> tuple[jax.Array, tuple[Values, jax.Array]]:
             before = net.encode(shown)
-            code = self._code(before, None)
+            code = self._refined(net, self._code(before, None), shown)
             values = self._values(net, code, code.mean(axis=0), batch.image)
             loss = values["loss"].mean()
             if self._revives and self.auxk:
@@ -176,7 +185,12 @@ class Sparse(Model):
         return self.net == "linear" and self.penalty in ("l1", "topk", "batch_topk")
 
     def _encode(self, state: SparseState, image: jax.Array) -> jax.Array:
-        return self._code(state.net.encode(image), state.seen.threshold)
+        return self._refined(state.net, self._code(state.net.encode(image), state.seen.threshold), image)
+
+    def _refined(self, net: Any, code: jax.Array, image: jax.Array) -> jax.Array:
+        for turn in range(self.refinements):
+            code = self._code(net.refine(code, image, turn), None)
+        return code
 
     def _code(self, before: jax.Array, threshold: jax.Array | None) -> jax.Array:
         """Activations [B, units]; `threshold` takes the place of the batch in batch_topk."""

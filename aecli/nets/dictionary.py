@@ -8,11 +8,14 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+FIRST_STEP = 0.5
+
 
 class Dictionary(nnx.Module):
-    """`rows` [units, H W C], of norm 1 at the start; the encoder starts as their transpose (Gao et al. 2024, appendix A.1)."""
+    """`rows` [units, H W C], of norm 1 at the start; the encoder starts as their transpose (Gao et al. 2024, appendix A.1).
+    `refinements`: how often a code may be refined, each with a step [units] of its own."""
 
-    def __init__(self, shape: tuple[int, int, int], units: int, *, rngs: nnx.Rngs) -> None:
+    def __init__(self, shape: tuple[int, int, int], units: int, refinements: int = 0, *, rngs: nnx.Rngs) -> None:
         self.shape = shape
         rows = jax.random.normal(rngs.params(), (units, prod(shape)))
         rows /= jnp.linalg.norm(rows, axis=1, keepdims=True)
@@ -20,12 +23,20 @@ class Dictionary(nnx.Module):
         self.kernel = nnx.Param(rows.T)
         self.bias = nnx.Param(jnp.zeros(units))
         self.mean = nnx.Param(jnp.zeros(prod(shape)))
+        self.steps = nnx.Param(jnp.full((refinements, units), FIRST_STEP)) if refinements else None
 
     def encode(self, image: jax.Array) -> jax.Array:
         """[B, H, W, C] -> [B, units] before any nonlinearity, float32."""
         centred = image.reshape(len(image), -1) - self.mean[...][None]
         kernel = self.kernel[...]
         return (centred.astype(kernel.dtype) @ kernel + self.bias[...][None]).astype(jnp.float32)
+
+    def refine(self, code: jax.Array, image: jax.Array, turn: int) -> jax.Array:
+        """The code moved by what the encoder makes of the error that it leaves: [B, units] before any nonlinearity, float32."""
+        assert self.steps is not None
+        left = (image - self.decode(code)).reshape(len(image), -1)
+        kernel = self.kernel[...]
+        return code + self.steps[...][turn][None] * (left.astype(kernel.dtype) @ kernel).astype(jnp.float32)
 
     def expand(self, code: jax.Array) -> jax.Array:
         """The sum of the rows, weighted by the code: [B, units] -> [B, H, W, C]."""
