@@ -9,6 +9,7 @@ from typing import Any
 
 import cells
 import number_tables
+import pictures
 import pytest
 import recipes
 import yaml
@@ -151,6 +152,19 @@ def test_draws_through_samplers_are_measured_and_stand_in_a_line_each(tmp_path: 
     lines = number_tables.across("generators", {"tiny": (recipe, cells.cells(recipe, folder))}).splitlines()
     assert [line.split(" | ")[1] for line in lines[-3:]] == ["train images", "`tiny`, gaussian", "`tiny`, gmm2"]
     assert f"{values[1]:.5g} (1)" in lines[-1]
+    monkeypatch.setattr(pictures, "cells", lambda recipe: cells.cells(recipe, folder))
+    run = pictures.run_of(recipe, root)
+    assert run is not None and run.name == cell["run"] and pictures.run_of(recipe, tmp_path) is None
+    made = [{"recipe": "tiny", "label": label, "options": f"--sampler {label}"} for label in ("gaussian", "gmm")]
+    low, high = (pictures.sheet(made[:n], {"tiny": run}).size for n in (1, 2))
+    assert low[0] == high[0] and high[1] > low[1] and pictures.sampled(run, "--mode reconstruct -n 2").parent == run / "samples"
+
+
+def test_every_picture_of_the_documents_is_drawn_from_a_recipe() -> None:
+    facts = yaml.safe_load((cells.CELLS / "pictures.yaml").read_text())
+    names = {recipe.name for recipe in cells.recipes()}
+    assert {line["recipe"] for each in facts for line in each.get("sheet", [each])} <= names
+    assert {f"{each['picture']}.png" for each in facts} == {path.name for path in (ROOT / "docs" / "pictures").iterdir()}
 
 
 def test_a_run_that_is_not_done_is_no_cell(tmp_path: Path) -> None:
