@@ -174,7 +174,9 @@ def test_simpler_images_are_likelier_and_their_complexity_tells_them(tmp_path: P
     assert corrected.value > 0.9 and corrected.baselines["shortness as PNG"] == 1 - corrected.baselines["length as PNG"] > 0.9
 
 
-def test_an_interrupted_evaluation_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interrupted_evaluation_goes_on_and_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     data = dataset(held_out=300)
     run, _ = fit(tmp_path, experiment("variant: vae, hidden: [12], latent: 3, likelihood: gaussian", "steps: 2"), data)
     trained, others = load(run, "last", print), shuffled(data)
@@ -191,8 +193,10 @@ def test_an_interrupted_evaluation_goes_on(tmp_path: Path, monkeypatch: pytest.M
         return original(*arguments)
 
     monkeypatch.setattr(likelihood, "importance_sampled", counted)
+    capsys.readouterr()
     with pytest.raises(KeyboardInterrupt):
         evaluate_run(run, trained, data, request, other=anomalies)
+    assert "the same command goes on" in capsys.readouterr().err
     unfinished = run.path / "eval" / f".test-against-{'f' * 12}.unfinished"
     assert (unfinished / "likelihood-1.npz").exists() and (unfinished / "anomalies" / "likelihood-0.npz").exists()
     made[:] = [0, 0]

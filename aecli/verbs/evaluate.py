@@ -30,6 +30,7 @@ from aecli.sampling.samplers import Fitted, fitted_of
 from aecli.sampling.through import through
 from aecli.system.files import exclusive
 from aecli.system.progress import say, warn
+from aecli.system.signals import Terminated
 from aecli.verbs.eval_times import Times, Work, last_time, of_left_out, plan, remember
 from aecli.verbs.other_data import Anomalies, Other, open_anomalies, open_other
 from aecli.verbs.telling import NOBODY, Watch
@@ -198,7 +199,12 @@ def evaluate_run(
         if (line := plan(names, known)) is not None:
             watch.plan(line)
         failed: dict[str, Exception] = {}
-        found = registry.evaluate(subject, names, times.begin, failed.__setitem__)
+        try:
+            found = registry.evaluate(subject, names, times.begin, failed.__setitem__)
+        except (KeyboardInterrupt, Terminated):
+            if any(map(journal.holds_part_of, names)):
+                say("what was measured so far is kept: the same command goes on from there")
+            raise
         times.end()
         if not failed and not goes_on:
             remember(work, times.seconds)
