@@ -14,6 +14,7 @@ SETTINGS = {
         "made": "net: made, levels: 2, hidden: [20, 20], conditional: true, hybrid: 0.5",
         "patch": "levels: 4, width: 8, layers: 1, patch: 2, conditional: true",
         "gmlp": "net: gmlp, levels: 2, width: 8, layers: 1, heads: 2, patch: 2",
+        "dropout": "net: pixelcnn, levels: 2, width: 8, layers: 1, patch: 2, dropout: 0.2",
         "transformer": "net: transformer, levels: 16, width: 8, layers: 1, likelihood: discretized_logistic, components: 2",
         "given": "net: gmlp, levels: 4, width: 8, layers: 1, heads: 2, patch: 2, given: {name: outline, threshold: 0.25}",
     },
@@ -34,6 +35,7 @@ SETTINGS = {
     "hvae": {
         "vamp": "hidden: 12, latent: 3, prior: vamp, pseudo_inputs: 5, kl_warmup: 4",
         "samples": "hidden: 12, latent: 3, samples: 3, samples_from: 2, prior: mog, components: 4",
+        "dropout": "hidden: 12, latent: 3, dropout: 0.2, samples: 2, samples_from: 2",
         "flow": "hidden: 12, latent: 3, prior: flow, couplings: 2, likelihood: discretized_logistic",
     },
     "sparse": {

@@ -83,6 +83,8 @@ BAD = {
     "model: {variant: vae, samples_from: 5}": "'model': samples_from says when samples above 1 begin",
     "model: {variant: hvae, samples: 2, samples_from: 5, kl_warmup: 6}": "'model': samples above 1 makes one bound",
     "model: {variant: hvae, prior: mog, pseudo_inputs: 5}": "'model': pseudo_inputs is for prior: vamp",
+    "model: {variant: autoregressive, dropout: 1.0}": "'model.dropout': must be less than 1.0, not 1.0",
+    "model: {variant: hvae, dropout: -0.1}": "'model.dropout': must be at least 0.0, not -0.1",
     "optimizer: {learning_rate: .nan}": "'optimizer.learning_rate'",
     "optimizer: {learning_rate: .inf}": "'optimizer.learning_rate': must be finite, not inf",
     "optimizer: {name: adm}": "'optimizer.name' must be 'adam', 'adamw', 'sgd', 'lion' or 'muon'",

@@ -22,6 +22,7 @@ from aecli.distributions.corruptions import Corruptions, give_batch, given_objec
 from aecli.distributions.discrete import Categorical, Discrete, LogisticMixture, dequantize, invert_cdf, quantize
 from aecli.distributions.softplus import softplus
 from aecli.nets.causal import Causal, Layout, ancestral
+from aecli.nets.dropout import Dropout, in_training
 from aecli.nets.given import GivenNet
 from aecli.nets.gmlp import Gmlp
 from aecli.nets.made import Made
@@ -54,6 +55,7 @@ class Autoregressive(SingleLoss):
     layers: PositiveInt = 4
     heads: PositiveInt = 4
     patch: PositiveInt = 1
+    dropout: float = Field(default=0.0, ge=0, lt=1, description="share of each layer's output that a step of training drops")
     conditional: bool = Field(default=False, description="learn p(x | label)")
     hybrid: NonNegativeFloat = Field(
         default=0.0, description="weight of telling the label from another one in training, which is no longer maximum likelihood"
@@ -116,30 +118,32 @@ class Autoregressive(SingleLoss):
         return net
 
     def loss(self, net: Causal, batch: Batch, key: jax.Array, step: jax.Array | None) -> Values:
-        nll = self._nll(net, batch)
+        key, dropout = in_training(self.dropout, key, step)
+        nll = self._nll(net, batch, dropout)
         bits = nll / (batch.image[0].size * log(2))
         if step is None or not self.hybrid:
             return {"loss": nll, "bits_per_dim": bits}
-        confusion = self._confusion(net, batch, nll, key)
+        confusion = self._confusion(net, batch, nll, key, dropout)
         return {"loss": nll + self.hybrid * confusion, "bits_per_dim": bits, "confusion_nats": confusion}
 
-    def _confusion(self, net: Any, batch: Batch, nll: jax.Array, key: jax.Array) -> jax.Array:
+    def _confusion(self, net: Any, batch: Batch, nll: jax.Array, key: jax.Array, dropout: Dropout | None) -> jax.Array:
         """-log of p(x | y) / (p(x | y) + p(x | y')), the probability of the label beside one other that is drawn evenly. With all
         classes in the place of the other it is the term log p(y | x) of a hybrid of both kinds of training (McCallum et al. 2006,
-        "Multi-conditional learning"), at a pass a class instead of one more. 0 of images without a label."""
+        "Multi-conditional learning"), at a pass a class instead of one more. 0 of images without a label. `dropout` is that
+        of `nll`: both are of one thinned network."""
         classes = net.layout.classes
         other = (batch.label + jax.random.randint(key, batch.label.shape, 1, classes)) % classes
-        against = self._nll(net, batch._replace(label=other))
+        against = self._nll(net, batch._replace(label=other), dropout)
         return jnp.where(batch.label >= 0, softplus(nll - against), 0.0)
 
-    def _nll(self, net: Causal, batch: Batch) -> jax.Array:
+    def _nll(self, net: Causal, batch: Batch, dropout: Dropout | None = None) -> jax.Array:
         """-log p(x | label) in nats, [B]."""
-        return self._each_nll(net, batch).sum(axis=(1, 2, 3))
+        return self._each_nll(net, batch, dropout).sum(axis=(1, 2, 3))
 
-    def _each_nll(self, net: Causal, batch: Batch) -> jax.Array:
+    def _each_nll(self, net: Causal, batch: Batch, dropout: Dropout | None = None) -> jax.Array:
         """Of every value given those before it, [B, h, w, S]."""
         value = cut(quantize(batch.image, self.levels), self.patch)
-        params = net(self._inputs(value), self._label(net, batch.label), *self._told(net, batch))
+        params = net(self._inputs(value), self._label(net, batch.label), *self._told(net, batch), dropout=dropout)
         target = value
         if self.levels == 2 and batch.intensity is not None and not self.given:
             # Given the image that it was drawn from, a pixel does not depend on those before it, so its own draw may be averaged

@@ -22,6 +22,7 @@ from aecli.core.prior import EvenMixture, Flow, Prior, StandardNormal, check_pri
 from aecli.distributions.discrete import LogisticMixture
 from aecli.distributions.observations import Bernoulli, Discretized, Observation, gray_only
 from aecli.nets.coupling import CouplingFlow
+from aecli.nets.dropout import Dropout, drop, each, in_training
 from aecli.nets.mixture import Mixture
 from aecli.nets.mlp import Gate, GatedMlp
 
@@ -35,10 +36,12 @@ class Merge(nnx.Module):
         self.both = Gate(2 * hidden, hidden, rngs=rngs)
         self.last = nnx.Linear(hidden, out, kernel_init=nnx.initializers.glorot_uniform(), rngs=rngs)
 
-    def __call__(self, a: jax.Array, b: jax.Array) -> jax.Array:
+    def __call__(self, a: jax.Array, b: jax.Array, dropout: Dropout | None = None) -> jax.Array:
         dtype = self.last.kernel[...].dtype
-        first = jnp.tile(self.first(a.astype(dtype)), (len(b) // len(a), 1))
-        return self.last(self.both(jnp.concatenate([first, self.second(b.astype(dtype))], axis=-1)))
+        of_first, of_second, of_both = each(dropout, 3)
+        first = jnp.tile(drop(self.first(a.astype(dtype)), of_first), (len(b) // len(a), 1))
+        second = drop(self.second(b.astype(dtype)), of_second)
+        return self.last(drop(self.both(jnp.concatenate([first, second], axis=-1)), of_both))
 
 
 class HvaeNet(nnx.Module):
@@ -55,26 +58,26 @@ class HvaeNet(nnx.Module):
         self.mixture = Mixture(model.components, latent, rngs=rngs) if model.prior == "mog" else None
         self.flow = CouplingFlow(latent, model.couplings, rngs=rngs) if model.prior == "flow" else None
 
-    def posterior_z2(self, image: jax.Array) -> Gaussian:
-        return Gaussian.from_output(self.q_z2(image.reshape(len(image), -1))).bounded()
+    def posterior_z2(self, image: jax.Array, dropout: Dropout | None = None) -> Gaussian:
+        return Gaussian.from_output(self.q_z2(image.reshape(len(image), -1), dropout)).bounded()
 
-    def posterior_z1(self, image: jax.Array, z2: jax.Array) -> Gaussian:
-        return Gaussian.from_output(self.q_z1(image.reshape(len(image), -1), z2)).bounded()
+    def posterior_z1(self, image: jax.Array, z2: jax.Array, dropout: Dropout | None = None) -> Gaussian:
+        return Gaussian.from_output(self.q_z1(image.reshape(len(image), -1), z2, dropout)).bounded()
 
-    def prior_z1(self, z2: jax.Array) -> Gaussian:
-        return Gaussian.from_output(self.p_z1(z2)).bounded()
+    def prior_z1(self, z2: jax.Array, dropout: Dropout | None = None) -> Gaussian:
+        return Gaussian.from_output(self.p_z1(z2, dropout)).bounded()
 
-    def decode(self, z2: jax.Array, z1: jax.Array) -> jax.Array:
+    def decode(self, z2: jax.Array, z1: jax.Array, dropout: Dropout | None = None) -> jax.Array:
         """The parameters of p(x | z1, z2), [B, H, W, C, outputs]."""
-        return self.p_x(z1, z2).reshape(len(z1), *self.spec.shape, self.outputs)
+        return self.p_x(z1, z2, dropout).reshape(len(z1), *self.spec.shape, self.outputs)
 
-    def prior_z2(self) -> Prior:
+    def prior_z2(self, dropout: Dropout | None = None) -> Prior:
         if self.flow is not None:
             return Flow(self.flow, self.latent)
         if self.mixture is not None:
             return EvenMixture(Gaussian(*self.mixture()).bounded())
         if self.pseudo_inputs is not None:
-            return EvenMixture(self.posterior_z2(nnx.sigmoid(self.pseudo_inputs[...])))
+            return EvenMixture(self.posterior_z2(nnx.sigmoid(self.pseudo_inputs[...]), dropout))
         return StandardNormal(self.latent)
 
 
@@ -83,6 +86,7 @@ class HVAE(SingleLoss):
 
     hidden: PositiveInt = 300
     latent: PositiveInt = 40
+    dropout: float = Field(default=0.0, ge=0, lt=1, description="share of each gated layer that a step of training drops")
     likelihood: Literal["bernoulli", "discretized_logistic"] = "bernoulli"
     samples: PositiveInt = Field(default=1, description="codes per image in the bound; above 1, IWAE")
     samples_from: NonNegativeInt = Field(default=0, description="the step from which on there are more samples than one")
@@ -112,25 +116,29 @@ class HVAE(SingleLoss):
         return HvaeNet(self, spec, rngs=rngs)
 
     def loss(self, net: HvaeNet, batch: Batch, key: jax.Array, step: jax.Array | None) -> Values:
+        key, dropout = in_training(self.dropout, key, step)
         return staged(
             self.samples,
             self.samples_from,
             step,
-            lambda: self._bound_of_one(net, batch, key, step),
-            lambda: self._weigh(net, batch, key, self.samples),
+            lambda: self._bound_of_one(net, batch, key, step, dropout),
+            lambda: self._weigh(net, batch, key, self.samples, dropout),
         )
 
-    def _bound_of_one(self, net: HvaeNet, batch: Batch, key: jax.Array, step: jax.Array | None) -> Values:
+    def _bound_of_one(
+        self, net: HvaeNet, batch: Batch, key: jax.Array, step: jax.Array | None, dropout: Dropout | None
+    ) -> Values:
         first, second = jax.random.split(key)
-        q2 = net.posterior_z2(batch.image)
+        of_q2, of_q1, of_p2, of_p1, of_p = each(dropout, 5)
+        q2 = net.posterior_z2(batch.image, of_q2)
         z2 = q2.sample(first)
-        q1 = net.posterior_z1(batch.image, z2)
+        q1 = net.posterior_z1(batch.image, z2, of_q1)
         z1 = q1.sample(second)
-        distortion = self.observation.nll(net.decode(z2, z1), batch.image)
+        distortion = self.observation.nll(net.decode(z2, z1, of_p), batch.image)
         rate2 = q2.kl_to_standard_normal().sum(1)
         if self.prior != "standard":
-            rate2 = q2.log_prob(z2) - net.prior_z2().log_prob(z2)
-        rate, beta = rate2 + q1.kl_to(net.prior_z1(z2)).sum(1), jnp.float32(1)
+            rate2 = q2.log_prob(z2) - net.prior_z2(of_p2).log_prob(z2)
+        rate, beta = rate2 + q1.kl_to(net.prior_z1(z2, of_p1)).sum(1), jnp.float32(1)
         if step is not None and self.kl_warmup:
             beta = jnp.minimum(1.0, step / self.kl_warmup)
         return {"loss": distortion + beta * rate, "distortion_nats": distortion, "rate_nats": rate}
@@ -178,19 +186,24 @@ class HVAE(SingleLoss):
         z2 = net.prior_z2().sample(first, len(label), temperature)
         return self.observation.mean(net.decode(z2, net.prior_z1(z2).sample(second, temperature)))
 
-    def _weigh(self, net: HvaeNet, batch: Batch, key: jax.Array, n: int) -> tuple[jax.Array, jax.Array, jax.Array]:
+    def _weigh(
+        self, net: HvaeNet, batch: Batch, key: jax.Array, n: int, dropout: Dropout | None = None
+    ) -> tuple[jax.Array, jax.Array, jax.Array]:
         """log weights, distortions and rates of n codes of each image, [n, B] each."""
         first, second = jax.random.split(key)
-        q2 = net.posterior_z2(batch.image).repeat(n)
+        of_q2, of_q1, of_p2, of_p1, of_p = each(dropout, 5)
+        q2 = net.posterior_z2(batch.image, of_q2).repeat(n)
         z2 = q2.sample(first)
-        q1 = net.posterior_z1(batch.image, z2)
+        q1 = net.posterior_z1(batch.image, z2, of_q1)
         z1 = q1.sample(second)
-        rate = q2.log_prob(z2) + q1.log_prob(z1) - net.prior_z2().log_prob(z2) - net.prior_z1(z2).log_prob(z1)
-        distortion = self._distortion(net, z2, z1, batch, n)
+        rate = q2.log_prob(z2) + q1.log_prob(z1) - net.prior_z2(of_p2).log_prob(z2) - net.prior_z1(z2, of_p1).log_prob(z1)
+        distortion = self._distortion(net, z2, z1, batch, n, of_p)
         rate = rate.reshape(n, -1)
         return -distortion - rate, distortion, rate
 
-    def _distortion(self, net: HvaeNet, z2: jax.Array, z1: jax.Array, batch: Batch, n: int) -> jax.Array:
+    def _distortion(
+        self, net: HvaeNet, z2: jax.Array, z1: jax.Array, batch: Batch, n: int, dropout: Dropout | None = None
+    ) -> jax.Array:
         """-log p(x | z1, z2) of n codes of each image, [n, B] nats."""
-        params = net.decode(z2, z1)
+        params = net.decode(z2, z1, dropout)
         return jax.vmap(self.observation.nll, (0, None))(params.reshape(n, -1, *params.shape[1:]), batch.image)

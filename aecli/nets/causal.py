@@ -15,6 +15,8 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from aecli.nets.dropout import Dropout
+
 
 class Layout(NamedTuple):
     """`rows` x `columns` sites of `values` values, each described by `inputs` numbers and predicted by `outputs`; `classes`
@@ -34,9 +36,11 @@ class Layout(NamedTuple):
 
 class Causal(Protocol):
     """`label` is one-hot, [B, classes]. `told` is what every site knows of an image that is given, [B, h, w, width], where one
-    is."""
+    is. `dropout` is for training: no value comes to depend on another one by it."""
 
-    def __call__(self, x: jax.Array, label: jax.Array, told: jax.Array | None = None) -> jax.Array:
+    def __call__(
+        self, x: jax.Array, label: jax.Array, told: jax.Array | None = None, *, dropout: Dropout | None = None
+    ) -> jax.Array:
         """[B, h, w, S * inputs] -> [B, h, w, S, outputs]."""
         ...
 

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from aecli.nets.causal import Layout, SiteHead, at_site
+from aecli.nets.dropout import Dropout, drop, each
 from aecli.nets.neighbours import Neighbours
 
 HEAD = 4
@@ -37,14 +38,14 @@ class Block(nnx.Module):
         u, v = jnp.split(nnx.gelu(self.enter(self.norm(h))), 2, axis=-1)
         return u, v
 
-    def leave_gate(self, h: jax.Array, u: jax.Array, total: jax.Array, shift: jax.Array) -> jax.Array:
-        return h + self.leave(u * (total + shift[None]))
+    def leave_gate(self, u: jax.Array, total: jax.Array, shift: jax.Array) -> jax.Array:
+        return self.leave(u * (total + shift[None]))
 
-    def __call__(self, h: jax.Array) -> jax.Array:
+    def __call__(self, h: jax.Array, dropout: Dropout | None) -> jax.Array:
         """[B, T, width] -> the same, of which each site depends on itself and those before."""
         u, v = self.enter_gate(h)
-        each = [jnp.einsum("ts,bsc->btc", m, p) for m, p in zip(jnp.tril(self.mix[...]), self._split(v), strict=True)]
-        return self.leave_gate(h, u, jnp.concatenate(each, axis=-1), self.shift[...])
+        sums = [jnp.einsum("ts,bsc->btc", m, p) for m, p in zip(jnp.tril(self.mix[...]), self._split(v), strict=True)]
+        return h + drop(self.leave_gate(u, jnp.concatenate(sums, axis=-1), self.shift[...]), dropout)
 
     def one(self, h: jax.Array, stored: jax.Array, site: jax.Array) -> tuple[jax.Array, jax.Array]:
         """The same for one site, [B, 1, width], given and giving the summed values of all sites [B, T, width]."""
@@ -52,9 +53,9 @@ class Block(nnx.Module):
         stored = jax.lax.dynamic_update_slice_in_dim(stored, v, site, 1)
         row = jax.lax.dynamic_slice_in_dim(self.mix[...], site, 1, 1)
         row = jnp.where((jnp.arange(row.shape[2]) <= site)[None, None], row, 0)
-        each = [jnp.einsum("ts,bsc->btc", m, p) for m, p in zip(row, self._split(stored), strict=True)]
+        sums = [jnp.einsum("ts,bsc->btc", m, p) for m, p in zip(row, self._split(stored), strict=True)]
         shift = jax.lax.dynamic_slice_in_dim(self.shift[...], site, 1, 0)
-        return self.leave_gate(h, u, jnp.concatenate(each, axis=-1), shift), stored
+        return h + self.leave_gate(u, jnp.concatenate(sums, axis=-1), shift), stored
 
     def _split(self, v: jax.Array) -> list[jax.Array]:
         return list(jnp.split(v, self.heads, axis=-1))
@@ -77,16 +78,20 @@ class Gmlp(nnx.Module):
         self.blocks = nnx.List([Block(layout.sites, width, heads, rngs=rngs) for _ in range(layers)])
         self.head = SiteHead(layout, width, max(1, width // HEAD), rngs=rngs)
 
-    def __call__(self, x: jax.Array, label: jax.Array, told: jax.Array | None = None) -> jax.Array:
-        return self.head(self.features(x, label, told), x)
+    def __call__(
+        self, x: jax.Array, label: jax.Array, told: jax.Array | None = None, *, dropout: Dropout | None = None
+    ) -> jax.Array:
+        return self.head(self.features(x, label, told, dropout=dropout), x)
 
-    def features(self, x: jax.Array, label: jax.Array, told: jax.Array | None = None) -> jax.Array:
+    def features(
+        self, x: jax.Array, label: jax.Array, told: jax.Array | None = None, *, dropout: Dropout | None = None
+    ) -> jax.Array:
         layout = self.layout
         above, left = self.neighbours(x)
         h = above + left + self.place[...][None]
         h = (h if told is None else h + told).reshape(len(x), layout.sites, -1) + self._condition(label)
-        for block in self.blocks:
-            h = block(h)
+        for block, dropped in zip(self.blocks, each(dropout, len(self.blocks)), strict=True):
+            h = block(h, dropped)
         return nnx.gelu(h).reshape(len(x), layout.rows, layout.columns, -1)
 
     def begin(self, label: jax.Array) -> Cache:

@@ -15,6 +15,7 @@ import numpy as np
 from flax import nnx
 
 from aecli.nets.causal import Layout
+from aecli.nets.dropout import Dropout, drop, each
 
 
 class Made(nnx.Module):
@@ -35,9 +36,9 @@ class Made(nnx.Module):
         if layout.classes:
             self.condition = nnx.Linear(layout.classes, sum(hidden), use_bias=False, rngs=rngs)
 
-    def __call__(self, x: jax.Array, label: jax.Array) -> jax.Array:
+    def __call__(self, x: jax.Array, label: jax.Array, *, dropout: Dropout | None = None) -> jax.Array:
         layout, x = self.layout, self._flat(x)
-        out = self._last_hidden(x, label) @ _masked(self.out[...], self._of_hidden(-1), self._of_outputs())
+        out = self._last_hidden(x, label, dropout) @ _masked(self.out[...], self._of_hidden(-1), self._of_outputs())
         out += x @ _masked(self.direct[...], self._of_inputs(), self._of_outputs())
         return (out + self.shift[...][None]).reshape(-1, layout.rows, layout.columns, layout.values, layout.outputs)
 
@@ -67,20 +68,21 @@ class Made(nnx.Module):
     def _flat(self, x: jax.Array) -> jax.Array:
         return x.reshape(len(x), -1).astype(self.shift[...].dtype)
 
-    def _last_hidden(self, x: jax.Array, label: jax.Array) -> jax.Array:
+    def _last_hidden(self, x: jax.Array, label: jax.Array, dropout: Dropout | None = None) -> jax.Array:
         """[B, hidden[-1]]."""
-        return self._hidden(x @ _masked(self.kernels[0][...], self._of_inputs(), self._of_hidden(0)), label)
+        return self._hidden(x @ _masked(self.kernels[0][...], self._of_inputs(), self._of_hidden(0)), label, dropout)
 
-    def _hidden(self, first: jax.Array, label: jax.Array) -> jax.Array:
+    def _hidden(self, first: jax.Array, label: jax.Array, dropout: Dropout | None = None) -> jax.Array:
         """The last hidden layer, from the first before its bias and nonlinearity."""
         given: list[Any] = [0.0] * len(self.hidden)
         if self.layout.classes:
             ends = np.cumsum(self.hidden)[:-1].tolist()
             given = list(jnp.split(self.condition(label.astype(first.dtype)), ends, axis=-1))
-        x = nnx.relu(first + self.biases[0][...][None] + given[0])
+        dropped = each(dropout, len(self.hidden))
+        x = drop(nnx.relu(first + self.biases[0][...][None] + given[0]), dropped[0])
         for i in range(1, len(self.hidden)):
             kernel = _masked(self.kernels[i][...], self._of_hidden(i - 1), self._of_hidden(i))
-            new = nnx.relu(x @ kernel + self.biases[i][...][None] + given[i])
+            new = drop(nnx.relu(x @ kernel + self.biases[i][...][None] + given[i]), dropped[i])
             # Equal widths have equal degrees, so a unit may be given again what it saw.
             x = new + x if self.hidden[i] == self.hidden[i - 1] else new
         return x

@@ -9,6 +9,8 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from aecli.nets.dropout import Dropout, drop, each
+
 
 class Mlp(nnx.Module):
     """Affine maps with ReLU between: [B, sizes[0]] -> [B, sizes[-1]].
@@ -45,17 +47,17 @@ class Gate(nnx.Module):
 
 
 class GatedMlp(nnx.Module):
-    """Gated layers, then an affine map: [B, sizes[0]] -> [B, sizes[-1]]."""
+    """Gated layers, of which a share may be dropped, then an affine map: [B, sizes[0]] -> [B, sizes[-1]]."""
 
     def __init__(self, sizes: tuple[int, ...], *, rngs: nnx.Rngs) -> None:
         *hidden, last = pairwise(sizes)
         self.hidden = nnx.List([Gate(i, o, rngs=rngs) for i, o in hidden])
         self.last = nnx.Linear(*last, kernel_init=nnx.initializers.glorot_uniform(), rngs=rngs)
 
-    def __call__(self, x: jax.Array) -> jax.Array:
+    def __call__(self, x: jax.Array, dropout: Dropout | None = None) -> jax.Array:
         x = x.astype(self.last.kernel[...].dtype)
-        for layer in self.hidden:
-            x = layer(x)
+        for layer, dropped in zip(self.hidden, each(dropout, len(self.hidden)), strict=True):
+            x = drop(layer(x), dropped)
         return self.last(x)
 
 

@@ -15,6 +15,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from aecli.nets.causal import Layout, SiteHead, at_site
+from aecli.nets.dropout import Dropout, drop, each
 from aecli.nets.neighbours import Kernel, Neighbours, pad
 
 
@@ -65,10 +66,14 @@ class PixelCnn(nnx.Module):
         self.layers = nnx.List([Gated(width, layout.classes, rngs=rngs) for _ in range(layers)])
         self.head = SiteHead(layout, width, width, rngs=rngs)
 
-    def __call__(self, x: jax.Array, label: jax.Array, told: jax.Array | None = None) -> jax.Array:
-        return self.head(self.features(x, label, told), x)
+    def __call__(
+        self, x: jax.Array, label: jax.Array, told: jax.Array | None = None, *, dropout: Dropout | None = None
+    ) -> jax.Array:
+        return self.head(self.features(x, label, told, dropout=dropout), x)
 
-    def features(self, x: jax.Array, label: jax.Array, told: jax.Array | None = None) -> jax.Array:
+    def features(
+        self, x: jax.Array, label: jax.Array, told: jax.Array | None = None, *, dropout: Dropout | None = None
+    ) -> jax.Array:
         place = self.place[...]
         label = label.astype(place.dtype)
         above, left = self.neighbours(x)
@@ -76,12 +81,13 @@ class PixelCnn(nnx.Module):
         h = left + self.first_across(v) + place[1][None]
         if told is not None:
             v, h = v + told, h + told
-        for layer in self.layers:
+        for layer, dropped in zip(self.layers, each(dropout, len(self.layers)), strict=True):
+            of_vertical, of_horizontal = each(dropped, 2)
             v_bias, h_bias = layer.biases(label)
             a = layer.vertical(pad(v, 1, 1, 1)) + v_bias
-            v = v + _gate(a)
+            v = v + drop(_gate(a), of_vertical)
             b = layer.horizontal(pad(h, 0, 1, 0)) + layer.across(a) + h_bias
-            h = h + layer.out(_gate(b))
+            h = h + drop(layer.out(_gate(b)), of_horizontal)
         return nnx.gelu(h)
 
     def begin(self, label: jax.Array) -> Cache:

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from aecli.nets.causal import Layout, SiteHead, at_site
+from aecli.nets.dropout import Dropout, drop, each
 
 
 class Block(nnx.Module):
@@ -31,12 +32,15 @@ class Block(nnx.Module):
         q, k, v = (part.reshape(*part.shape[:2], self.heads, -1) for part in parts)
         return q, k, v
 
-    def finish(self, x: jax.Array, q: jax.Array, k: jax.Array, v: jax.Array, seen: jax.Array) -> jax.Array:
+    def finish(
+        self, x: jax.Array, q: jax.Array, k: jax.Array, v: jax.Array, seen: jax.Array, dropout: Dropout | None = None
+    ) -> jax.Array:
         """Attention of [B, T] queries over [B, U] keys, of which `seen` [T, U] may be looked at, and the mlp."""
         logits = jnp.einsum("bthd,buhd->bhtu", q, k).astype(jnp.float32) / jnp.sqrt(jnp.float32(q.shape[-1]))
         weights = jax.nn.softmax(jnp.where(seen[None, None], logits, -jnp.inf), axis=-1).astype(v.dtype)
-        x = x + self.project(jnp.einsum("bhtu,buhd->bthd", weights, v).reshape(x.shape))
-        return x + self.down(nnx.gelu(self.up(self.norm_mlp(x))))
+        of_attention, of_mlp = each(dropout, 2)
+        x = x + drop(self.project(jnp.einsum("bhtu,buhd->bthd", weights, v).reshape(x.shape)), of_attention)
+        return x + drop(self.down(nnx.gelu(self.up(self.norm_mlp(x)))), of_mlp)
 
 
 class Cache(NamedTuple):
@@ -58,10 +62,14 @@ class Transformer(nnx.Module):
         self.norm = nnx.LayerNorm(width, rngs=rngs)
         self.head = SiteHead(layout, width, width, rngs=rngs)
 
-    def __call__(self, x: jax.Array, label: jax.Array, told: jax.Array | None = None) -> jax.Array:
-        return self.head(self.features(x, label, told), x)
+    def __call__(
+        self, x: jax.Array, label: jax.Array, told: jax.Array | None = None, *, dropout: Dropout | None = None
+    ) -> jax.Array:
+        return self.head(self.features(x, label, told, dropout=dropout), x)
 
-    def features(self, x: jax.Array, label: jax.Array, told: jax.Array | None = None) -> jax.Array:
+    def features(
+        self, x: jax.Array, label: jax.Array, told: jax.Array | None = None, *, dropout: Dropout | None = None
+    ) -> jax.Array:
         layout = self.layout
         tokens = self.embed(x.reshape(len(x), layout.sites, -1).astype(self.place[...].dtype))
         tokens = jnp.pad(tokens[:, :-1], ((0, 0), (1, 0), (0, 0)))  # a site sees those before it
@@ -69,8 +77,8 @@ class Transformer(nnx.Module):
         if told is not None:
             tokens += told.reshape(tokens.shape)
         seen = jnp.tril(jnp.ones((layout.sites, layout.sites), bool))
-        for block in self.blocks:
-            tokens = block.finish(tokens, *block.split(tokens), seen)
+        for block, dropped in zip(self.blocks, each(dropout, len(self.blocks)), strict=True):
+            tokens = block.finish(tokens, *block.split(tokens), seen, dropped)
         return self.norm(tokens).reshape(len(x), layout.rows, layout.columns, -1)
 
     def begin(self, label: jax.Array) -> Cache:
