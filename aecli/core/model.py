@@ -98,6 +98,14 @@ def of_pictures(spec: Spec, key: str, setting: str, instead: str) -> Iterable[Ob
         yield Objection(key, f"{setting} is for images, and the data is vectors", instead)
 
 
+def not_tiled(patch: int, spec: Spec) -> Iterable[Objection]:
+    """Of squares of patch x patch pixels that do not fill an image."""
+    if spec.height % patch or spec.width % patch:
+        sides = [p for p in range(1, 9) if spec.height % p == 0 and spec.width % p == 0]
+        message = f"squares of {patch} do not tile images of {spec.height}x{spec.width}"
+        yield Objection("patch", message, f"one of {', '.join(map(str, sides))}, or data.size")
+
+
 def latent_too_large(latent: int, spec: Spec) -> Iterable[Objection]:
     """What a model with a code says of images with fewer values than it."""
     if latent > spec.size:

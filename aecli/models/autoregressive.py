@@ -17,7 +17,7 @@ from flax import nnx
 from pydantic import Field, NonNegativeFloat, PositiveInt, model_validator
 
 from aecli.core.learner import Learner
-from aecli.core.model import Batch, Objection, SingleLoss, Spec, Temperature, Values, no_labels, one_hot
+from aecli.core.model import Batch, Objection, SingleLoss, Spec, Temperature, Values, no_labels, not_tiled, one_hot
 from aecli.distributions.corruptions import Corruptions, give_batch, given_objections
 from aecli.distributions.discrete import Categorical, Discrete, LogisticMixture, dequantize, invert_cdf, quantize
 from aecli.distributions.softplus import softplus
@@ -81,14 +81,9 @@ class Autoregressive(SingleLoss):
         return self
 
     def objections(self, spec: Spec) -> Iterable[Objection]:
-        if spec.height % self.patch or spec.width % self.patch:
-            sides = [p for p in range(1, 9) if spec.height % p == 0 and spec.width % p == 0]
-            yield Objection(
-                "patch",
-                f"squares of {self.patch} do not tile images of {spec.height}x{spec.width}",
-                f"one of {', '.join(map(str, sides))}, or data.size",
-            )
-        elif self.net in ("gmlp", "transformer") and self._layout(spec).sites > MOST_SITES:
+        untiled = list(not_tiled(self.patch, spec))
+        yield from untiled
+        if not untiled and self.net in ("gmlp", "transformer") and self._layout(spec).sites > MOST_SITES:
             message = f"{self._layout(spec).sites} sites are too many for net: {self.net}, which needs their square"
             yield Objection("patch", message, "set a larger patch, or net: pixelcnn")
         if self.conditional:

@@ -17,7 +17,7 @@ from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
 from aecli.core.bounds import check_samples, staged
 from aecli.core.gaussian import Gaussian
 from aecli.core.learner import Learner
-from aecli.core.model import Batch, Objection, SingleLoss, Spec, Temperature, Values, latent_too_large
+from aecli.core.model import Batch, Objection, SingleLoss, Spec, Temperature, Values, latent_too_large, not_tiled
 from aecli.core.prior import EvenMixture, Flow, Prior, StandardNormal, check_prior
 from aecli.distributions.discrete import LogisticMixture
 from aecli.distributions.observations import Bernoulli, Discretized, Observation, gray_only
@@ -25,6 +25,7 @@ from aecli.nets.coupling import CouplingFlow
 from aecli.nets.dropout import Dropout, drop, each, in_training
 from aecli.nets.mixture import Mixture
 from aecli.nets.mlp import Gate, GatedMlp
+from aecli.nets.squares import Squares
 
 
 class Merge(nnx.Module):
@@ -50,7 +51,9 @@ class HvaeNet(nnx.Module):
         self.q_z2 = GatedMlp((spec.size, hidden, hidden, 2 * latent), rngs=rngs)
         self.q_z1 = Merge(spec.size, latent, hidden, 2 * latent, rngs=rngs)
         self.p_z1 = GatedMlp((latent, hidden, hidden, 2 * latent), rngs=rngs)
-        self.p_x = Merge(latent, latent, hidden, spec.size * self.outputs, rngs=rngs)
+        self.squares = model.squares(spec, rngs) if model.decoder == "gmlp" else None
+        made = spec.size * self.outputs if self.squares is None else self.squares.inputs
+        self.p_x = Merge(latent, latent, hidden, made, rngs=rngs)
         self.latent = latent
         start = nnx.initializers.normal(1.0)
         shape = (model.pseudo_inputs, *spec.shape)
@@ -69,7 +72,11 @@ class HvaeNet(nnx.Module):
 
     def decode(self, z2: jax.Array, z1: jax.Array, dropout: Dropout | None = None) -> jax.Array:
         """The parameters of p(x | z1, z2), [B, H, W, C, outputs]."""
-        return self.p_x(z1, z2, dropout).reshape(len(z1), *self.spec.shape, self.outputs)
+        of_merge, of_squares = each(dropout, 2)
+        made = self.p_x(z1, z2, of_merge)
+        if self.squares is not None:
+            made = self.squares(made, of_squares)
+        return made.reshape(len(z1), *self.spec.shape, self.outputs)
 
     def prior_z2(self, dropout: Dropout | None = None) -> Prior:
         if self.flow is not None:
@@ -86,6 +93,11 @@ class HVAE(SingleLoss):
 
     hidden: PositiveInt = 300
     latent: PositiveInt = 40
+    decoder: Literal["gated", "gmlp"] = Field(default="gated", description="of p(x | z1, z2); gmlp mixes features of squares")
+    patch: PositiveInt = Field(default=4, description="pixels of a square's side, of decoder: gmlp")
+    width: PositiveInt = Field(default=32, description="features of a square, of decoder: gmlp")
+    layers: PositiveInt = Field(default=3, description="of decoder: gmlp")
+    heads: PositiveInt = Field(default=8, description="sums over squares per layer, of decoder: gmlp")
     dropout: float = Field(default=0.0, ge=0, lt=1, description="share of each gated layer that a step of training drops")
     likelihood: Literal["bernoulli", "discretized_logistic"] = "bernoulli"
     samples: PositiveInt = Field(default=1, description="codes per image in the bound; above 1, IWAE")
@@ -100,12 +112,21 @@ class HVAE(SingleLoss):
     def _settings_fit(self) -> HVAE:
         check_samples(self.samples, self.samples_from, self.kl_warmup)
         check_prior(self.prior, self.latent, self.changed)
+        if self.decoder != "gmlp" and self.changed("patch", "width", "layers", "heads"):
+            raise ValueError("patch, width, layers and heads are for decoder: gmlp")
+        if self.width % self.heads:
+            raise ValueError(f"heads: {self.heads} does not divide width: {self.width}")
         return self
 
     def objections(self, spec: Spec) -> Iterable[Objection]:
         yield from latent_too_large(self.latent, spec)
         if self.likelihood == "bernoulli":
             yield from gray_only(spec)
+        if self.decoder == "gmlp":
+            yield from not_tiled(self.patch, spec)
+
+    def squares(self, spec: Spec, rngs: nnx.Rngs) -> Squares:
+        return Squares(spec.shape, self.observation.outputs, self.patch, self.width, self.layers, self.heads, rngs=rngs)
 
     @property
     def observation(self) -> Observation:

@@ -22,14 +22,17 @@ HEAD = 4
 
 
 class Block(nnx.Module):
-    def __init__(self, sites: int, width: int, heads: int, *, rngs: nnx.Rngs) -> None:
-        self.heads = heads
+    """`causal`: the sum of a site is over itself and those before, else over all."""
+
+    def __init__(self, sites: int, width: int, heads: int, *, causal: bool = True, rngs: nnx.Rngs) -> None:
+        self.heads, self.causal = heads, causal
         start = nnx.initializers.lecun_normal()
         self.norm = nnx.LayerNorm(width, rngs=rngs)
         self.enter = nnx.Linear(width, 2 * width, kernel_init=start, rngs=rngs)
         self.leave = nnx.Linear(width, width, kernel_init=start, rngs=rngs)
         # The sum over t sites starts as large for all t; the shift of 1 lets a layer start as an ordinary one (section 2.1).
-        scale = 0.5 / jnp.sqrt(jnp.arange(1, sites + 1))[None, :, None]
+        summed = jnp.arange(1, sites + 1) if causal else jnp.full(sites, sites)
+        scale = 0.5 / jnp.sqrt(summed)[None, :, None]
         self.mix = nnx.Param(jax.random.normal(rngs.params(), (heads, sites, sites)) * scale)
         self.shift = nnx.Param(jnp.ones((sites, width)))
 
@@ -42,9 +45,10 @@ class Block(nnx.Module):
         return self.leave(u * (total + shift[None]))
 
     def __call__(self, h: jax.Array, dropout: Dropout | None) -> jax.Array:
-        """[B, T, width] -> the same, of which each site depends on itself and those before."""
+        """[B, T, width] -> the same, of which each site depends on those that it sums over."""
         u, v = self.enter_gate(h)
-        sums = [jnp.einsum("ts,bsc->btc", m, p) for m, p in zip(jnp.tril(self.mix[...]), self._split(v), strict=True)]
+        mix = jnp.tril(self.mix[...]) if self.causal else self.mix[...]
+        sums = [jnp.einsum("ts,bsc->btc", m, p) for m, p in zip(mix, self._split(v), strict=True)]
         return h + drop(self.leave_gate(u, jnp.concatenate(sums, axis=-1), self.shift[...]), dropout)
 
     def one(self, h: jax.Array, stored: jax.Array, site: jax.Array) -> tuple[jax.Array, jax.Array]:
