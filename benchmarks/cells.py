@@ -116,7 +116,7 @@ class Recipe(NamedTuple):
 
     @property
     def name(self) -> str:
-        """The config, and what it is trained with in place of its own settings: `bottleneck_conv_fashion_latent64`."""
+        """The config, and what it is trained with in place of its own settings: `bottleneck_shallow_fashion_latent10`."""
         return self.config + "".join(f"_{key.rpartition('.')[2]}{value}" for key, value in self.set.items())
 
     @property
