@@ -5,10 +5,7 @@ What is understood is told in a line; where two readings are possible it is an e
 
 from __future__ import annotations
 
-import os
 from collections import Counter
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
@@ -17,11 +14,11 @@ from numpy.typing import NDArray
 
 from aecli.config.schema import Data
 from aecli.data.sources.base import Images, Labels, Origin, fixed_shuffle
-from aecli.data.sources.decode import DEEP, FORMATS, RANGE, Decoded, Look, NotScaled, decode, heard, says_gray
-from aecli.data.sources.lister import SUFFIXES, Folder, counts, maybe_split, natural, split_of, text_of, walk
-from aecli.data.sources.scale import LEVELS, checked
-from aecli.data.sources.told import SHOWN, about, lacking, some
-from aecli.errors import DataError, printable
+from aecli.data.sources.decode import FORMATS, Look
+from aecli.data.sources.files import ImageFiles
+from aecli.data.sources.lister import SUFFIXES, Folder, counts, maybe_split, natural, split_of, walk
+from aecli.data.sources.told import about, lacking, some
+from aecli.errors import DataError
 
 
 class _File(NamedTuple):
@@ -33,28 +30,19 @@ class FolderSource:
     """The files in a fixed shuffled order, since neighbours on disk tend to have one label; or the `whole` folder, or a single
     file, in natural order, of which nothing is held out."""
 
-    def __init__(self, data: Data, whole: bool = False) -> None:
-        """Raises DataError if the folder can be understood in two ways, or a part of it that is needed is empty."""
+    def __init__(self, data: Data, whole: bool = False, tree: Folder | None = None) -> None:
+        """`tree` is what is read of the folder, by default all of it. Raises DataError if that can be understood in two ways, or
+        a part of it that is needed is empty."""
         assert data.path is not None
-        self._look, self._root = Look.of(data), Path(data.path)
-        self._notes: dict[str, set[Path]] = {}
-        self._warned: dict[Path, str] = {}
-        self._dark: set[Path] = set()
-        self._extremes: dict[int, tuple[float, float]] = {}
-        alone = whole and self._root.is_file() and self._root.suffix.lower() in SUFFIXES
-        if not self._root.is_dir() and not alone:
-            what = "is a file, not a folder" if self._root.exists() else "does not exist"
-            raise DataError(
-                f"{self._root} {what}", "set data.path to a folder of image files, or data.name: npz to read an .npz or .npy file"
-            )
-        if alone:
-            image, self._root = self._root, self._root.parent
-            tree = Folder(self._root, self._root.name, [image], [], Counter())
-        else:
-            tree = walk(self._root)
+        root = Path(data.path)
+        if whole and root.is_file() and root.suffix.lower() in SUFFIXES:
+            image, root = root, root.parent
+            tree = Folder(root, root.name, [image], [], Counter())
+        if tree is None:
+            tree = walk_images(root)
         if not tree:
             raise DataError(
-                f"{self._root} holds no {', '.join(FORMATS)} files" + _but(tree.left_out), f"images end in {', '.join(SUFFIXES)}"
+                f"{tree.path} holds no {', '.join(FORMATS)} files" + _but(tree.left_out), f"images end in {', '.join(SUFFIXES)}"
             )
         facts: list[str] = []
         files = _files(data, tree, facts)
@@ -66,13 +54,13 @@ class FolderSource:
             cut = len(everything) - max(1, round(data.test * len(everything)))
             if cut == 0:
                 raise DataError(
-                    f"{self._root} holds one image; none is left to train on when it is held out as the test split",
+                    f"{tree.path} holds one image; none is left to train on when it is held out as the test split",
                     "add images, or a folder 'test' beside a folder 'train'",
                 )
             shuffled |= {"train": everything[:cut], "test": everything[cut:]}
             if "validation" in shuffled:
                 facts.append(f"there is no test folder, so that {len(everything) - cut:,} of train are held out as test")
-        self._files = {split: [path for path, _ in listed] for split, listed in shuffled.items()}
+        self.files = {split: [path for path, _ in listed] for split, listed in shuffled.items()}
         names = sorted({file.label for listed in files.values() for file in listed if file.label is not None}, key=natural)
         number = {name: i for i, name in enumerate(names)}
         self._labels = {
@@ -83,125 +71,37 @@ class FolderSource:
         facts += lacking(have.pop("train"), have, names)
         if tree.left_out:
             facts.append(f"left out: {counts(tree.left_out)}")
-        self._shape: tuple[int, int, int] | None = None
-        self._gray = False
-        with heard():
-            first = self._try(self._files["train"][0])
-        if isinstance(first, DataError):
-            raise self._everything_wrong()
-        if first.could_be_gray and self._has_gray():
-            first = first.as_gray()
-        self._shape = first.image.shape
-        self._gray = self._shape[2] == 1
-        sizes = {split: len(listed) for split, listed in self._files.items()}
-        self.origin = Origin(self._shape, len(names), sizes, "", tuple(names), about(sizes, names, self._shape, facts))
+        self._images = ImageFiles(self.files, root, str(tree.path), Look.of(data))
+        sizes = {split: len(listed) for split, listed in self.files.items()}
+        self.origin = Origin(
+            self._images.shape, len(names), sizes, "", tuple(names), about(sizes, names, self._images.shape, facts)
+        )
 
     def read(self, split: str, index: NDArray[np.int64]) -> tuple[Images, Labels]:
         """Raises DataError that names every file of the whole source that cannot be read or differs in size, if one does."""
-        found = self._decode([self._files[split][i] for i in index])
-        if any(isinstance(one, DataError) or one.image.shape != self._shape for one in found):
-            raise self._everything_wrong()
-        images = [one.image for one in found if isinstance(one, Decoded)]
-        shape = self.origin.shape
-        return np.stack(images) if images else np.empty((0, *shape), np.uint8), self._labels[split][index]
+        return self._images.read(split, index), self._labels[split][index]
 
     def converted(self) -> tuple[str, ...]:
         """What was done to the files that have been read so far, to be asked when all of them have been: then it raises DataError
         if their values cannot be meant, such as 0 and 1 alone in 8 bit."""
-        for white, (low, high) in sorted(self._extremes.items()):
-            deep = white > 255
-            if self._look.range is None:
-                checked(f"{self._root}: {'16' if deep else '8'}-bit pixel data", "uint16" if deep else "uint8", low, high, None)
-        facts: list[str] = []
-        for note, paths in self._notes.items():
-            reach = f", the largest value is {self._extremes[65535][1]:.0f} of 65535" if note == DEEP else ""
-            facts.append(f"{note} {len(paths):,}{reach}")
-        if self._warned:
-            path, text = min(self._warned.items())
-            facts.append(f"Pillow warns of {len(self._warned):,}, such as {self._inside(path)}: {text}")
-        if self._dark:
-            facts.append(f"all but black, below an eighth of white: {len(self._dark):,}, such as {self._inside(min(self._dark))}")
-        return tuple(facts)
+        return self._images.converted()
 
     def labels(self, split: str) -> Labels:
         return self._labels[split]
 
     def names(self, split: str) -> list[str]:
         """What the files of a split are called in the folder."""
-        return [self._inside(path) for path in self._files[split]]
+        return self._images.names(split)
 
-    def _inside(self, path: Path) -> str:
-        """As it is called in the folder, wherever that is: what is told is kept with the decoded images."""
-        return printable(text_of(str(path.relative_to(self._root))))
 
-    def _decode(self, paths: Sequence[Path]) -> list[Decoded | DataError]:
-        with heard(), ThreadPoolExecutor(os.cpu_count()) as pool:
-            found = list(pool.map(self._try, paths))
-        for path, one in zip(paths, found, strict=True):
-            if isinstance(one, DataError):
-                continue
-            for note in one.notes:
-                self._notes.setdefault(note, set()).add(path)
-            if one.warnings:
-                self._warned[path] = one.warnings[0]
-            if RANGE not in one.notes:
-                if one.low < one.high < one.white / LEVELS:
-                    self._dark.add(path)
-                low, high = self._extremes.get(one.white, (one.low, one.high))
-                self._extremes[one.white] = min(low, one.low), max(high, one.high)
-        return found
-
-    def _try(self, path: Path) -> Decoded | DataError:
-        try:
-            one = decode(path, str(path), self._look)
-            return one.as_gray() if self._gray and one.could_be_gray else one
-        except DataError as error:
-            return error
-
-    def _has_gray(self) -> bool:
-        """Whether a file is gray by its form. Only headers are read, until one says so: what is gray without such a form follows
-        the others, and is of colour where there are no others."""
-        for path in (path for paths in self._files.values() for path in paths):
-            if says_gray(path):
-                one = self._try(path)  # a coloured background may show through
-                if isinstance(one, Decoded) and one.image.shape[2] == 1:
-                    return True
-        return False
-
-    def _everything_wrong(self) -> DataError:
-        """Names all files that cannot be read; or, if all can be, says which sizes there are."""
-        bad: list[DataError] = []
-        shapes: dict[tuple[int, ...], list[Path]] = {}
-        everything = sorted((path for paths in self._files.values() for path in paths), key=lambda path: natural(str(path)))
-        for start in range(0, len(everything), 256):
-            part = everything[start : start + 256]
-            for path, one in zip(part, self._decode(part), strict=True):
-                if isinstance(one, DataError):
-                    bad.append(one)
-                else:
-                    shapes.setdefault(one.image.shape, []).append(path)
-        if bad:
-            n = len(bad)
-            alone = [error for error in bad if not isinstance(error, NotScaled)]
-            told = [*NotScaled.of_all([error for error in bad if isinstance(error, NotScaled)]), *alone]
-            if len(told) == 1:
-                return told[0]
-            shown = "".join(f"\n  {error.message}" for error in told[:20])
-            more = f"\n  and {len(told) - 20:,} more" if len(told) > 20 else ""
-            helps = dict.fromkeys(error.help for error in told if error.help)
-            return DataError(f"{n:,} files cannot be read:{shown}{more}", "; ".join(helps))
-        ranked = sorted(shapes.items(), key=lambda item: -len(item[1]))
-        shown = "".join(f"\n  {len(paths):,} of {_form(shape)}, such as {paths[0]}" for shape, paths in ranked[:SHOWN])
-        more = f"\n  and {len(ranked) - SHOWN:,} more forms" if len(ranked) > SHOWN else ""
-        mixed = {
-            "size": ("set data.size: [height, width] to resize", len({shape[:2] for shape in shapes})),
-            "colour": (
-                "set data.channels: 1 to make all gray, or 3 for colour",
-                len({shape[2] for shape in shapes}),
-            ),
-        }
-        what = [name for name, (_, n) in mixed.items() if n > 1]
-        return DataError(f"images differ in {' and '.join(what)}:{shown}{more}", "; ".join(mixed[name][0] for name in what))
+def walk_images(root: Path) -> Folder:
+    """Everything below `data.path`. Raises DataError if that is no folder."""
+    if not root.is_dir():
+        what = "is a file, not a folder" if root.exists() else "does not exist"
+        raise DataError(
+            f"{root} {what}", "set data.path to a folder of image files, or data.name: npz to read an .npz or .npy file"
+        )
+    return walk(root)
 
 
 def _files(data: Data, tree: Folder, facts: list[str]) -> dict[str, list[_File]]:
@@ -326,11 +226,6 @@ def _labelled(data: Data, part: Folder, facts: list[str]) -> list[_File]:
             )
         facts.append(f"labels are the first folders of {part.path.name}, the images lie deeper")
     return [_File(path, folder.name) for folder in kept for path, _ in folder.every()]
-
-
-def _form(shape: tuple[int, ...]) -> str:
-    height, width, channels = shape
-    return f"{height}x{width} {'gray' if channels == 1 else 'colour'}"
 
 
 def _strays(folder: Folder) -> str:

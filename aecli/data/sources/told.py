@@ -16,6 +16,12 @@ def some(names: Sequence[str], most: int = SHOWN, longest: int = 40) -> str:
     return listed if len(names) <= most else f"{listed} and {len(names) - most:,} more"
 
 
+def form_of(shape: tuple[int, ...]) -> str:
+    """`28x28 gray`."""
+    height, width, channels = shape
+    return f"{height}x{width} {'gray' if channels == 1 else 'colour'}"
+
+
 def about(
     sizes: Mapping[str, int],
     names: Sequence[str],
@@ -24,8 +30,7 @@ def about(
     kind: str = "image",
 ) -> str:
     """`3,000 images of 3 classes (cat, dog, cow), 28x28 gray; 2,700 train, 300 test`, and further facts."""
-    height, width, channels = shape
-    form = f"{width:,} numbers each" if kind == "vector" else f"{height}x{width} {'gray' if channels == 1 else 'colour'}"
+    form = f"{shape[1]:,} numbers each" if kind == "vector" else form_of(shape)
     of = f"of {len(names)} class{'es' * (len(names) != 1)} ({some(names)})" if names else "without labels"
     parts = [
         f"{sum(sizes.values()):,} {kind}s {of}, {form}",
