@@ -335,10 +335,11 @@ class TrainedRun:
         return self._trained
 
     def _rows(self, doing: str, images: Any, labels: Any) -> tuple[Trained, Any]:
-        from aecli.verbs import given
+        from aecli.verbs import apply, given
 
         trained = self._able(doing)
         rows = given.rows_of(trained, images, labels)
+        apply.check_pairs(trained.model, False, "images", all_ways=False)
         self._labels(doing, rows.labels)
         return trained, rows
 

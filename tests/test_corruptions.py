@@ -44,7 +44,10 @@ STRENGTHS = {
     "downsample": ("factor: 2", "factor: 1"),
     "grayscale": ("", None),
     "outline": ("threshold: 0.25", None),
+    "paired": ("", None),
 }
+OF_IMAGES = [name for name in STRENGTHS if name != "paired"]
+"""Those that change the image that they are applied to; what is shown of pairs is in test_pairs.py."""
 
 
 NOT_KNOWN = {"outline"}
@@ -67,7 +70,7 @@ def test_a_config_may_name_every_corruption_and_every_one_is_tested_here() -> No
     assert set(STRENGTHS) == {name for cls in classes() for name in get_args(cls.model_fields["name"].annotation)}
 
 
-@pytest.fixture(params=STRENGTHS)
+@pytest.fixture(params=OF_IMAGES)
 def corruption(request: pytest.FixtureRequest) -> Corruption:
     model: Any = experiment(f"variant: denoising, corruption: {named(request.param, STRENGTHS[request.param][0])}").model
     return model.corruption[0]

@@ -634,7 +634,7 @@ train: {steps: 2}
 
 def test_settings_of_own_files_are_refused_elsewhere() -> None:
     assert Data(name="cifar10", background=0).background == 0, "of an encoded image"
-    with pytest.raises(ValueError, match="background is for name: folder and TFDS data sets"):
+    with pytest.raises(ValueError, match="background is for name: folder, name: pairs and TFDS data sets"):
         Data(name="npz", path="x", background=0)
     for setting in ({"labels": "none"}, {"range": (0.0, 1.0)}, {"splits": "none"}, {"layout": "gray"}):
         with pytest.raises(ValueError, match=f"{next(iter(setting))} is for name"):

@@ -31,6 +31,7 @@ from aecli.system.reading import is_path
 Binarize = Literal["none", "dynamic", "fixed"]
 OWN_FILES = {
     "folder": "your image files: data.path, labels from sub-folders, splits from train, val and test",
+    "pairs": "your pairs of images: data.path, a folder image of what is made, a folder given of what it is made of",
     "npz": "your NumPy file (.npz or .npy): data.path, arrays image and label, or Keras' and MedMNIST's",
     "vectors": "your vectors, such as activations (.npy, .npz, .safetensors, .csv): data.path, [n, d] numbers",
 }
@@ -38,14 +39,20 @@ OWN_FILES = {
 Tier = Literal["auto", "device", "memmap", "stream"]
 _HEEDED: Mapping[str, tuple[str, ...]] = {
     "folder": ("path", "labels", "splits", "background", "range"),
+    "pairs": ("path", "labels", "splits", "background", "range"),
     "npz": ("path", "labels", "range", "layout", "dtype"),
     "vectors": ("path", "labels", "array", "standardize"),
 }
 """The settings of `data` that are for own files, by the name that heeds them."""
 _OF_TFDS = ("background",)
 """Those among them that TFDS data sets heed too, whose images are encoded files."""
-_OF_IMAGES = ("size", "channels", "binarize", "augment")
-"""Those that vectors have no use for."""
+_UNUSED: Mapping[str, tuple[tuple[str, ...], str]] = {
+    "vectors": (("size", "channels", "binarize", "augment"), "for images, and these are vectors"),
+    "pairs": (("binarize",), "for images alone, and these are pairs"),
+}
+"""Settings that data of such a name has no use for, and what they are for."""
+FOLDERS = ("folder", "pairs")
+"""Names of data whose path is a folder of image files."""
 Standardize = Literal["none", "mean", "zscore"]
 _ANY_STEPS = 10**6
 
@@ -128,20 +135,22 @@ class Data(Frozen):
         for setting in dict.fromkeys(setting for heeded in _HEEDED.values() for setting in heeded):
             if self.changed(setting) and setting not in _HEEDED.get(self.name, _OF_TFDS):
                 users = [name for name, heeded in _HEEDED.items() if setting in heeded]
-                where = " and ".join(f"name: {name}" for name in users) + " and TFDS data sets" * (setting in _OF_TFDS)
+                places = [f"name: {name}" for name in users] + ["TFDS data sets"] * (setting in _OF_TFDS)
+                where = " and ".join(filter(None, [", ".join(places[:-1]), places[-1]]))
                 instead = "; the label of a TFDS data set is named by data.label" if setting == "labels" else ""
                 raise ValueError(f"{setting} is for {where}{instead}")
         if self.classes is not None and self.labels == "none":
             raise ValueError("classes are chosen by their labels: leave out labels: none")
-        if self.labels == "folders" and self.name != "folder":
-            raise ValueError("labels: folders is for name: folder")
-        if self.name in ("folder", "npz") and self.label is not None:
+        if self.labels == "folders" and self.name not in FOLDERS:
+            raise ValueError(f"labels: folders is for {' and '.join(f'name: {name}' for name in FOLDERS)}")
+        if self.name in (*FOLDERS, "npz") and self.label is not None:
             raise ValueError(
                 "label names a feature of a TFDS data set, or an array or column of vectors; whether the labels of a folder"
                 " or an npz file are read is told by data.labels"
             )
-        if self.name == "vectors" and (unused := [setting for setting in _OF_IMAGES if self.changed(setting)]):
-            raise ValueError(f"{' and '.join(unused)} {'is' if len(unused) == 1 else 'are'} for images, and these are vectors")
+        settings, what = _UNUSED.get(self.name, ((), ""))
+        if unused := [setting for setting in settings if self.changed(setting)]:
+            raise ValueError(f"{' and '.join(unused)} {'is' if len(unused) == 1 else 'are'} {what}")
         if self.dtype == "float32" and self.changed("size", "channels", "binarize"):
             raise ValueError("dtype: float32 keeps images as they are: leave out size, channels and binarize")
         return self

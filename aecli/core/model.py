@@ -38,17 +38,24 @@ class Spec(NamedTuple):
 
     `kind` says what an array is: an `image`, whose neighbours in height and width are neighbours in the world, or a `vector`,
     whose values stand in no order. A vector of d values has the shape (1, d, 1): a value is what a pixel is of an image, so
-    that masks and corruptions take single values, and a Bernoulli likelihood does not take them for colours."""
+    that masks and corruptions take single values, and a Bernoulli likelihood does not take them for colours. `paired`: whether
+    the data brings with each image another one of its form, `Batch.pair`."""
 
     height: int
     width: int
     channels: int
     classes: int
     kind: Kind = "image"  # which runs of before there was another one do not say
+    paired: bool = False  # and neither do they say this
 
     @property
     def shape(self) -> tuple[int, int, int]:
         return self.height, self.width, self.channels
+
+    @property
+    def row_shape(self) -> tuple[int, int, int]:
+        """The form that an example is kept in: of a pair both images, one behind the other in the channels."""
+        return self.height, self.width, self.channels * (2 if self.paired else 1)
 
     @property
     def size(self) -> int:
@@ -62,7 +69,7 @@ class Batch(NamedTuple):
     in training on drawn images alone; `hidden` [B, H, W, 1] bool, which pixels were taken away from `image`, so that nobody
     need guess it from zeros. Whoever takes pixels away sets it; it is None if none were: of clean images, and of corrupted
     ones that keep something of every pixel. `given` [B, H, W, C], the image that a model of images given another one is told;
-    `Model.give` sets it."""
+    `Model.give` sets it. `pair` [B, H, W, C], the image that the data pairs with it, None of data without pairs."""
 
     image: jax.Array
     label: jax.Array
@@ -70,12 +77,16 @@ class Batch(NamedTuple):
     intensity: jax.Array | None = None
     hidden: jax.Array | None = None
     given: jax.Array | None = None
+    pair: jax.Array | None = None
 
     @classmethod
     def abstract(cls, n: int, spec: Spec) -> Any:
         """The form of a batch of n, for `jax.eval_shape`."""
         form = jax.ShapeDtypeStruct
-        return cls(form((n, *spec.shape), jnp.float32), form((n,), jnp.int32), form((n,), jnp.bool_))  # pyright: ignore[reportArgumentType]
+        image: Any = form((n, *spec.shape), jnp.float32)
+        label: Any = form((n,), jnp.int32)
+        mask: Any = form((n,), jnp.bool_)
+        return cls(image, label, mask, pair=image if spec.paired else None)
 
 
 class Objection(NamedTuple):

@@ -6,6 +6,7 @@ import dataclasses
 import hashlib
 import json
 from collections.abc import Mapping
+from math import prod
 
 from aecli.config.schema import OWN_FILES, Data
 from aecli.core.model import Spec
@@ -13,7 +14,7 @@ from aecli.data import contents, fingerprints, scaling
 from aecli.data.binarize import kept_fixed
 from aecli.data.classes import of_classes
 from aecli.data.decoded import DEVICE_BYTES, open_decoded, request_key, unchanged
-from aecli.data.rows import Rows, StreamRows
+from aecli.data.rows import PairedRows, Rows, StreamRows
 from aecli.data.scaling import ScaledRows, Scaling
 from aecli.data.sources.base import Say, Source
 from aecli.data.sources.registry import RULES, open_source
@@ -86,7 +87,7 @@ def open_dataset(data: Data, say: Say = lambda line: None, rules: int = RULES, w
     if chosen is not None:
         splits, fingerprint, told = chosen.splits, chosen.fingerprint, "; ".join(filter(None, [told, chosen.told]))
     if decoded is not None and tier == "auto":
-        size = len(splits["train"]) * spec.size * decoded.splits["train"].images.itemsize
+        size = len(splits["train"]) * prod(spec.row_shape) * decoded.splits["train"].images.itemsize
         tier = "device" if size <= DEVICE_BYTES else "memmap"
     if wanted is None or rules != RULES:  # what a run's data is was told when it was trained
         _tell(data, "validation" in splits, told, rules, say)
@@ -100,6 +101,8 @@ def open_dataset(data: Data, say: Say = lambda line: None, rules: int = RULES, w
     if data.standardize != "none":
         scale = _scaling(data, train, fingerprint)
         train, validation, test = (ScaledRows(rows, scale) for rows in (train, validation, test))
+    if spec.paired:
+        train, validation, test = (PairedRows(rows) for rows in (train, validation, test))
     kept = None if chosen is None else chosen.numbers
     return Dataset(spec, train, validation, test, tier, fingerprint, drawn_from, names, rules, scale, kept)
 

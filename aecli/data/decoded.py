@@ -149,7 +149,8 @@ def _look(place: _Place, say: Say) -> Decoded | None:
 
 
 def _fits(source: Source, folder: Path) -> bool:
-    needed = sum(source.origin.sizes.values()) * int(np.prod(source.origin.shape)) * np.dtype(source.origin.dtype).itemsize
+    values = sum(source.origin.sizes.values()) * int(np.prod(source.origin.spec.row_shape))
+    needed = values * np.dtype(source.origin.dtype).itemsize
     return 2 * needed < shutil.disk_usage(folder).free
 
 
@@ -162,7 +163,7 @@ def _decode(source: Source, place: _Place, name: str, say: Say) -> None:
     temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.tmp-", dir=folder.parent))
     try:
         for split, n in source.origin.sizes.items():
-            shape = (n, *source.origin.shape)
+            shape = (n, *source.origin.spec.row_shape)
             images = np.lib.format.open_memmap(temporary / f"{split}.npy", "w+", np.dtype(source.origin.dtype), shape)
             labels = np.empty(n, np.int32)
             for index, some, of_some in fingerprints.pieces(source, split):

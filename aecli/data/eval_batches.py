@@ -14,7 +14,7 @@ from aecli.config.schema import Binarize
 from aecli.core.keys import Stream, stream
 from aecli.core.model import Batch, loss_first
 from aecli.data.binarize import draw
-from aecli.data.rows import Rows
+from aecli.data.rows import Rows, apart, as_kept
 from aecli.data.train_batches import to_unit
 from aecli.system.placement import Placement, put
 
@@ -43,22 +43,24 @@ def batches(
     `poll` before each."""
     if size is None:
         size = eval_batch(rows.take(np.arange(1))[0].size) if len(rows) else EVAL_BATCH
+    kept = as_kept(rows)
     split = place.rows if size % place.devices == 0 else place.replicated
     for number, start in enumerate(range(0, len(rows), size)):
         poll()
         index = np.minimum(np.arange(start, start + size), len(rows) - 1)
         real = min(size, len(rows) - start)
-        images, labels = rows.take(index)
-        images, labels = put((images, labels), split)
-        yield _batch(images, labels, real, binarize, root, number), stream(root, Stream.EVALUATE, number), real
+        images, labels = put(kept.take(index), split)
+        yield _batch(images, labels, real, binarize, kept is not rows, root, number), stream(root, Stream.EVALUATE, number), real
 
 
-@partial(jax.jit, static_argnames=("binarize",))
-def _batch(images: jax.Array, labels: jax.Array, real: Any, binarize: Binarize, root: jax.Array, number: Any) -> Batch:
-    image = to_unit(images)
+@partial(jax.jit, static_argnames=("binarize", "paired"))
+def _batch(
+    kept: jax.Array, labels: jax.Array, real: Any, binarize: Binarize, paired: bool, root: jax.Array, number: Any
+) -> Batch:
+    image, pair = apart(to_unit(kept), paired)
     if binarize == "dynamic":
         image = draw(image, stream(root, Stream.BINARIZE_HELD_OUT, number))
-    return Batch(image, labels, jnp.arange(len(labels)) < real)
+    return Batch(image, labels, jnp.arange(len(labels)) < real, pair=pair)
 
 
 def per_image(parts: Iterable[tuple[Batch, jax.Array, int]], function: Callable[[Batch, jax.Array], Any]) -> Any:

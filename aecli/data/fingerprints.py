@@ -27,7 +27,7 @@ def of_source(source: Source) -> str:
     read or is of another size than the first."""
     digests: dict[str, str] = {}
     for split, n in source.origin.sizes.items():
-        images = hashlib.sha256(_header(np.dtype(source.origin.dtype), (n, *source.origin.shape)))
+        images = hashlib.sha256(_header(np.dtype(source.origin.dtype), (n, *source.origin.spec.row_shape)))
         labels = hashlib.sha256(_header(np.dtype(np.int32), (n,)))
         for _, some, of_some in pieces(source, split):
             images.update(np.ascontiguousarray(some, source.origin.dtype).data)
@@ -38,7 +38,7 @@ def of_source(source: Source) -> str:
 
 def pieces(source: Source, split: str) -> Iterator[tuple[NDArray[np.int64], Images, Labels]]:
     """A whole split, some rows at a time: their index, images and labels. Raises DataError if images differ in size."""
-    n, shape = source.origin.sizes[split], source.origin.shape
+    n, shape = source.origin.sizes[split], source.origin.spec.row_shape
     step = max(1, min(_AT_ONCE, AT_ONCE_BYTES // max(1, int(np.prod(shape)))))
     for start in range(0, n, step):
         index = np.arange(start, min(start + step, n))

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 import mmap
-from collections.abc import Sequence
-from typing import Any, Protocol
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from aecli.data.sources.base import Images, Labels, Source
 from aecli.system.room import mapped_memory
+
+T = TypeVar("T")
 
 MAPPED_BYTES = 2 * 2**30
 """Of pages of files that a process has, those of its libraries among them: up to here a map's pages stay with it."""
@@ -176,12 +178,55 @@ class LabelledRows:
         return LabelledRows(self.rows.part(start, stop), self.labels[start:stop])
 
 
+@dataclasses.dataclass(frozen=True)
+class PairedRows:
+    """Pairs, of which whoever takes rows is given the images alone. `both` are the rows as they are kept, [n, H, W, 2 C]: the
+    image, and behind it in the channels the one that it is paired with."""
+
+    both: Rows
+
+    def __len__(self) -> int:
+        return len(self.both)
+
+    @property
+    def labels(self) -> Labels:
+        return self.both.labels
+
+    def take(self, index: NDArray[np.int64]) -> tuple[Images, Labels]:
+        images, labels = self.both.take(index)
+        return apart(images, True)[0], labels
+
+    def all(self) -> tuple[Images, Labels]:
+        images, labels = self.both.all()
+        return apart(images, True)[0], labels
+
+    def part(self, start: int, stop: int) -> PairedRows:
+        return PairedRows(self.both.part(start, stop))
+
+
+def as_kept(rows: Rows) -> Rows:
+    """The rows as they are kept: of pairs both images."""
+    return rows.both if isinstance(rows, PairedRows) else rows
+
+
+def remade(rows: Rows, make: Callable[[Rows], Rows]) -> Rows:
+    """What `make` makes of the rows as they are kept; of pairs it is pairs again."""
+    return PairedRows(make(rows.both)) if isinstance(rows, PairedRows) else make(rows)
+
+
+def apart(kept: T, paired: bool) -> tuple[T, T | None]:
+    """Rows as they are kept, an array [..., C], as the images and, of pairs, those that they are paired with."""
+    array: Any = kept
+    channels = array.shape[-1] // 2
+    return (array[..., :channels], array[..., channels:]) if paired else (array, None)
+
+
 def unit(images: Images) -> NDArray[np.float32]:
     """Rows as a model sees them, float32: of uint8 in [0, 1]."""
     return images.astype(np.float32) / np.float32(255) if images.dtype == np.uint8 else images
 
 
-def choose(rows: Rows, most: int, seed: int) -> ArrayRows:
+def choose(rows: Rows, most: int, seed: int) -> Rows:
     """At most so many rows, chosen by the seed, in their order."""
     chosen = np.sort(np.random.Generator(np.random.Philox(seed)).permutation(len(rows))[:most])
-    return ArrayRows(*rows.take(chosen))
+    return remade(rows, lambda kept: ArrayRows(*kept.take(chosen)))

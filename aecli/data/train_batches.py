@@ -7,6 +7,7 @@ chunk before. A chunk is a pytree whose `batch(i)` runs inside jit.
 from __future__ import annotations
 
 import dataclasses
+from math import prod
 from typing import Any, Protocol
 
 import jax
@@ -17,7 +18,7 @@ from numpy.typing import NDArray
 from aecli.core.model import Spec
 from aecli.data.dataset import Dataset
 from aecli.data.order import example_at
-from aecli.data.rows import Rows
+from aecli.data.rows import Rows, as_kept
 from aecli.system.placement import Placement, put, put_share
 
 RESIDENT_STEPS = 256
@@ -32,7 +33,7 @@ class Chunk(Protocol):
     def most(self) -> int: ...
 
     def batch(self, i: jax.Array, spec: Spec) -> tuple[jax.Array, jax.Array]:
-        """The i-th batch of the chunk: [B, H, W, C] in the type of the rows, and int32 [B]."""
+        """The i-th batch of the chunk: rows as they are kept, `spec.row_shape` each and of any type, and int32 [B]."""
         ...
 
 
@@ -62,7 +63,7 @@ class ResidentChunk:
 
     def batch(self, i: jax.Array, spec: Spec) -> tuple[jax.Array, jax.Array]:
         chosen = self.index[i]
-        return self.images[chosen].reshape(-1, *spec.shape), self.labels[chosen]
+        return self.images[chosen].reshape(-1, *spec.row_shape), self.labels[chosen]
 
 
 @jax.tree_util.register_dataclass
@@ -104,20 +105,21 @@ class HostFeed:
 
     @property
     def most(self) -> int:
-        return max(1, min(64, HOST_BYTES // (self._batch * self._spec.size)))
+        return max(1, min(64, HOST_BYTES // (self._batch * prod(self._spec.row_shape))))
 
     def chunk(self, step: int, count: int) -> HostChunk:
         index = _indices(self._seed, step, count, self._batch, len(self._rows))[:, self._place.share(self._batch)]
         images, labels = self._rows.take(index.ravel())
-        taken = images.reshape(*index.shape, *self._spec.shape), labels.reshape(index.shape)
+        taken = images.reshape(*index.shape, *self._spec.row_shape), labels.reshape(index.shape)
         return HostChunk(*(put_share(_padded(part, self.most), self._place, self._batch) for part in taken))
 
 
 def open_feed(dataset: Dataset, seed: int, batch_size: int, place: Placement) -> Feed:
     """The feed of the train split in the data set's tier."""
+    rows = as_kept(dataset.train)
     if dataset.tier == "device":
-        return ResidentFeed(dataset.train, seed, batch_size, place)
-    return HostFeed(dataset.train, seed, batch_size, dataset.spec, place)
+        return ResidentFeed(rows, seed, batch_size, place)
+    return HostFeed(rows, seed, batch_size, dataset.spec, place)
 
 
 def _padded(part: NDArray[Any], most: int) -> NDArray[Any]:

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveInt
 
+from aecli.core.contract import ContractError
 from aecli.core.frozen import Frozen
 from aecli.core.model import Batch, Objection, Spec, of_pictures
 from aecli.distributions.in_turn import ONE_OR_LIST, in_turn
@@ -34,9 +35,12 @@ LUMA = (0.299, 0.587, 0.114)
 class Corrupts(Frozen):
     """What is asked of a corruption. Its fields are its settings: `name`, the one value of which a config gives, and how strong
     it is; at strength 0 it is the identity. `of_pictures`: whether it supposes neighbours in height and width, or intensities
-    from 0 to 1, and so means nothing of vectors."""
+    from 0 to 1, and so means nothing of vectors. `of_pairs`: whether it is applied to the image that the data pairs with an
+    image, in place of the image. `fix` is what to do about its objections."""
 
     of_pictures: ClassVar[bool] = True
+    of_pairs: ClassVar[bool] = False
+    fix: ClassVar[str] = "leave it out, or change data.size or data.channels"
 
     @abstractmethod
     def __call__(self, image: jax.Array, key: jax.Array) -> jax.Array:
@@ -236,17 +240,50 @@ class Outline(Corrupts):
         return jnp.broadcast_to(y**2 + x**2 > self.threshold**2, image.shape).astype(image.dtype)
 
 
+class Paired(Corrupts):
+    """The image that the data pairs with an image, as it is: what a model makes images of is then no function of them."""
+
+    of_pairs: ClassVar[bool] = True
+    fix: ClassVar[str] = "set data.name: pairs"
+    name: Literal["paired"]
+
+    def __call__(self, image: jax.Array, key: jax.Array) -> jax.Array:
+        return image
+
+    def objections(self, spec: Spec) -> Iterable[str]:
+        if not spec.paired:
+            yield "the data has no pairs"
+
+
 def _luma(image: jax.Array) -> jax.Array:
     """[B, H, W, 3] -> [B, H, W, 1]."""
     return image @ jnp.asarray(LUMA)[:, None]
 
 
 Corruption: TypeAlias = Annotated[
-    GaussianNoise | Masking | SaltPepper | Block | Downsample | Grayscale | Outline, Field(discriminator="name")
+    GaussianNoise | Masking | SaltPepper | Block | Downsample | Grayscale | Outline | Paired, Field(discriminator="name")
 ]
 """What a config may name."""
 Corruptions: TypeAlias = Annotated[tuple[Corruption, ...], ONE_OR_LIST]
 """In a config, one of them or a list, applied in its order."""
+
+
+def of_pairs(corruptions: Sequence[Corruption]) -> bool:
+    """Whether they begin with the image that the data pairs with an image, so that what they make is not made of the image."""
+    return any(corruption.of_pairs for corruption in corruptions)
+
+
+def _source(corruptions: Sequence[Corruption], batch: Batch) -> jax.Array:
+    """The images that they are applied to. Raises ContractError if those are of pairs, and the batch holds none."""
+    if not of_pairs(corruptions):
+        return batch.image
+    if batch.pair is None:
+        raise ContractError(
+            "a batch holds no pairs for a model that is shown them",
+            "what is shown of pairs (name: paired) takes batches of data that has them",
+            "batch = batch._replace(pair=images)",
+        )
+    return batch.pair
 
 
 def corrupt(corruptions: Sequence[Corruption], image: jax.Array, key: jax.Array) -> jax.Array:
@@ -270,17 +307,19 @@ def label(corruptions: Sequence[Corruption]) -> str:
 
 
 def corrupt_batch(corruptions: Sequence[Corruption], batch: Batch, key: jax.Array) -> Batch:
-    """The batch with `corrupt(corruptions, batch.image, key)` in place of its image; `hidden` are the pixels that this takes away
-    and those that were away before."""
-    away = _union([batch.hidden, hidden(corruptions, batch.image, key)])
-    return batch._replace(image=corrupt(corruptions, batch.image, key), hidden=away)
+    """The batch with `corrupt(corruptions, batch.image, key)` in place of its image, or that of its pair; `hidden` are the pixels
+    that this takes away and those that were away before."""
+    image = _source(corruptions, batch)
+    away = _union([batch.hidden, hidden(corruptions, image, key)])
+    return batch._replace(image=corrupt(corruptions, image, key), hidden=away)
 
 
 def give_batch(corruptions: Sequence[Corruption], batch: Batch, key: jax.Array) -> Batch:
-    """The batch with what they leave of its image as `given`; as it is if there are none, or if something is given already."""
+    """The batch with what they leave of its image, or of its pair, as `given`; as it is if there are none, or if something is
+    given already."""
     if not corruptions or batch.given is not None:
         return batch
-    return batch._replace(given=corrupt(corruptions, batch.image, jax.random.fold_in(key, GIVEN)))
+    return batch._replace(given=corrupt(corruptions, _source(corruptions, batch), jax.random.fold_in(key, GIVEN)))
 
 
 def given_hidden(corruptions: Sequence[Corruption], batch: Batch, key: jax.Array) -> jax.Array | None:
@@ -311,11 +350,13 @@ def default_set(spec: Spec) -> list[tuple[Corruption, ...]]:
 
 def corruption_objections(corruptions: Sequence[Corruption], spec: Spec, key: str = "corruption") -> Iterable[Objection]:
     """Why images of such a form cannot be corrupted so; `key` is the setting that asks for it."""
-    for corruption in corruptions:
+    for number, corruption in enumerate(corruptions):
         if corruption.of_pictures:
             yield from of_pictures(spec, key, corruption.name, "one of gaussian and masking")
         for message in corruption.objections(spec):
-            yield Objection(key, f"{corruption.name}: {message}", "leave it out, or change data.size or data.channels")
+            yield Objection(key, f"{corruption.name}: {message}", corruption.fix)
+        if corruption.of_pairs and number:
+            yield Objection(key, f"{corruption.name} undoes what is before it", f"put {corruption.name} first")
 
 
 def given_objections(corruptions: Sequence[Corruption], spec: Spec) -> Iterable[Objection]:

@@ -63,6 +63,7 @@ class SpecFacts(Record):
     channels: Size
     classes: Count
     kind: Literal["image", "vector"] = "image"
+    paired: bool = False
 
 
 class Sizes(Record):

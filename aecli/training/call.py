@@ -15,6 +15,7 @@ from aecli.core.flop import products
 from aecli.core.keys import Stream, stream
 from aecli.core.model import Batch, Model, Spec, Values, check_values
 from aecli.data.binarize import draw
+from aecli.data.rows import apart
 from aecli.data.train_batches import Chunk, HostChunk, to_unit
 from aecli.distributions.augmentations import Augmentation, augment
 from aecli.system.untraced import Program, compiled
@@ -41,12 +42,12 @@ def advance(
     """
 
     def batch(i: jax.Array) -> Batch:
-        image, label = chunk.batch(i, spec)
-        image = augment(augmentations, image, stream(root, Stream.AUGMENT, first + i))
-        image, intensity = to_unit(image), None
+        kept, label = chunk.batch(i, spec)
+        kept = augment(augmentations, kept, stream(root, Stream.AUGMENT, first + i))  # both images of a pair alike
+        (image, pair), intensity = apart(to_unit(kept), spec.paired), None
         if binarize != "none":
             image, intensity = draw(image, stream(root, Stream.BINARIZE, first + i)), image
-        return Batch(image, label, jnp.ones(label.shape, bool), intensity)
+        return Batch(image, label, jnp.ones(label.shape, bool), intensity, pair=pair)
 
     def step(i: jax.Array, carry: tuple[Any, dict[str, jax.Array]]) -> tuple[Any, dict[str, jax.Array]]:
         state, sums = carry
@@ -74,7 +75,7 @@ def flop_of_step(experiment: Experiment, spec: Spec, template: Any) -> float:
     """The same operations, counted without data and without compiling. `template` is the form of the state."""
     batch = experiment.data.batch_size
     form = jax.ShapeDtypeStruct
-    chunk = HostChunk(form((1, batch, *spec.shape), jnp.float32), form((1, batch), jnp.int32))  # pyright: ignore[reportArgumentType]
+    chunk = HostChunk(form((1, batch, *spec.row_shape), jnp.float32), form((1, batch), jnp.int32))  # pyright: ignore[reportArgumentType]
     state = jax.tree.map(lambda leaf: form(leaf.shape, leaf.dtype), template)
     at, root = form((), jnp.int32), jax.eval_shape(lambda: jax.random.key(0))
     return products(advance.trace(*static(experiment, spec), state, chunk, at, at, root).jaxpr)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from aecli.config import yamlfile
 from aecli.config.load import parse
-from aecli.config.schema import Data
+from aecli.config.schema import FOLDERS, Data
 from aecli.config.values import as_config
 from aecli.core.model import Spec
 from aecli.data.rows import LabelledRows, Rows
@@ -116,6 +116,7 @@ def _open(run: Run, request: Request, data_path: str | None) -> tuple[Rows, dict
     whole = open_whole(data)
     say(whole.told)
     check_form(run, whole.spec, str(request.source))
+    apply.check_pairs(stored_experiment(run).model, whole.spec.paired, str(request.source), all_ways=False)
     labels = as_classes(whole.rows.labels, whole.classes, known)
     more = {"name": np.array(whole.names)} if whole.names else {}
     if labels is not None:
@@ -139,7 +140,7 @@ def reading(run: Run, source: Path, sets: Sequence[str]) -> Data:
     name = "vectors" if vectors else "folder" if folder else "npz"
     settings = {"name": name, "path": os.path.abspath(source)}
     settings |= {key: own[key] for key in _ALWAYS if key in own and not vectors}
-    heeded = _OF_THE_SAME if own["name"] == name else ()
+    heeded = _OF_THE_SAME if own["name"] == name or {own["name"], name} <= set(FOLDERS) else ()
     settings |= {key: own[key] for key in (*heeded, *(("background",) if folder and not vectors else ())) if key in own}
     return parse(as_config({**blocks, "data": settings}), f"how {source} is read", sets).experiment.data
 

@@ -27,7 +27,7 @@ from aecli.training.loop import train
 from aecli.verbs import budget
 from aecli.verbs.evaluate import evaluate_run
 from aecli.verbs.sample import sample_run
-from aecli.verbs.train import model_and_data, parameter_count
+from aecli.verbs.train import model_and_data, parameter_count, tell_unused_pairs
 
 
 def smoke(config: Config) -> str:
@@ -45,6 +45,7 @@ def smoke(config: Config) -> str:
         with tempfile.TemporaryDirectory(prefix="aecli-smoke-") as folder:
             place = placement(experiment.data.batch_size)
             template = state_template(experiment, dataset.spec, len(dataset.train), place)
+            tell_unused_pairs(experiment.model, dataset.spec)
             facts = model_and_data(experiment, dataset, parameter_count(template))
             beside = scaling_file(dataset.scaling)
             run = directory.create(Path(folder), "smoke", config.text, dump(experiment), facts, beside)
@@ -79,6 +80,7 @@ def hold_against_data(config: Config, decode: bool = False) -> str:
             return f"{name}, not yet prepared: the model was not held against the images"
         any_size = 10**6  # the length of a run does not change its weights
         template = state_template(experiment.without_budget(), spec, any_size, placement(1))
+        tell_unused_pairs(experiment.model, spec)
         told = f"{name}, {parameter_count(template):,} parameters"
         return told if experiment.train.flop is None else f"{told}, {budget.of_flop(experiment, spec, placement(1)).told}"
 

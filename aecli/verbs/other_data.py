@@ -18,7 +18,7 @@ from aecli.config.load import load as load_config
 from aecli.config.schema import Data
 from aecli.data import duplicates
 from aecli.data.dataset import Dataset, open_dataset
-from aecli.data.rows import LabelledRows, Rows
+from aecli.data.rows import LabelledRows, Rows, remade
 from aecli.data.scaling import ScaledRows
 from aecli.data.sources.registry import check_name
 from aecli.data.sources.told import some
@@ -29,6 +29,7 @@ from aecli.evaluation.request import EvalRequest
 from aecli.runs.directory import Run
 from aecli.runs.trained import Trained
 from aecli.system.progress import say, warn
+from aecli.verbs import apply
 from aecli.verbs.apply_files import check_form
 
 
@@ -106,6 +107,7 @@ def open_other(
         say(f"{name} is the run's own data")
         return own, None
     check_form(run, other.spec, name, "data.{}: {}")
+    apply.check_pairs(trained.model, other.spec.paired, name)
     split = request.split
     rows = other.split(split)
     if not len(rows):
@@ -138,7 +140,8 @@ def _as_the_run(own: Data, data: Data) -> Data:
 
 def _joined(own: Dataset, other: Dataset, split: str, rows: Rows, labels: Any) -> Dataset:
     spec = own.spec if labels is not None else own.spec._replace(classes=0)
-    rows = LabelledRows(rows, np.full(len(rows), -1, np.int32) if labels is None else labels)
+    known = np.full(len(rows), -1, np.int32) if labels is None else labels
+    rows = remade(rows, lambda kept: LabelledRows(kept, known))
     both = hashlib.sha256(f"{own.fingerprint} {other.fingerprint} {split}".encode()).hexdigest()
     return dataclasses.replace(
         own,

@@ -10,8 +10,10 @@ from typing import Any, NoReturn
 from aecli.config.load import Config, dump_steps
 from aecli.config.schema import Experiment
 from aecli.core.learner import is_part
+from aecli.core.model import Model, Spec
 from aecli.data import duplicates
 from aecli.data.dataset import Dataset, open_dataset
+from aecli.distributions.corruptions import of_pairs
 from aecli.errors import DataError, RunError, SettingError, UsageError
 from aecli.runs import checkpoint, commits, directory, provenance, seal
 from aecli.runs.data import open_run_data, path_facts
@@ -70,6 +72,7 @@ def start(
         config, length = _of_known_length(config, dataset, place)
         experiment = config.experiment
         template = state_template(experiment, dataset.spec, len(dataset.train), place.here)
+        tell_unused_pairs(experiment.model, dataset.spec)
         weights = parameter_count(template)
         facts: dict[str, Any] = {
             **provenance.collect(experiment.model.variant),
@@ -224,6 +227,12 @@ def _check_sets(sets: Sequence[str]) -> None:
         if flag.split("=")[0].strip() not in MAY_CHANGE:
             where = "--data-path says where the data is by now" if flag.startswith("data.path") else None
             raise UsageError(f"--set {flag}: a resumed run keeps its settings; only {' and '.join(MAY_CHANGE)} may change", where)
+
+
+def tell_unused_pairs(model: Model, spec: Spec) -> None:
+    """Warns if the data is pairs and the model is shown the images alone."""
+    if spec.paired and not of_pairs((*model.corruptions, *model.given_corruptions)):
+        warn("of these pairs the model is shown the images alone: {name: paired} as its given or corruption shows it both")
 
 
 def parameter_count(template: Any) -> int:

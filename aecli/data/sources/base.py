@@ -24,7 +24,8 @@ class Origin(NamedTuple):
     """`shape` is (height, width, channels); `classes` 0 where there are no labels; `sizes` the examples of `train` and `test`,
     and of `validation` if the data has one of its own; `identity` is what older runs on a stream of such data name it by, empty
     where there are none. `names` are the classes', in the order of their labels. `about` says what was understood of own
-    files, and is empty for other data. `dtype` is the type that `read` gives."""
+    files, and is empty for other data. `dtype` is the type that `read` gives, whose rows are of the form `spec.row_shape`.
+    `paired`: see `Spec`."""
 
     shape: tuple[int, int, int]
     classes: int
@@ -34,10 +35,11 @@ class Origin(NamedTuple):
     about: str = ""
     dtype: str = "uint8"
     kind: Kind = "image"
+    paired: bool = False
 
     @property
     def spec(self) -> Spec:
-        return Spec(*self.shape, self.classes, self.kind)
+        return Spec(*self.shape, self.classes, self.kind, self.paired)
 
 
 class Source(Protocol):
@@ -45,7 +47,8 @@ class Source(Protocol):
     def origin(self) -> Origin: ...
 
     def read(self, split: str, index: NDArray[np.int64]) -> tuple[Images, Labels]:
-        """The examples at `index` of a split: [n, H, W, C] and int32 [n], -1 where there is no label. Raises DataError."""
+        """The examples at `index` of a split, [n, *spec.row_shape], and int32 [n], -1 where there is no label. Raises
+        DataError."""
         ...
 
     def converted(self) -> tuple[str, ...]:

@@ -12,6 +12,7 @@ from aecli.data.sources import factors, fashion
 from aecli.data.sources.base import Labels, Say, Source
 from aecli.data.sources.folder import FolderSource
 from aecli.data.sources.npz import NpzSource
+from aecli.data.sources.pairs import PairSource
 from aecli.data.sources.rules_1 import FolderSource as FolderSource1
 from aecli.data.sources.rules_1 import NpzSource as NpzSource1
 from aecli.data.sources.vectors import VectorSource
@@ -26,9 +27,15 @@ class _Own(Source, Protocol):
     def labels(self, split: str) -> Labels: ...
 
 
-_NOW: Mapping[str, Callable[[Data], _Own]] = {"folder": FolderSource, "npz": NpzSource, "vectors": VectorSource}
+_NOW: Mapping[str, Callable[[Data], _Own]] = {
+    "folder": FolderSource,
+    "pairs": PairSource,
+    "npz": NpzSource,
+    "vectors": VectorSource,
+}
 OPENERS: Mapping[str, Mapping[int, Callable[[Data], Source]]] = {
     "folder": {1: FolderSource1, RULES: _NOW["folder"]},
+    "pairs": {RULES: _NOW["pairs"]},
     "npz": {1: NpzSource1, RULES: _NOW["npz"]},
     "vectors": {RULES: _NOW["vectors"]},
 }

@@ -19,7 +19,7 @@ from aecli.core.abilities import abilities
 from aecli.core.keys import Stream, stream
 from aecli.core.model import Batch
 from aecli.data.eval_batches import eval_batch
-from aecli.distributions.corruptions import given_hidden, usual
+from aecli.distributions.corruptions import given_hidden, of_pairs, usual
 from aecli.distributions.discrete import dequantize, quantize
 from aecli.distributions.observations import mse
 from aecli.evaluation import restorers
@@ -38,7 +38,7 @@ def measure(subject: Subject) -> Findings:
     between what the corruption leaves of a draw and what it left of the image; of outlines the share of pixels that disagree.
     `diversity`: the distance between two draws given the same, root of the mean square over values, as a share of that between
     two images; 0 of whatever restores one image. The draws of a model with codes are means of p(x | z, given), as its other
-    pictures are.
+    pictures are. Of pairs (`given: paired`) what is given is not made of the image, and no draw can be held against it.
 
     Baselines: the affine map of least squared error, clipped, and the restorer that the corruption is usually met with.
     `given_mse_floor` is the `given_mse` of the image itself in the levels that a model draws in: what is lost by these alone."""
@@ -60,7 +60,7 @@ def measure(subject: Subject) -> Findings:
         name: np.asarray(value, np.float64)[:real]
         for name, value in _values(model, jnp.clip(jnp.asarray(np.stack(drawn)), 0, 1), batch, key).items()
     }
-    if "scores" in abilities(model) and (levels := model.support()) is not None:
+    if "given_mse" in values and "scores" in abilities(model) and (levels := model.support()) is not None:
         image = dequantize(quantize(batch.image, levels), levels)
         values["given_mse_floor"] = np.asarray(_disagreement(model, image, batch, key), np.float64)[:real]
     restored = _restored(subject, batch, key, real) if subject.baselines else {}
@@ -76,9 +76,10 @@ def _findings(values: dict[str, Any], restored: dict[str, dict[str, Any]], betwe
     for name in ("draw", "best_draw", "mean_draw"):
         error = average("mse", values[f"{name}_mse"], "lower", baselines=of_restorers("mse"), protocol=protocol)
         metrics[f"{name}_psnr_db"] = psnr_db(error)
-    metrics["given_mse"] = average(
-        "given_mse", values["given_mse"], "lower", "intensity^2", baselines=of_restorers("given_mse"), protocol=protocol
-    )
+    if "given_mse" in values:
+        metrics["given_mse"] = average(
+            "given_mse", values["given_mse"], "lower", "intensity^2", baselines=of_restorers("given_mse"), protocol=protocol
+        )
     if "given_mse_floor" in values:
         metrics["given_mse_floor"] = average("given_mse_floor", values["given_mse_floor"], unit="intensity^2", protocol=protocol)
     none = dict.fromkeys(restored, 0.0)
@@ -96,9 +97,16 @@ def _values(model: Any, drawn: jax.Array, batch: Batch, key: jax.Array) -> dict[
         "draw_mse": errors.mean(axis=0),
         "best_draw_mse": errors.min(axis=0),
         "mean_draw_mse": mse(drawn.mean(axis=0), batch.image),
-        "given_mse": jnp.stack([_disagreement(model, each, batch, key) for each in drawn]).mean(axis=0),
+        **_agreement(model, drawn, batch, key),
         "distance": apart.mean(axis=0),
     }
+
+
+def _agreement(model: Any, made: jax.Array, batch: Batch, key: jax.Array) -> dict[str, jax.Array]:
+    """`given_mse` over images made in several ways [k, B, H, W, C]; nothing where what is given is not made of the image."""
+    if of_pairs(model.given_corruptions):
+        return {}
+    return {"given_mse": jnp.stack([_disagreement(model, each, batch, key) for each in made]).mean(axis=0)}
 
 
 @partial(jax.jit, static_argnames=("model",))
@@ -129,7 +137,7 @@ def _restored(subject: Subject, batch: Batch, key: jax.Array, real: int) -> dict
         shown = Corrupted(given, None if away is None else np.asarray(away), mean)
         made[classical.name] = np.clip(classical.restore(shown), 0, 1)
     found = {
-        name: {"mse": mse(jnp.asarray(image), batch.image), "given_mse": _disagreement(model, jnp.asarray(image), batch, key)}
+        name: {"mse": mse(jnp.asarray(image), batch.image), **_agreement(model, jnp.asarray(image)[None], batch, key)}
         for name, image in made.items()
     }
     return {name: {key: np.asarray(value)[:real] for key, value in each.items()} for name, each in found.items()}
