@@ -339,7 +339,7 @@ class TrainedRun:
 
         trained = self._able(doing)
         rows = given.rows_of(trained, images, labels)
-        apply.check_pairs(trained.model, False, "images", all_ways=False)
+        apply.check_pairs(trained.model.given_corruptions, False, "images")
         self._labels(doing, rows.labels)
         return trained, rows
 

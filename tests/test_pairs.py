@@ -142,6 +142,15 @@ WRONG: dict[str, tuple[Callable[[Path], object], str, str]] = {
         "into a folder 'image'",
     ),
     "empty": (emptied, "given holds no images (left out: 6 .txt)", "put images there"),
+    "empty split": (
+        lambda own: [
+            write_pairs(own / "train", "ab"),
+            (own / "test").mkdir(),
+            [without(side)(own) for side in ("image", "given")],
+        ],
+        "{own}/test holds no folder 'image'",
+        "into a folder 'image'",
+    ),
     "one alone": (without("given/3.png"), "1 of 6 in {own}/image are not in 'given' (3)", "one name"),
     "both alone": (
         lambda own: [(own / "given" / f"{i}.png").rename(own / "given" / f"{i}_edges.png") for i in range(6)],
@@ -176,11 +185,15 @@ def test_what_are_no_pairs_is_refused_with_the_place_and_the_fix(fresh: Path, tm
     assert message.format(own=own) in caught.value.message and fix in (caught.value.help or "")
 
 
-def test_pairs_of_several_forms_are_brought_to_one(fresh: Path, tmp_path: Path) -> None:
+def test_pairs_are_brought_to_one_form_and_chosen_by_their_class(fresh: Path, tmp_path: Path) -> None:
     own = write_pairs(tmp_path / "own", [f"{i}" for i in range(6)])
     colour(own / "given", *map(str, range(6)))
     assert opened("pairs", own, channels=3)[0].spec.shape == (6, 5, 3)
     assert opened("pairs", own, channels=1, size=(4, 4))[0].spec.shape == (4, 4, 1)
+    labelled = write_pairs(tmp_path / "labelled", [f"{label}/{i}" for label in "ab" for i in range(6)])
+    data, _ = opened("pairs", labelled, classes=("b",), test=0.4)
+    assert len(data.train) + len(data.test) == 6 and set(data.train.labels) == {1}
+    assert np.array_equal(*(as_kept(data.train).all()[0][..., i] ^ (255 * i) for i in (0, 1))), "both images of a pair stay one"
     with pytest.raises(ValueError, match="binarize is for images alone, and these are pairs"):
         Data(name="pairs", path="x", binarize="dynamic")
 

@@ -22,7 +22,7 @@ from aecli.core.keys import Stream, stream
 from aecli.core.model import Batch, Model
 from aecli.data.eval_batches import batches, eval_batch
 from aecli.data.rows import Rows
-from aecli.distributions.corruptions import of_pairs
+from aecli.distributions.corruptions import Corruption, of_pairs
 from aecli.errors import DataError, UsageError
 from aecli.evaluation.importance import importance_sampled
 from aecli.runs.trained import Trained
@@ -64,11 +64,10 @@ def check_labels(model: Model, doing: str, labels: NDArray[np.int32], names: Seq
         )
 
 
-def check_pairs(model: Model, paired: bool, what: str, all_ways: bool = True) -> None:
-    """Raises DataError if a model is shown the pairs of its data and images, which messages call `what`, bring none. Where not
-    `all_ways` count, as of a model that restores what it is handed, only one that is given them is asked."""
-    shown = (*model.given_corruptions, *(model.corruptions if all_ways else ()))
-    if of_pairs(shown) and not paired:
+def check_pairs(corruptions: Sequence[Corruption], paired: bool, what: str) -> None:
+    """Raises DataError if the corruptions by which a model is shown images are of pairs, and these, which messages call `what`,
+    are none."""
+    if of_pairs(corruptions) and not paired:
         raise DataError(
             f"{what}: the model is shown the image that its data pairs with each, and these images have none",
             "give data of pairs (data.name: pairs), or a split of the run's own",

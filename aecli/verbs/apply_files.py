@@ -116,7 +116,7 @@ def _open(run: Run, request: Request, data_path: str | None) -> tuple[Rows, dict
     whole = open_whole(data)
     say(whole.told)
     check_form(run, whole.spec, str(request.source))
-    apply.check_pairs(stored_experiment(run).model, whole.spec.paired, str(request.source), all_ways=False)
+    apply.check_pairs(stored_experiment(run).model.given_corruptions, whole.spec.paired, str(request.source))
     labels = as_classes(whole.rows.labels, whole.classes, known)
     more = {"name": np.array(whole.names)} if whole.names else {}
     if labels is not None:

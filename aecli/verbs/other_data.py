@@ -107,7 +107,8 @@ def open_other(
         say(f"{name} is the run's own data")
         return own, None
     check_form(run, other.spec, name, "data.{}: {}")
-    apply.check_pairs(trained.model, other.spec.paired, name)
+    model = trained.model
+    apply.check_pairs((*model.corruptions, *model.given_corruptions), other.spec.paired, name)
     split = request.split
     rows = other.split(split)
     if not len(rows):

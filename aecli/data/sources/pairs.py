@@ -18,7 +18,7 @@ from aecli.data.sources.base import Images, Labels
 from aecli.data.sources.decode import Look
 from aecli.data.sources.files import ImageFiles
 from aecli.data.sources.folder import FolderSource, walk_images
-from aecli.data.sources.lister import Folder, counts, text_of
+from aecli.data.sources.lister import Folder, counts, split_of, text_of
 from aecli.data.sources.told import form_of, some
 from aecli.errors import DataError
 
@@ -67,7 +67,7 @@ def _halves(tree: Folder) -> dict[str, Folder]:
     or empty, or something lies beside them."""
     if _has_halves(tree):
         return _both(tree)
-    folders = [folder for folder in tree.folders if folder]
+    folders = [folder for folder in tree.folders if folder or _has_halves(folder) or split_of(folder.name)]
     if not any(map(_has_halves, folders)):
         raise DataError(f"{tree.path} holds no folders '{IMAGE}' and '{GIVEN}'" + _only(tree), _LAYOUT)
     _check_beside(tree, [folder.name for folder in folders])
