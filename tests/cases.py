@@ -37,6 +37,7 @@ SETTINGS = {
         "samples": "hidden: 12, latent: 3, samples: 3, samples_from: 2, prior: mog, components: 4",
         "squares": "hidden: 12, latent: 3, prior: mog, components: 4, decoder: gmlp, width: 8, layers: 2, heads: 2",
         "dropout": "hidden: 12, latent: 3, dropout: 0.2, samples: 2, samples_from: 2",
+        "conditional": "hidden: 12, latent: 3, prior: vamp, pseudo_inputs: 5, conditional: true",
         "flow": "hidden: 12, latent: 3, prior: flow, couplings: 2, likelihood: discretized_logistic",
     },
     "sparse": {

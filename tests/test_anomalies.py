@@ -99,7 +99,7 @@ def test_with_the_prior_for_a_posterior_the_ratio_is_none(monkeypatch: pytest.Mo
         return -whole - top_bound(ours.model, ours.state, batch, key, jnp.int32(1))
 
     assert np.abs(gap()).max() > 0.1
-    monkeypatch.setattr(HvaeNet, "posterior_z1", lambda self, image, z2: self.prior_z1(z2))
+    monkeypatch.setattr(HvaeNet, "posterior_z1", lambda self, seen, z2, dropout=None: self.prior_z1(z2))
     np.testing.assert_allclose(gap(), 0, atol=1e-3)
 
 
@@ -108,7 +108,7 @@ def test_the_top_bound_does_not_infer_the_lower_codes(monkeypatch: pytest.Monkey
     batch, key, _ = next(ours.batches())
     bound = top_bound(ours.model, ours.state, batch, key, jnp.int32(3))
     unlike = Gaussian(jnp.full((256, 3), 5.0), jnp.zeros((256, 3)))
-    monkeypatch.setattr(HvaeNet, "posterior_z1", lambda self, image, z2: unlike)
+    monkeypatch.setattr(HvaeNet, "posterior_z1", lambda self, seen, z2, dropout=None: unlike)
     np.testing.assert_array_equal(top_bound(ours.model, ours.state, batch, key, jnp.int32(3)), bound)
 
 

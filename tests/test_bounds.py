@@ -129,8 +129,9 @@ def test_the_variances_of_a_hierarchical_vae_are_bounded_whatever_its_weights_sa
 
     @jax.jit
     def gaussians(state: Any) -> Any:
-        z2 = state.net.posterior_z2(image)
-        return z2, state.net.posterior_z1(image, z2.mean), state.net.prior_z1(z2.mean)
+        seen = state.net.seen(image, jnp.zeros(8, jnp.int32))
+        z2 = state.net.posterior_z2(seen)
+        return z2, state.net.posterior_z1(seen, z2.mean), state.net.prior_z1(z2.mean)
 
     for gaussian in gaussians(wild):
         assert float(gaussian.log_sigma.min()) == -3 and float(gaussian.log_sigma.max()) == 1

@@ -253,7 +253,7 @@ def test_a_label_changes_what_a_conditional_model_draws(case: str, model: Model,
 
 def test_every_conditional_variant_refuses_data_without_labels() -> None:
     conditional = [name for name in variants.variants() if "conditional" in variants.load(name).model_fields]
-    assert len(conditional) >= 4
+    assert len(conditional) >= 5
     for name in conditional:
         [objection] = variants.load(name)(conditional=True).objections(SPEC._replace(classes=0))
         assert objection.key == "conditional" and "no labels" in objection.message

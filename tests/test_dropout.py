@@ -97,13 +97,13 @@ def test_steps_alone_drop(name: str) -> None:
 def test_every_part_of_an_hvae_drops() -> None:
     _, _, state = both("hvae")
     net, dropout = state.net, Dropout(0.3, jax.random.key(0))
-    image, z = few().image, jnp.ones((16, 3))
+    seen, z, label = few().image.reshape(16, -1), jnp.ones((16, 3)), few().label
     for part in (
-        lambda d: net.posterior_z2(image, d).mean,
-        lambda d: net.posterior_z1(image, z, d).mean,
+        lambda d: net.posterior_z2(seen, d).mean,
+        lambda d: net.posterior_z1(seen, z, d).mean,
         lambda d: net.prior_z1(z, d).mean,
         lambda d: net.prior_z2(d).components.mean,
-        lambda d: net.decode(z, z, d),
+        lambda d: net.decode(z, z, label, d),
     ):
         assert (part(dropout) != part(None)).any()
 

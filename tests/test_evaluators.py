@@ -259,7 +259,8 @@ def test_corruptions_are_restored_beside_filters() -> None:
     assert "mean fill" in found.metrics["hidden_psnr_db (masking 0.5)"].baselines
 
 
-def test_classes_by_bayes_rule_are_right_where_a_model_has_learned_them(tmp_path: Path) -> None:
+@pytest.mark.parametrize("text", ["variant: vae, hidden: [16], latent: 2", "variant: hvae, hidden: 16, latent: 2"])
+def test_classes_by_bayes_rule_are_right_where_a_model_has_learned_them(tmp_path: Path, text: str) -> None:
     rng = np.random.default_rng(0)
     label = rng.integers(0, 3, 400).astype(np.int32)
     images = np.zeros((400, 6, 6, 1), np.uint8)
@@ -267,11 +268,7 @@ def test_classes_by_bayes_rule_are_right_where_a_model_has_learned_them(tmp_path
         images[i, 2 * y : 2 * y + 2] = 255 * (rng.uniform(size=(2, 6, 1)) < 0.9)
     rows = ArrayRows(images, label)
     data = Dataset(Spec(6, 6, 1, 3), rows.part(0, 300), rows.part(300, 300), rows.part(300, 400), "device", "stripes")
-    e = experiment(
-        "variant: vae, hidden: [16], latent: 2, conditional: true",
-        "steps: 200",
-        "batch_size: 40, validation: 0, binarize: dynamic",
-    )
+    e = experiment(f"{text}, conditional: true", "steps: 200", "batch_size: 40, validation: 0, binarize: dynamic")
     _, training = fit(tmp_path, e, data)
     found = EVALUATORS["classification"].measure(subject(e.model, training.state, data, samples=100))
     assert found.metrics["bayes_accuracy"].value > 0.95 > found.metrics["bayes_accuracy"].baselines["commonest class"]

@@ -29,6 +29,7 @@ CONDITIONAL = [name for name, cls in variants.load_all().sound.items() if "condi
 ENCODING = [name for name in CONDITIONAL if not lacking(variants.load(name), ("encodes",))]
 TINY = {
     "autoregressive": "net: made, hidden: [30], levels: 16",
+    "hvae": "hidden: 24, latent: 6, likelihood: discretized_logistic",
     "vae": "hidden: [24], latent: 6",
     "vq": "hidden: [4], codes: 16, dimension: 2, prior_width: 4, prior_layers: 0",
 }
@@ -55,7 +56,7 @@ def noise() -> Dataset:
 
 
 def test_every_conditional_variant_is_found() -> None:
-    assert {"vae", "vq", "autoregressive", "gan"} <= set(CONDITIONAL) and {*ENCODING, "gan"} >= set(CONDITIONAL)
+    assert {"vae", "hvae", "vq", "autoregressive", "gan"} <= set(CONDITIONAL) and {*ENCODING, "gan"} >= set(CONDITIONAL)
 
 
 def is_at_chance(model: Any, state: Any, noise: Dataset) -> None:

@@ -28,7 +28,7 @@ MODELS = {
     "bottleneck": "net: linear, latent: 3",
     "denoising": "net: mlp, hidden: [12], latent: 9",
     "gan": "hidden: [16], conditional: true",
-    "hvae": "hidden: 12, latent: 3",
+    "hvae": "hidden: 12, latent: 3, conditional: true",
     "sparse": "units: 30, k: 4",
     "vae": "hidden: [12], latent: 3, conditional: true",
     "vq": "hidden: [4], codes: 8, dimension: 2, prior_width: 8, prior_layers: 1",

@@ -1,7 +1,9 @@
 """Hierarchical VAE: two stochastic layers, q(z2 | x) q(z1 | x, z2) against p(z2) p(z1 | z2) p(x | z1, z2).
 
 Tomczak & Welling 2018, "VAE with a VampPrior", section 3 and equations 11 to 14; gated layers as in their experiments.
-`samples` from Burda et al. 2016, "Importance weighted autoencoders", equation 8; `prior: flow` as of `vae`.
+`samples` from Burda et al. 2016, "Importance weighted autoencoders", equation 8; `prior: flow` as of `vae`. `conditional` is
+p(x | y, z1, z2) p(z1 | z2) p(z2), with codes that a priori know nothing of the label y, and q(z2 | x, y) q(z1 | x, y, z2); with
+one layer of codes the model M2 of Kingma et al. 2014, "Semi-supervised learning with deep generative models", of known labels.
 """
 
 from __future__ import annotations
@@ -17,7 +19,18 @@ from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
 from aecli.core.bounds import check_samples, staged
 from aecli.core.gaussian import Gaussian
 from aecli.core.learner import Learner
-from aecli.core.model import Batch, Objection, SingleLoss, Spec, Temperature, Values, latent_too_large, not_tiled
+from aecli.core.model import (
+    Batch,
+    Objection,
+    SingleLoss,
+    Spec,
+    Temperature,
+    Values,
+    latent_too_large,
+    no_labels,
+    not_tiled,
+    one_hot,
+)
 from aecli.core.prior import EvenMixture, Flow, Prior, StandardNormal, check_prior
 from aecli.distributions.discrete import LogisticMixture
 from aecli.distributions.observations import Bernoulli, Discretized, Observation, gray_only
@@ -46,14 +59,18 @@ class Merge(nnx.Module):
 
 
 class HvaeNet(nnx.Module):
+    """A one-hot label stands beside the image that both posteriors see, and beside z1 where images are decoded."""
+
     def __init__(self, model: HVAE, spec: Spec, *, rngs: nnx.Rngs) -> None:
         self.spec, self.outputs, latent, hidden = spec, model.observation.outputs, model.latent, model.hidden
-        self.q_z2 = GatedMlp((spec.size, hidden, hidden, 2 * latent), rngs=rngs)
-        self.q_z1 = Merge(spec.size, latent, hidden, 2 * latent, rngs=rngs)
+        self.classes = spec.classes if model.conditional else 0
+        seen = spec.size + self.classes
+        self.q_z2 = GatedMlp((seen, hidden, hidden, 2 * latent), rngs=rngs)
+        self.q_z1 = Merge(seen, latent, hidden, 2 * latent, rngs=rngs)
         self.p_z1 = GatedMlp((latent, hidden, hidden, 2 * latent), rngs=rngs)
         self.squares = model.squares(spec, rngs) if model.decoder == "gmlp" else None
         made = spec.size * self.outputs if self.squares is None else self.squares.inputs
-        self.p_x = Merge(latent, latent, hidden, made, rngs=rngs)
+        self.p_x = Merge(latent + self.classes, latent, hidden, made, rngs=rngs)
         self.latent = latent
         start = nnx.initializers.normal(1.0)
         shape = (model.pseudo_inputs, *spec.shape)
@@ -61,19 +78,23 @@ class HvaeNet(nnx.Module):
         self.mixture = Mixture(model.components, latent, rngs=rngs) if model.prior == "mog" else None
         self.flow = CouplingFlow(latent, model.couplings, rngs=rngs) if model.prior == "flow" else None
 
-    def posterior_z2(self, image: jax.Array, dropout: Dropout | None = None) -> Gaussian:
-        return Gaussian.from_output(self.q_z2(image.reshape(len(image), -1), dropout)).bounded()
+    def seen(self, image: jax.Array, label: jax.Array) -> jax.Array:
+        """What the posteriors are given of an image, [B, values]."""
+        return self._beside(image.reshape(len(image), -1), label)
 
-    def posterior_z1(self, image: jax.Array, z2: jax.Array, dropout: Dropout | None = None) -> Gaussian:
-        return Gaussian.from_output(self.q_z1(image.reshape(len(image), -1), z2, dropout)).bounded()
+    def posterior_z2(self, seen: jax.Array, dropout: Dropout | None = None) -> Gaussian:
+        return Gaussian.from_output(self.q_z2(seen, dropout)).bounded()
+
+    def posterior_z1(self, seen: jax.Array, z2: jax.Array, dropout: Dropout | None = None) -> Gaussian:
+        return Gaussian.from_output(self.q_z1(seen, z2, dropout)).bounded()
 
     def prior_z1(self, z2: jax.Array, dropout: Dropout | None = None) -> Gaussian:
         return Gaussian.from_output(self.p_z1(z2, dropout)).bounded()
 
-    def decode(self, z2: jax.Array, z1: jax.Array, dropout: Dropout | None = None) -> jax.Array:
+    def decode(self, z2: jax.Array, z1: jax.Array, label: jax.Array, dropout: Dropout | None = None) -> jax.Array:
         """The parameters of p(x | z1, z2), [B, H, W, C, outputs]."""
         of_merge, of_squares = each(dropout, 2)
-        made = self.p_x(z1, z2, of_merge)
+        made = self.p_x(self._beside(z1, label), z2, of_merge)
         if self.squares is not None:
             made = self.squares(made, of_squares)
         return made.reshape(len(z1), *self.spec.shape, self.outputs)
@@ -84,8 +105,13 @@ class HvaeNet(nnx.Module):
         if self.mixture is not None:
             return EvenMixture(Gaussian(*self.mixture()).bounded())
         if self.pseudo_inputs is not None:
-            return EvenMixture(self.posterior_z2(nnx.sigmoid(self.pseudo_inputs[...]), dropout))
+            raw = self.pseudo_inputs[...]
+            return EvenMixture(self.posterior_z2(self.seen(nnx.sigmoid(raw), jnp.full((len(raw),), -1)), dropout))
         return StandardNormal(self.latent)
+
+    def _beside(self, values: jax.Array, label: jax.Array) -> jax.Array:
+        """[B, n] values, and the one-hot label of a conditional model, zeros of -1: no label."""
+        return jnp.concatenate([values, one_hot(label, self.classes)], axis=-1) if self.classes else values
 
 
 class HVAE(SingleLoss):
@@ -107,6 +133,7 @@ class HVAE(SingleLoss):
     pseudo_inputs: PositiveInt = Field(default=500, description="of prior: vamp")
     components: PositiveInt = Field(default=500, description="of prior: mog")
     couplings: PositiveInt = Field(default=4, description="of prior: flow")
+    conditional: bool = Field(default=False, description="learn p(x | label)")
 
     @model_validator(mode="after")
     def _settings_fit(self) -> HVAE:
@@ -124,6 +151,8 @@ class HVAE(SingleLoss):
             yield from gray_only(spec)
         if self.decoder == "gmlp":
             yield from not_tiled(self.patch, spec)
+        if self.conditional:
+            yield from no_labels(spec)
 
     def squares(self, spec: Spec, rngs: nnx.Rngs) -> Squares:
         return Squares(spec.shape, self.observation.outputs, self.patch, self.width, self.layers, self.heads, rngs=rngs)
@@ -151,11 +180,12 @@ class HVAE(SingleLoss):
     ) -> Values:
         first, second = jax.random.split(key)
         of_q2, of_q1, of_p2, of_p1, of_p = each(dropout, 5)
-        q2 = net.posterior_z2(batch.image, of_q2)
+        seen = net.seen(batch.image, batch.label)
+        q2 = net.posterior_z2(seen, of_q2)
         z2 = q2.sample(first)
-        q1 = net.posterior_z1(batch.image, z2, of_q1)
+        q1 = net.posterior_z1(seen, z2, of_q1)
         z1 = q1.sample(second)
-        distortion = self.observation.nll(net.decode(z2, z1, of_p), batch.image)
+        distortion = self.observation.nll(net.decode(z2, z1, batch.label, of_p), batch.image)
         rate2 = q2.kl_to_standard_normal().sum(1)
         if self.prior != "standard":
             rate2 = q2.log_prob(z2) - net.prior_z2(of_p2).log_prob(z2)
@@ -177,7 +207,7 @@ class HVAE(SingleLoss):
         against p(z1 | z2). Their program takes the mode of the skipped layers, where z1 is drawn here, as the bound has it."""
         net = state.net
         first, second = jax.random.split(key)
-        q2 = net.posterior_z2(batch.image).repeat(n)
+        q2 = net.posterior_z2(net.seen(batch.image, batch.label)).repeat(n)
         z2 = q2.sample(first)
         z1 = net.prior_z1(z2).sample(second)
         rate = q2.log_prob(z2) - net.prior_z2().log_prob(z2)
@@ -189,12 +219,13 @@ class HVAE(SingleLoss):
     def encode(self, state: Learner[HvaeNet], batch: Batch) -> jax.Array:
         """The mean of q(z2 | x), then that of q(z1 | x, z2) there."""
         net = state.net
-        z2 = net.posterior_z2(batch.image).mean
-        return jnp.concatenate([z2, net.posterior_z1(batch.image, z2).mean], axis=-1)
+        seen = net.seen(batch.image, batch.label)
+        z2 = net.posterior_z2(seen).mean
+        return jnp.concatenate([z2, net.posterior_z1(seen, z2).mean], axis=-1)
 
     def decode(self, state: Learner[HvaeNet], code: jax.Array, label: jax.Array) -> jax.Array:
         z2, z1 = jnp.split(code, 2, axis=-1)
-        return self.observation.mean(state.net.decode(z2, z1))
+        return self.observation.mean(state.net.decode(z2, z1, label))
 
     def reconstruct(self, state: Learner[HvaeNet], batch: Batch) -> jax.Array:
         """The mean of p(x | z1, z2) at the means of the posteriors."""
@@ -205,7 +236,7 @@ class HVAE(SingleLoss):
         net = state.net
         first, second = jax.random.split(key)
         z2 = net.prior_z2().sample(first, len(label), temperature)
-        return self.observation.mean(net.decode(z2, net.prior_z1(z2).sample(second, temperature)))
+        return self.observation.mean(net.decode(z2, net.prior_z1(z2).sample(second, temperature), label))
 
     def _weigh(
         self, net: HvaeNet, batch: Batch, key: jax.Array, n: int, dropout: Dropout | None = None
@@ -213,9 +244,10 @@ class HVAE(SingleLoss):
         """log weights, distortions and rates of n codes of each image, [n, B] each."""
         first, second = jax.random.split(key)
         of_q2, of_q1, of_p2, of_p1, of_p = each(dropout, 5)
-        q2 = net.posterior_z2(batch.image, of_q2).repeat(n)
+        seen = net.seen(batch.image, batch.label)
+        q2 = net.posterior_z2(seen, of_q2).repeat(n)
         z2 = q2.sample(first)
-        q1 = net.posterior_z1(batch.image, z2, of_q1)
+        q1 = net.posterior_z1(seen, z2, of_q1)
         z1 = q1.sample(second)
         rate = q2.log_prob(z2) + q1.log_prob(z1) - net.prior_z2(of_p2).log_prob(z2) - net.prior_z1(z2, of_p1).log_prob(z1)
         distortion = self._distortion(net, z2, z1, batch, n, of_p)
@@ -226,5 +258,5 @@ class HVAE(SingleLoss):
         self, net: HvaeNet, z2: jax.Array, z1: jax.Array, batch: Batch, n: int, dropout: Dropout | None = None
     ) -> jax.Array:
         """-log p(x | z1, z2) of n codes of each image, [n, B] nats."""
-        params = net.decode(z2, z1, dropout)
+        params = net.decode(z2, z1, jnp.tile(batch.label, n), dropout)
         return jax.vmap(self.observation.nll, (0, None))(params.reshape(n, -1, *params.shape[1:]), batch.image)
