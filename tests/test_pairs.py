@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from compiled import call
 from fit import blobs, experiment, fit, go_on, new_run, subject
 from own_files import gray, labels_by_name, opened, rows_of, save
 from process import called
@@ -295,6 +296,10 @@ def test_a_restorer_learns_to_make_images_of_their_negatives(tmp_path: Path) -> 
     assert restored.value is None or restored.value > 25
     assert restored.baselines["corrupted"] < 10 and restored.baselines["affine, clipped"] > 50
     assert found["reconstruction"].metrics["corrupted_psnr_db"].value == pytest.approx(restored.baselines["corrupted"], rel=1e-4)
+    batch = subject(e.model, training.state, data).few(8)[0]
+    assert batch.pair is not None
+    codes = [call(e.model, "encode", training.state, one) for one in (batch, batch._replace(image=batch.pair, pair=None))]
+    assert jnp.array_equal(*codes), "the net is shown the given images, so codes are of these"
 
 
 MODELS = {

@@ -17,7 +17,7 @@ from pydantic import Field, PositiveInt, model_validator
 
 from aecli.core.learner import Learner
 from aecli.core.model import Batch, Kind, Objection, SingleLoss, Spec, Values, latent_too_large, of_pictures
-from aecli.distributions.corruptions import Corruptions, GaussianNoise, corrupt_batch, corruption_objections
+from aecli.distributions.corruptions import Corruptions, GaussianNoise, corrupt_batch, corruption_objections, of_pairs
 from aecli.distributions.observations import Output, image_of, mse, squared_error
 from aecli.nets.pairs import PAIRS, Hidden, check_hidden, hidden_of_net
 from aecli.nets.regions import region_means
@@ -93,15 +93,19 @@ class Denoising(SingleLoss):
         return {"loss": squared_error(restored, batch.image), "mse": mse(restored, batch.image)}
 
     def encode(self, state: Learner[Any], batch: Batch) -> jax.Array:
-        """The hidden layer in the middle, of the image as it is: of an mlp or conv net its code, of a unet the lowest resolution
-        in a row."""
-        return state.net.innermost(batch.image).reshape(len(batch.image), -1).astype(jnp.float32)
+        """The hidden layer in the middle, of the image as it is, or of its pair where the net is shown that: of an mlp or conv
+        net its code, of a unet the lowest resolution in a row."""
+        return self._innermost(state, batch).reshape(len(batch.image), -1).astype(jnp.float32)
 
     def features(self, state: Learner[Any], batch: Batch) -> jax.Array:
         """The same, of a unet averaged over regions."""
-        return region_means(state.net.innermost(batch.image), ACROSS) if self.net == "unet" else self.encode(state, batch)
+        return region_means(self._innermost(state, batch), ACROSS) if self.net == "unet" else self.encode(state, batch)
 
     def reconstruct(self, state: Learner[Any], batch: Batch) -> jax.Array:
         """`batch` is the corrupted one."""
         restored = image_of(state.net(batch.image), self.output)
         return jnp.clip(restored, 0.0, 1.0) if self.net == "unet" or state.net.bounded else restored
+
+    def _innermost(self, state: Learner[Any], batch: Batch) -> jax.Array:
+        paired = of_pairs(self.corruptions) and batch.pair is not None
+        return state.net.innermost(batch.pair if paired else batch.image)
