@@ -8,7 +8,7 @@ from typing import Any
 
 from made_runs import DATA
 
-from aecli.measures.metric import VERSION, Metric, Recorded, average
+from aecli.measures.metric import BLOCKS, VERSION, Metric, Recorded, average
 from aecli.runs import directory, numbers, seal
 from aecli.runs.directory import Run
 
@@ -36,7 +36,8 @@ def measured(
     state: Mapping[str, Any] | None = None,
     **info: Any,
 ) -> Run:
-    """`values`: per-image values by `evaluator/metric`, of which lower means are better; `more`: numbers without them."""
+    """`values`: per-image values by `evaluator/metric`, of which lower means are better, and perhaps `evaluator/blocks`, which of
+    the images belong together; `more`: numbers without them."""
     resolved = text.format(seed=seed, beta=beta, latent=latent)
     facts = {"variant": "vae", "parameters": 7, "data": data, "experiment": seal.of_config(resolved), **info}
     run = directory.create(root, name, resolved, resolved, facts)
@@ -46,6 +47,7 @@ def measured(
     found = {
         key.partition("/")[2]: Recorded(average(key, array, "lower", protocol=said), key.partition("/")[0]).as_json()
         for key, array in values.items()
+        if not key.endswith(f"/{BLOCKS}")
     }
     for key, number in (more or {}).items():
         found[key] = Recorded(number.metric._replace(protocol={**said, **number.protocol}), number.evaluator).as_json()

@@ -743,3 +743,26 @@ def test_from_python(tmp_path: Path) -> None:
     ids = [run.id for run in (*first, *second)]
     found = aecli.compare(ids, runs_dir=tmp_path, baseline=second[0].id)
     assert found.as_json() == compare([*first, *second], baseline=second[0]).as_json()
+
+
+def test_intervals_over_images_that_are_not_independent_are_over_their_blocks(tmp_path: Path) -> None:
+    """Of images that are each there five times the interval is that of a fifth of them, where either run knows the blocks; so is
+    the error of the mean of several runs."""
+    once, blocks = [values(0.0, 1), values(0.3, 2)], np.tile(np.arange(50, dtype=np.float32), 5)
+    of_each = {
+        "once": [{"reconstruction/mse": each} for each in once],
+        "five": [{"reconstruction/mse": np.tile(each, 5)} for each in once],
+    }
+    of_each["blocks"] = [{**of_each["five"][0], "reconstruction/blocks": blocks}, of_each["five"][1]]
+    found: dict[str, Any] = {}
+    for name, sides in of_each.items():
+        pair = [measured(tmp_path / name, side, beta=beta) for side, beta in zip(sides, (1.0, 2.0), strict=True)]
+        [metric] = compare(pair).as_json()["metrics"]
+        found[name] = metric["differences"][0]
+    assert (found["blocks"]["low"], found["blocks"]["high"]) == tuple(
+        pytest.approx(found["once"][bound], rel=1e-5) for bound in ("low", "high")
+    )
+    assert found["five"]["high"] - found["five"]["low"] < 0.5 * (found["blocks"]["high"] - found["blocks"]["low"])
+    runs = [measured(tmp_path / "several", of_each["blocks"][0], seed=seed) for seed in (0, 1)]
+    [metric] = compare(runs).as_json()["metrics"]
+    assert metric["groups"][0]["se_over_images"] == pytest.approx(once[0].std(ddof=1) / 50**0.5, rel=1e-5)

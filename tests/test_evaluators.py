@@ -29,7 +29,7 @@ from aecli.measures import probes
 from aecli.measures.baselines import pixels
 from aecli.measures.calibration import BINS, expected_calibration_error
 from aecli.measures.disentanglement import dci, mutual_information_gap
-from aecli.measures.metric import Findings, Metric
+from aecli.measures.metric import Findings, Metric, standard_error
 from aecli.measures.probes import Labelled
 from aecli.runs.trained import load
 from aecli.verbs.evaluate import Watch, evaluate_run
@@ -418,3 +418,24 @@ def test_the_best_baseline_is_the_one_to_beat() -> None:
     assert metric._replace(better="higher").best_baseline() == ("a", 0.4)
     assert metric._replace(better=None).best_baseline() is None
     assert Findings({"x": metric}).notes == ()
+
+
+def test_errors_of_images_that_are_not_independent_are_by_their_blocks() -> None:
+    """The numbers are the same, and the blocks are kept beside the values, by which runs are compared."""
+    data = dataset()
+    e, state = started("variant: denoising, net: mlp, hidden: [8], latent: 4, corruption: {name: gaussian, sigma: 0.2}", data)
+    blocks = np.arange(16, dtype=np.int32) // 4
+    for name, metric, value in (
+        ("reconstruction", "mse", "mse"),
+        ("denoising", "ssim (gaussian 0.2)", "ssim (gaussian 0.2)"),
+        ("objective", "loss", "loss"),
+    ):
+        plain, blocked = (
+            EVALUATORS[name].measure(subject(e.model, state, dataclasses.replace(data, blocks=each)))
+            for each in ({}, {"test": blocks})
+        )
+        found = blocked.metrics[metric]
+        assert found.value == plain.metrics[metric].value and "blocks" not in plain.values
+        assert found.standard_error == pytest.approx(standard_error(plain.values[value], blocks))
+        assert found.standard_error != plain.metrics[metric].standard_error
+        assert np.array_equal(blocked.values["blocks"], blocks)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-from importlib import resources
 from itertools import product
 from pathlib import Path
 
@@ -12,8 +11,8 @@ import pytest
 
 from aecli.config.schema import Data
 from aecli.data.dataset import open_dataset
-from aecli.data.sources import photos
-from aecli.data.sources.photos import BANDS, FILES, HEIGHT, SIDE, WIDTH, photograph
+from aecli.data.sources import photographs
+from aecli.data.sources.photographs import BANDS, FILES, HEIGHT, SIDE, WIDTH, photograph
 from aecli.errors import DataError
 
 
@@ -54,11 +53,37 @@ def test_patches_are_of_the_photographs_and_labelled_by_them() -> None:
 
 
 def test_another_file_of_that_name_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    with resources.as_file(resources.files("sklearn.datasets").joinpath("images")) as images:
-        folder = shutil.copytree(images, tmp_path / "images").parent
-    monkeypatch.setattr(photos.resources, "files", lambda package: folder)
+    folder = shutil.copytree(photographs.images(), tmp_path / "images")
+    monkeypatch.setattr(photographs, "images", lambda: folder)
     assert photograph("china").shape == (HEIGHT, WIDTH, 3)
-    (folder / "images" / "flower.jpg").write_bytes((folder / "images" / "china.jpg").read_bytes())
+    (folder / "flower.jpg").write_bytes((folder / "china.jpg").read_bytes())
     monkeypatch.setenv("AECLI_DATA_DIR", str(tmp_path / "cache"))
     with pytest.raises(DataError, match=r"photos cannot be prepared.*flower\.jpg"):
         open_dataset(Data(name="photos"))
+
+
+def test_held_out_patches_know_the_region_that_they_are_of() -> None:
+    """Whatever their order and size: patches of a region lie side by side in one photograph."""
+    whole = [photograph(name) for name in FILES]
+    data, small = (open_dataset(Data(name="photos", size=size)) for size in (None, (16, 16)))
+    for split, count in (("test", 20), ("validation", 10)):
+        band, (images, labels) = BANDS[split], data.split(split).all()
+        places = {
+            whole[label][top : top + SIDE, left : left + SIDE].tobytes(): (top, left)
+            for label, (top, left) in product(range(2), band.corners())
+        }
+        at = np.array([places[image.tobytes()] for image in images])
+        blocks = data.blocks[split]
+        assert len(blocks) == len(images) and len(np.unique(blocks)) == count
+        for block in np.unique(blocks):
+            inside = at[blocks == block]
+            assert len(set(labels[blocks == block])) == 1
+            assert (np.ptp(inside, axis=0) <= (photographs.REGION - 1) * SIDE).all() and len(inside) >= 4
+        assert np.array_equal(small.blocks[split], blocks)
+
+
+def test_decoded_patches_can_do_without_the_photographs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    assert open_dataset(Data(name="photos")).blocks
+    monkeypatch.setattr(photographs, "images", lambda: tmp_path)
+    assert not open_dataset(Data(name="photos")).blocks
+    assert not open_dataset(Data(name="digits")).blocks

@@ -16,6 +16,7 @@ from measured import measured
 from process import SOAK
 from scipy import stats
 
+from aecli.measures.metric import standard_error
 from aecli.reports.groups import spread
 from aecli.reports.paired import (
     DIFFER,
@@ -227,3 +228,39 @@ def test_the_whole_verb_tells_the_same_of_folders(tmp_path: Path) -> None:
     one = compare([sides[0][0], sides[1][0]]).metrics[0].found[0]
     assert one is not None and one.verdict == ONE_SEED and one.difference.over == "images"
     assert one.difference[:3] == pytest.approx(found_between(first[:1], second[:1])[:3], rel=1e-4)
+
+
+def test_an_error_by_blocks_of_one_image_is_the_usual_one() -> None:
+    values = np.random.default_rng(0).normal(size=50)
+    assert standard_error(values, np.random.default_rng(1).permutation(50)) == pytest.approx(stats.sem(values), rel=1e-12)
+    assert standard_error(values) == pytest.approx(stats.sem(values), rel=1e-12)
+    assert standard_error(values, np.zeros(50)) is standard_error(values[:1]) is None
+
+
+def test_an_error_by_blocks_is_that_of_the_images_that_are_not_repeated() -> None:
+    """As if each had been seen once; one that takes repetitions for new images is too small by the root of their number."""
+    values, other = np.random.default_rng(0).normal(size=(2, 40))
+    repeated, blocks = np.tile(values, 5), np.tile(np.arange(40), 5)
+    assert standard_error(repeated, blocks) == pytest.approx(stats.sem(values), rel=1e-12)
+    assert standard_error(repeated) == pytest.approx(stats.sem(values) / sqrt(5), rel=0.02)
+    once = difference(Sample([values.mean()], values), Sample([other.mean()], other))
+    many = difference(Sample([values.mean()], repeated), Sample([other.mean()], np.tile(other, 5)), blocks)
+    assert (many.low, many.high) == (pytest.approx(once.low), pytest.approx(once.high))
+    assert difference(Sample([0.0], values), Sample([1.0], other), np.zeros(40)).over is None, "one block says nothing of another"
+
+
+def test_an_error_by_blocks_covers_where_images_of_a_block_resemble_each_other() -> None:
+    """Of blocks of unequal size, as often as it promises; that over images far less often."""
+    blocks = np.repeat(np.arange(30), np.arange(30) % 4 + 2)
+
+    def covers(of: Any) -> float:
+        found = 0
+        for seed in range(300):
+            rng = np.random.default_rng(seed)
+            values = rng.normal(size=30)[blocks] + 0.3 * rng.normal(size=len(blocks))
+            error = standard_error(values, of)
+            assert error is not None
+            found += bool(abs(values.mean()) < stats.t.ppf(0.975, 29) * error)
+        return found / 300
+
+    assert covers(blocks) > 0.9 > 0.8 > covers(None)

@@ -8,6 +8,9 @@ import json
 from collections.abc import Mapping
 from math import prod
 
+import numpy as np
+from numpy.typing import NDArray
+
 from aecli.config.schema import OWN_FILES, Data
 from aecli.core.model import Spec
 from aecli.data import contents, fingerprints, scaling
@@ -17,7 +20,7 @@ from aecli.data.decoded import DEVICE_BYTES, open_decoded, request_key, unchange
 from aecli.data.rows import PairedRows, Rows, StreamRows
 from aecli.data.scaling import ScaledRows, Scaling
 from aecli.data.sources.base import Say, Source
-from aecli.data.sources.registry import RULES, open_source
+from aecli.data.sources.registry import RULES, blocks_of, open_source
 from aecli.errors import SettingError
 from aecli.system.arrays import kept_arrays
 from aecli.system.folders import cache_folder
@@ -45,6 +48,8 @@ class Dataset:
     kept: tuple[int, ...] | None = None
     of_train: str | None = None
     """The fingerprint of the data that `train` is of, where that is not the data of the other splits."""
+    blocks: Mapping[str, NDArray[np.int32]] = dataclasses.field(default_factory=dict[str, NDArray[np.int32]])
+    """By split, the number of the block that each image is of, [n], where images of one block are not independent."""
 
     def split(self, name: str) -> Rows:
         return {"train": self.train, "validation": self.validation, "test": self.test}[name]
@@ -93,6 +98,7 @@ def open_dataset(data: Data, say: Say = lambda line: None, rules: int = RULES, w
         _tell(data, "validation" in splits, told, rules, say)
     train, validation = _split(data, splits)
     test = splits["test"]
+    blocks = blocks_of(data, {"validation": validation, "test": test})
     drawn_from: dict[str, Rows] = {}
     if data.binarize == "fixed":
         drawn_from = {"validation": validation, "test": test}
@@ -104,7 +110,7 @@ def open_dataset(data: Data, say: Say = lambda line: None, rules: int = RULES, w
     if spec.paired:
         train, validation, test = (PairedRows(rows) for rows in (train, validation, test))
     kept = None if chosen is None else chosen.numbers
-    return Dataset(spec, train, validation, test, tier, fingerprint, drawn_from, names, rules, scale, kept)
+    return Dataset(spec, train, validation, test, tier, fingerprint, drawn_from, names, rules, scale, kept, blocks=blocks)
 
 
 def _scaling(data: Data, train: Rows, fingerprint: str) -> Scaling:
@@ -173,4 +179,5 @@ def subset(dataset: Dataset, train: int, held_out: int) -> Dataset:
         validation=dataset.validation.part(0, min(held_out, len(dataset.validation))),
         test=dataset.test.part(0, min(held_out, len(dataset.test))),
         drawn_from={name: rows.part(0, min(held_out, len(rows))) for name, rows in dataset.drawn_from.items()},
+        blocks={name: blocks[:held_out] for name, blocks in dataset.blocks.items()},
     )

@@ -24,7 +24,7 @@ from aecli.evaluation.journal import Journal
 from aecli.evaluation.judges.inception import Inception
 from aecli.evaluation.request import EvalRequest
 from aecli.measures.baselines import linear
-from aecli.measures.metric import VERSION
+from aecli.measures.metric import BLOCKS, VERSION
 from aecli.system.arrays import kept_arrays
 from aecli.system.folders import cache_root
 from aecli.system.placement import Placement
@@ -80,6 +80,16 @@ class Subject:
     @property
     def rows(self) -> Rows:
         return self.dataset.split(self.split)
+
+    @property
+    def blocks(self) -> Any:
+        """Which block each image of the split is of, [n], where images of one are not independent; None where all are."""
+        return self.dataset.blocks.get(self.split)
+
+    @property
+    def kept_blocks(self) -> dict[str, Any]:
+        """The same as it stands beside values of each image."""
+        return {} if self.blocks is None else {BLOCKS: self.blocks}
 
     @property
     def root(self) -> jax.Array:

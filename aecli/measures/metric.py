@@ -22,6 +22,9 @@ CAP_DB = 100.0
 EXACT_MSE = 10 ** (-CAP_DB / 10)
 EXACT = f"the images are equal to {CAP_DB:.0f} dB, which is as far as the ratio is told"
 
+BLOCKS = "blocks"
+"""What numbers of blocks are called among the values of each image."""
+
 Better = Literal["lower", "higher"]
 
 
@@ -109,13 +112,30 @@ class Findings(NamedTuple):
     notes: tuple[str, ...] = ()
 
 
-def average(name: str, values: Any, better: Better | None = None, unit: str | None = None, **more: Any) -> Metric:
-    """The mean of per-image values [n], in float64: every image weighs the same, whatever batch it came in."""
+def standard_error(values: Any, blocks: Any = None) -> float | None:
+    """Of the mean of values [n], the images being a sample from the data distribution. `blocks` [n] are numbers, equal where
+    images are not independent of each other: with G blocks the root of G / (G - 1) times the sum over blocks of (the sum of
+    their values less the mean)^2, over n (Cameron & Miller 2015, "A practitioner's guide to cluster-robust inference", for a
+    regression on a constant). Where each image is a block of its own that is the usual one. None of a single image or block."""
     array = np.asarray(values, np.float64)
     n = len(array)
+    if blocks is None:
+        return float(array.std(ddof=1) / sqrt(n)) if n > 1 else None
+    place = np.unique(blocks, return_inverse=True)[1]
+    sums = np.bincount(place, array - array.mean())
+    g = len(sums)
+    return float(np.sqrt(g / (g - 1) * (sums**2).sum()) / n) if g > 1 else None
+
+
+def average(
+    name: str, values: Any, better: Better | None = None, unit: str | None = None, blocks: Any = None, **more: Any
+) -> Metric:
+    """The mean of per-image values [n], in float64: every image weighs the same, whatever batch it came in. The error is that of
+    `standard_error`."""
+    array = np.asarray(values, np.float64)
     with np.errstate(invalid="ignore", over="ignore"):  # of values that are not finite, which `finite` tells
-        error = float(array.std(ddof=1) / sqrt(n)) if n > 1 else None
-        return Metric(float(array.mean()), error, n, unit or unit_of(name), better, **more)
+        error = standard_error(array, blocks)
+        return Metric(float(array.mean()), error, len(array), unit or unit_of(name), better, **more)
 
 
 def over_seeds(name: str, values: Any, better: Better | None = None, unit: str | None = None, **more: Any) -> Metric:
@@ -153,9 +173,9 @@ def psnr_db(mse: Metric) -> Metric:
     return ratio._replace(value=to_db(mse.value), standard_error=error)
 
 
-def psnr_per_image_db(values: Any) -> Metric:
+def psnr_per_image_db(values: Any, blocks: Any = None) -> Metric:
     """The mean of each image's own ratio [n], each at most CAP_DB. None if all are that."""
-    metric = average("psnr_per_image_db", values, "higher", protocol={"cap_db": CAP_DB})
+    metric = average("psnr_per_image_db", values, "higher", blocks=blocks, protocol={"cap_db": CAP_DB})
     return metric.none(EXACT) if (np.asarray(values) > CAP_DB - 1e-3).all() else metric
 
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from math import inf, isfinite
+from math import isfinite
 from typing import Any, NamedTuple
 
+from aecli.measures.metric import BLOCKS, standard_error
 from aecli.reports import paired, protocols
 from aecli.reports.comparison import ANYWAY, CODE, Cell, Judged, Metric, Pair
 from aecli.reports.groups import Group, spread
@@ -72,8 +73,8 @@ class Judge(NamedTuple):
         if len(having) == 1:
             return having[0].number.standard_error
         images = self._images(having, key)
-        error = inf if images is None else float(images.std(ddof=1)) / len(images) ** 0.5
-        return error if isfinite(error) else None
+        error = None if images is None else standard_error(images, self._blocks(having, key))
+        return error if error is not None and isfinite(error) else None
 
     def _images(self, having: Sequence[_Has], key: Key) -> Any:
         """The values of each image [n], of several runs their mean; None where not every run that has the number has them."""
@@ -83,6 +84,11 @@ class Judge(NamedTuple):
             return None
         return sum(arrays[1:], arrays[0]) / len(arrays)
 
+    def _blocks(self, having: Sequence[_Has], key: Key) -> Any:
+        """Which block each of their images is of, [n]: a matter of the data, that a run may have been measured without."""
+        kept = (self.values.get(each.run, {}).get(f"{key[0]}/{BLOCKS}") for each in having)
+        return next((blocks for blocks in kept if blocks is not None), None)
+
     def _difference(self, first: Group, second: Group, key: Key) -> tuple[Difference, int] | None:
         """How far apart, and how many seeds the side with fewer has; None where a side has no number."""
         sides = _having(first, key), _having(second, key)
@@ -90,7 +96,7 @@ class Judge(NamedTuple):
             return None
         alike = protocols.same_images([each.number for side in sides for each in side])
         samples = [Sample(_means(side), self._images(side, key) if alike else None) for side in sides]
-        found = paired.difference(*samples)
+        found = paired.difference(samples[0], samples[1], self._blocks([*sides[0], *sides[1]], key))
         return (found, min(len(sample.seeds) for sample in samples)) if isfinite(found.value) else None
 
 

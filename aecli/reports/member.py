@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import yaml
 
 from aecli.errors import RunError
+from aecli.measures.metric import BLOCKS
 from aecli.runs import numbers, query, seal
 from aecli.runs.directory import Run
 from aecli.runs.records import MOST, Number, StateFile
@@ -140,7 +141,7 @@ def setting_as_json(value: Any) -> str:
 
 def values(member: Member, split: str, wanted: Iterable[tuple[str, str]], say: Callable[[str], None]) -> dict[str, Any]:
     """The values of each image [n] of metrics (evaluator, name), by `evaluator/name`, where they are kept and the number is
-    their mean. What is damaged is said."""
+    their mean; and `evaluator/blocks`, which are of one block, where images are not independent. What is damaged is said."""
     try:
         stored = numbers.read(member.run.path / "eval", split, member.identity, values=True)
     except Unreadable as error:
@@ -152,6 +153,8 @@ def values(member: Member, split: str, wanted: Iterable[tuple[str, str]], say: C
         number = member.number(evaluator, name)
         if number is not None and (array := _of(number, evaluator, name, stored.values)) is not None:
             found[f"{evaluator}/{name}"] = array
+            if (blocks := stored.values.get(f"{evaluator}/{BLOCKS}")) is not None and blocks.shape == array.shape:
+                found[f"{evaluator}/{BLOCKS}"] = blocks
     return found
 
 

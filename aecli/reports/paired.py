@@ -1,7 +1,8 @@
 """How far apart two groups are: the difference of their means, an interval, a verdict, and Holm's correction of many.
 
 Over seeds: Student's t on the seeds' means with unequal variances (Welch 1947). A bootstrap over five seeds covers too little.
-Over images: Student's t on the differences image by image. Holm 1979, "A simple sequentially rejective multiple test procedure".
+Over images: Student's t on the differences image by image, by blocks of images where these are not independent. Holm 1979,
+"A simple sequentially rejective multiple test procedure".
 """
 
 from __future__ import annotations
@@ -10,6 +11,8 @@ import warnings
 from collections.abc import Sequence
 from math import isfinite
 from typing import Any, Literal, NamedTuple
+
+from aecli.measures.metric import standard_error
 
 LEVEL, ALARM = 0.95, 0.05
 """Of the intervals, and what the corrected p is below where a difference is told."""
@@ -41,8 +44,9 @@ class Difference(NamedTuple):
     over: Over | None = None
 
 
-def difference(first: Sample, second: Sample) -> Difference:
-    """Over seeds where both have several, else over images where both know them.
+def difference(first: Sample, second: Sample, blocks: Any = None) -> Difference:
+    """Over seeds where both have several, else over images where both know them. `blocks` [n] are equal where images are not
+    independent of each other.
 
     The interval over seeds is about what other seeds of the two configs would reach on these images: the spread of the images is
     in it as far as it moves the seeds' means. The one over images is about these trained models alone, on other images of the
@@ -52,7 +56,7 @@ def difference(first: Sample, second: Sample) -> Difference:
     value = _mean(second.seeds) - _mean(first.seeds)
     if first.images is None or second.images is None or len(first.images) != len(second.images):
         return Difference(value)
-    return _over_images(value, first.images, second.images)
+    return _over_images(value, first.images, second.images, blocks)
 
 
 def _mean(values: Sequence[float]) -> float:
@@ -73,7 +77,7 @@ def _over_seeds(first: Sequence[float], second: Sequence[float]) -> Difference:
     return Difference(value, *numbers, over="seeds") if all(map(isfinite, numbers)) else Difference(value)
 
 
-def _over_images(value: float, first: Any, second: Any) -> Difference:
+def _over_images(value: float, first: Any, second: Any, blocks: Any) -> Difference:
     import numpy as np
     from scipy import stats
 
@@ -85,8 +89,12 @@ def _over_images(value: float, first: Any, second: Any) -> Difference:
         return Difference(value, value, value, over="images")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)
-        interval = stats.ttest_1samp(apart, 0.0).confidence_interval(LEVEL)
-    numbers = float(interval.low), float(interval.high)
+        error = standard_error(apart, blocks)
+        if error is None:
+            return Difference(value)
+        independent = len(apart if blocks is None else np.unique(blocks))
+        interval: Any = stats.t.interval(LEVEL, independent - 1, float(apart.mean()), error)
+    numbers = float(interval[0]), float(interval[1])
     return Difference(value, *numbers, over="images") if all(map(isfinite, numbers)) else Difference(value)
 
 

@@ -5,11 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import NamedTuple, Protocol
 
+import numpy as np
+from numpy.typing import NDArray
+
 from aecli.config.schema import OWN_FILES, Data
 from aecli.core.model import Spec
 from aecli.data.classes import numbers_of, sizes_of
-from aecli.data.sources import factors, fashion
-from aecli.data.sources.base import Labels, Say, Source
+from aecli.data.rows import Rows
+from aecli.data.sources import factors, fashion, photographs
+from aecli.data.sources.base import Labels, Layout, Say, Source
 from aecli.data.sources.folder import FolderSource
 from aecli.data.sources.npz import NpzSource
 from aecli.data.sources.pairs import PairSource
@@ -57,6 +61,15 @@ def open_source(data: Data, say: Say, rules: int = RULES) -> Source:
 def version_of(name: str, rules: int) -> str | None:
     """The version of a built-in set that such rules of reading mean; None if it has but one."""
     return factors.VERSIONS[rules] if name == "shapes" else None
+
+
+def blocks_of(data: Data, splits: Mapping[str, Rows]) -> dict[str, NDArray[np.int32]]:
+    """Of held-out splits whose images are not independent, by the name of the split: which block each image is of, [n], so that
+    images of different blocks are. Nothing of a data set that is not known to have such images."""
+    if data.name != "photos":
+        return {}
+    found = {split: photographs.regions(split, rows.all()[0], Layout.of(data)) for split, rows in splits.items()}
+    return {split: blocks for split, blocks in found.items() if blocks is not None}
 
 
 def check_name(name: str) -> None:

@@ -32,23 +32,25 @@ def measure(subject: Subject) -> Findings:
     for corruptions in [own] if own else default_set(subject.spec):
         name = label(corruptions)
         found = _errors(subject, corruptions)
-        for key, metric in _metrics(found).items():
+        for key, metric in _metrics(found, subject.blocks).items():
             asked = {"corruption": [c.model_dump() for c in corruptions]}
             metrics[f"{key} ({name})"] = metric._replace(protocol={**metric.protocol, **asked})
         values |= {f"mse ({name})": found["model"]["mse"], f"ssim ({name})": found["model"]["ssim"]}
-    return Findings(metrics, values)
+    return Findings(metrics, {**values, **subject.kept_blocks})
 
 
-def _metrics(found: dict[str, dict[str, Any]]) -> dict[str, Metric]:
+def _metrics(found: dict[str, dict[str, Any]], blocks: Any) -> dict[str, Metric]:
     others = {name: part for name, part in found.items() if name != "model"}
     mine = found["model"]
 
     def pooled(part: dict[str, Any]) -> float:
         return float(part["mse"].astype(np.float64).mean())
 
-    error = average("mse", mine["mse"], "lower", baselines={name: pooled(part) for name, part in others.items()})
+    baselines = {name: pooled(part) for name, part in others.items()}
+    error = average("mse", mine["mse"], "lower", blocks=blocks, baselines=baselines)
     likeness = {name: float(part["ssim"].mean()) for name, part in others.items()}
-    metrics = {"psnr_db": psnr_db(error), "ssim": average("ssim", mine["ssim"], "higher", baselines=likeness)}
+    similarity = average("ssim", mine["ssim"], "higher", blocks=blocks, baselines=likeness)
+    metrics = {"psnr_db": psnr_db(error), "ssim": similarity}
     if "hidden_square" in mine:
         n = mine["hidden"].sum()
 

@@ -24,7 +24,9 @@ def measure(subject: Subject) -> Findings:
     """For every model: the mean of each of its values over the split. What a model measures of all codes together stands beside
     them, and its `loss` is added to theirs; the sum has no standard error, since images do not contribute to it one by one."""
     values = collect([(_values(subject.model, subject.state, batch, key), real) for batch, key, real in subject.batches()])
-    metrics = {name: average(name, value, "lower" if name == "loss" else None) for name, value in values.items()}
+    metrics = {
+        name: average(name, value, "lower" if name == "loss" else None, blocks=subject.blocks) for name, value in values.items()
+    }
     if isinstance(subject.model, MeasuresCodes):
         codes, key = jnp.asarray(codes_of_split(subject)), stream(subject.root, Stream.CODES)
         of_set = jitted.measure_codes(subject.model, codes, key)
@@ -39,7 +41,7 @@ def measure(subject: Subject) -> Findings:
             added = float(values["loss"].astype(np.float64).mean()) if name == "loss" else 0.0
             better = "lower" if name == "loss" else None
             metrics[name] = Metric(added + float(value), None, len(codes), unit_of(name), better)
-    return Findings(metrics, values)
+    return Findings(metrics, {**values, **subject.kept_blocks})
 
 
 @partial(jax.jit, static_argnames=("model",))

@@ -51,7 +51,8 @@ def measure(subject: Subject) -> Findings:
         total += np.asarray(pixels, np.float64)
     found = collect(parts)
     unit = None if is_image else "value^2"
-    error = average("mse", found["mse"], "lower", unit)
+    blocks = subject.blocks
+    error = average("mse", found["mse"], "lower", unit, blocks)
     unclipped = float(found.pop("unclipped_mse").astype(np.float64).mean())
     # Streamed over the whole split: the average of every batch's own share would be another number, and a smaller one.
     variance = found.pop("square").astype(np.float64).sum() - (total**2).sum() / error.n
@@ -61,7 +62,7 @@ def measure(subject: Subject) -> Findings:
     metrics: dict[str, Metric] = {}
     if "corrupted_mse" in found:
         metrics = {
-            f"{name}_psnr_db": psnr_db(average("mse", found[f"{name}_mse"])) for name in ("corrupted", "clipped")
+            f"{name}_psnr_db": psnr_db(average("mse", found[f"{name}_mse"], blocks=blocks)) for name in ("corrupted", "clipped")
         }  # of the input: no direction is better
     elif subject.baselines:
         size = code_size(subject)
@@ -74,13 +75,13 @@ def measure(subject: Subject) -> Findings:
         **metrics,
     }
     if subject.baselines:
-        metrics["mae"] = average("mae", found["mae"], "lower", None if is_image else "value")
+        metrics["mae"] = average("mae", found["mae"], "lower", None if is_image else "value", blocks)
         if is_image:
-            metrics["psnr_per_image_db"] = psnr_per_image_db(found["psnr_per_image_db"])
-            metrics["ssim"] = average("ssim", found["ssim"], "higher")
+            metrics["psnr_per_image_db"] = psnr_per_image_db(found["psnr_per_image_db"], blocks)
+            metrics["ssim"] = average("ssim", found["ssim"], "higher", blocks=blocks)
         if size is not None and unclipped_pca is not None:
             metrics |= _linear(subject, unclipped, unclipped_pca, size)
-    return Findings(metrics, found, notes)
+    return Findings(metrics, {**found, **subject.kept_blocks}, notes)
 
 
 def _explained(error: Metric, variance: float, kind: Kind) -> Metric:
