@@ -44,10 +44,11 @@ class Number(NamedTuple):
 
 class Split(NamedTuple):
     """Images as they are kept, uint8 or float32 [n, H, W, C], or vectors float32 [n, d], and their labels int32 [n], -1 where
-    there is none."""
+    there is none; `given`, those that the images of pairs are paired with, None of other data."""
 
     images: NDArray[Any]
     labels: NDArray[Any]
+    given: NDArray[Any] | None = None
 
 
 class TrainedRun:
@@ -198,6 +199,7 @@ class TrainedRun:
         is drawn, vectors are in the units of the data."""
         import numpy as np
 
+        from aecli.data.rows import apart, as_kept
         from aecli.data.scaling import ScaledRows
         from aecli.runs.data import open_run_data
         from aecli.system.progress import say
@@ -205,15 +207,17 @@ class TrainedRun:
         if split not in ("train", "validation", "test"):
             raise UsageError(f"there is no split {split!r}", "train, validation, test")
         rows = open_run_data(self._run, self._experiment.data, say, _text(data_path)).split(split)
-        images, labels = (rows.rows if isinstance(rows, ScaledRows) else rows).all()
+        kept, labels = as_kept(rows.rows if isinstance(rows, ScaledRows) else rows).all()
+        images, given = apart(kept, self.spec.paired)
         if self.spec.kind == "vector":
             images = images.reshape(len(images), -1)
-        return Split(np.array(images), np.array(labels))
+        return Split(np.array(images), np.array(labels), None if given is None else np.array(given))
 
     @told
     def encode(self, images: Any, labels: Any = None) -> NDArray[Any]:
-        """The code of each image, [n, latent]; of a distribution over codes its mean. Of the images of a split, in their order
-        from the first on, these are the codes of `eval`, bit for bit. A conditional model may be told the `labels` [n]."""
+        """The code of each image, [n, latent]; of a distribution over codes its mean. Of the images of a split (of a
+        restorer of pairs: of its `given`), in their order from the first on, these are the codes of `eval`, bit for bit. A
+        conditional model may be told the `labels` [n]."""
         from aecli.verbs import apply
 
         trained, rows = self._rows("encode", images, labels)

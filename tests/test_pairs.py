@@ -268,7 +268,7 @@ def test_what_is_shown_of_a_pair_is_the_other_image_and_what_else_is_done_is_don
         corrupt_batch(alone, batch._replace(pair=None), key)
 
 
-@pytest.mark.parametrize("setting", ["vae, given", "vae, corruption", "autoregressive, given", "denoising, corruption"])
+@pytest.mark.parametrize("setting", ["vae, given", "autoregressive, given", "denoising, corruption"])
 def test_models_of_pairs_are_refused_where_there_are_none(setting: str) -> None:
     one, two = (
         experiment(f"variant: {setting}: {corruption}")
@@ -282,6 +282,12 @@ def test_models_of_pairs_are_refused_where_there_are_none(setting: str) -> None:
         check_model(two, SPEC)
 
 
+@pytest.mark.parametrize("variant", ["bottleneck", "sparse", "vae"])
+def test_a_model_whose_codes_are_of_images_is_not_shown_others(variant: str) -> None:
+    with pytest.raises(SettingError, match="of the images that it makes, which it is not shown"):
+        check_model(experiment(f"variant: {variant}, corruption: {{name: paired}}"), SPEC)
+
+
 # What becomes of it
 
 
@@ -293,7 +299,7 @@ def test_a_restorer_learns_to_make_images_of_their_negatives(tmp_path: Path) -> 
     _, training = fit(tmp_path, e, data)
     found = registry.evaluate(subject(e.model, training.state, data), ["denoising", "reconstruction"])
     restored = found["denoising"].metrics["psnr_db (paired)"]
-    assert restored.value is None or restored.value > 25
+    assert restored.value is not None and restored.value > 25
     assert restored.baselines["corrupted"] < 10 and restored.baselines["affine, clipped"] > 50
     assert found["reconstruction"].metrics["corrupted_psnr_db"].value == pytest.approx(restored.baselines["corrupted"], rel=1e-4)
     batch = subject(e.model, training.state, data).few(8)[0]
@@ -362,8 +368,15 @@ def test_a_restorer_of_pairs_from_the_config_to_files_that_it_is_given(fresh: Pa
     assert applied.returncode == 0, applied.stderr
     with np.load(tmp_path / "made.npz") as made:
         assert made["image"].shape == (40, 6, 5, 1) and made["name"][0] == "0.png"
+    both = called("reconstruct", "last", "own", "-o", "both.npz", cwd=tmp_path)
+    assert both.returncode == 3 and "own holds pairs" in both.stderr and "own/given" in both.stderr
+    assert called("reconstruct", "last", "--split", "test", "-o", "split.npz", cwd=tmp_path).returncode == 0
     run = aecli.load(tmp_path / "runs" / trained.stdout.strip())
-    assert run.data().images.shape == (4, 6, 5, 1), "the images, and not what is given"
+    split = run.data()
+    assert split.images.shape == (4, 6, 5, 1), "the images, and not what is given"
+    with np.load(tmp_path / "split.npz") as made:
+        np.testing.assert_array_equal(made["image"], run.reconstruct(split.given))
+        assert np.abs(made["image"] - run.reconstruct(split.images)).max() > 0
     for config, message in (
         ("data: {name: folder, path: own/image}", "the model is shown the image that its data pairs with each"),
         ("data: {name: pairs, path: own}", "the run's own data"),

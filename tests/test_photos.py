@@ -84,6 +84,9 @@ def test_held_out_patches_know_the_region_that_they_are_of() -> None:
 
 def test_decoded_patches_can_do_without_the_photographs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     assert open_dataset(Data(name="photos")).blocks
+    assert open_dataset(Data(name="photos:1.0.0")).blocks.keys() == {"validation", "test"}
     monkeypatch.setattr(photographs, "images", lambda: tmp_path)
-    assert not open_dataset(Data(name="photos")).blocks
+    said: list[str] = []
+    assert not open_dataset(Data(name="photos"), said.append).blocks
+    assert "photos: images of validation and test are taken for independent: where they were cut from is not known" in said
     assert not open_dataset(Data(name="digits")).blocks

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import NamedTuple, TypeAlias, TypeVar
 
 from aecli.config.schema import OWN_FILES, Data
-from aecli.data.sources.base import Say
+from aecli.data.sources.base import Say, base_of
 from aecli.data.sources.lister import Folder, walk
 from aecli.data.sources.registry import RULES
 from aecli.errors import DataError
@@ -65,7 +65,7 @@ def known_identity(data: Data, rules: int = RULES) -> str | None:
 
 def _identity(data: Data, rules: int, digests: Digests) -> str:
     if data.name not in OWN_FILES:
-        path = cache_root() / "tfds" / data.name.split("/")[0].split(":")[0]
+        path = cache_root() / "tfds" / base_of(data.name)
     else:
         assert data.path is not None
         path = Path(data.path)

@@ -98,7 +98,7 @@ def open_dataset(data: Data, say: Say = lambda line: None, rules: int = RULES, w
         _tell(data, "validation" in splits, told, rules, say)
     train, validation = _split(data, splits)
     test = splits["test"]
-    blocks = blocks_of(data, {"validation": validation, "test": test})
+    blocks = blocks_of(data, {"validation": validation, "test": test}, say)
     drawn_from: dict[str, Rows] = {}
     if data.binarize == "fixed":
         drawn_from = {"validation": validation, "test": test}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -29,14 +29,20 @@ class Whole(NamedTuple):
     converted: Callable[[], tuple[str, ...]]
 
 
+READ: Mapping[str, type[FolderSource | NpzSource | VectorSource]] = {
+    "folder": FolderSource,
+    "npz": NpzSource,
+    "vectors": VectorSource,
+}
+"""What a file or a folder may be read as, by `data.name`."""
+
+
 def open_whole(data: Data) -> Whole:
     """Raises DataError if the files that `data` names cannot be read, or understood."""
+    source = READ[data.name](data, whole=True)
     names: tuple[str, ...] = ()
-    if data.name == "folder":
-        source = FolderSource(data, whole=True)
+    if isinstance(source, FolderSource):
         names = tuple(name for split in source.origin.sizes for name in source.names(split))
-    else:
-        source = {"npz": NpzSource, "vectors": VectorSource}[data.name](data, whole=True)
     origin = source.origin
     rows = JoinedRows([StreamRows(source, split, 0, n) for split, n in origin.sizes.items()])
     labels = np.concatenate([source.labels(split) for split in origin.sizes])

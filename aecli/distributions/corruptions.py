@@ -286,6 +286,11 @@ def _source(corruptions: Sequence[Corruption], batch: Batch) -> jax.Array:
     return batch.pair
 
 
+def as_shown(corruptions: Sequence[Corruption], batch: Batch) -> Batch:
+    """The batch with the images that its images are paired with in their place, if these are what a model is shown."""
+    return batch._replace(image=batch.pair) if of_pairs(corruptions) and batch.pair is not None else batch
+
+
 def corrupt(corruptions: Sequence[Corruption], image: jax.Array, key: jax.Array) -> jax.Array:
     """One after another, [B, H, W, C] -> the same. Unlike the image, the result may leave [0, 1]."""
     return in_turn(corruptions, image, key)
@@ -348,13 +353,19 @@ def default_set(spec: Spec) -> list[tuple[Corruption, ...]]:
     return [(corruption,) for corruption, tells in tried if tells and not list(corruption.objections(spec))]
 
 
-def corruption_objections(corruptions: Sequence[Corruption], spec: Spec, key: str = "corruption") -> Iterable[Objection]:
-    """Why images of such a form cannot be corrupted so; `key` is the setting that asks for it."""
+def corruption_objections(
+    corruptions: Sequence[Corruption], spec: Spec, key: str = "corruption", pairs: bool = False
+) -> Iterable[Objection]:
+    """Why images of such a form cannot be corrupted so; `key` is the setting that asks for it. `pairs`: whether the model can be
+    shown other images than those that it is of, as one cannot whose codes are of images."""
     for number, corruption in enumerate(corruptions):
         if corruption.of_pictures:
             yield from of_pictures(spec, key, corruption.name, "one of gaussian and masking")
         for message in corruption.objections(spec):
             yield Objection(key, f"{corruption.name}: {message}", corruption.fix)
+        if corruption.of_pairs and not pairs:
+            message = f"{corruption.name}: the codes of this model would be of the images that it makes, which it is not shown"
+            yield Objection(key, message, "variant: denoising, or given: {name: paired} of a vae or an autoregressive model")
         if corruption.of_pairs and number:
             yield Objection(key, f"{corruption.name} undoes what is before it", f"put {corruption.name} first")
 
@@ -364,7 +375,7 @@ def given_objections(corruptions: Sequence[Corruption], spec: Spec) -> Iterable[
     if corruptions and spec.kind == "vector":
         yield from of_pictures(spec, "given", "given", "leave it out")
     else:
-        yield from corruption_objections(corruptions, spec, "given")
+        yield from corruption_objections(corruptions, spec, "given", pairs=True)
 
 
 def moments(corruptions: Sequence[Corruption], of: Seen, spec: Spec) -> Seen | None:

@@ -346,7 +346,7 @@ def _measure(name: str, subject: Subject) -> Findings:
     undeclared = [key for key in found.metrics if not any(covers(declared, key) for declared in evaluator.metrics)]
     if undeclared and name != OBJECTIVE:
         raise ValueError(f"evaluator '{name}' does not declare {', '.join(undeclared)} in aecli/evaluation/registry.py")
-    return found
+    return found._replace(values={**found.values, **subject.kept_blocks}) if found.values else found
 
 
 def _yield(found: Findings, model: Model) -> Findings:

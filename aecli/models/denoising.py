@@ -17,7 +17,7 @@ from pydantic import Field, PositiveInt, model_validator
 
 from aecli.core.learner import Learner
 from aecli.core.model import Batch, Kind, Objection, SingleLoss, Spec, Values, latent_too_large, of_pictures
-from aecli.distributions.corruptions import Corruptions, GaussianNoise, corrupt_batch, corruption_objections, of_pairs
+from aecli.distributions.corruptions import Corruptions, GaussianNoise, as_shown, corrupt_batch, corruption_objections
 from aecli.distributions.observations import Output, image_of, mse, squared_error
 from aecli.nets.pairs import PAIRS, Hidden, check_hidden, hidden_of_net
 from aecli.nets.regions import region_means
@@ -75,7 +75,7 @@ class Denoising(SingleLoss):
             yield from latent_too_large(self.latent, spec)
         if self.output == "sigmoid":
             yield from of_pictures(spec, "output", "output: sigmoid", "set output: linear")
-        yield from corruption_objections(self.corruption, spec)
+        yield from corruption_objections(self.corruption, spec, pairs=True)
 
     def corrupt(self, batch: Batch, key: jax.Array) -> Batch:
         return corrupt_batch(self.corruption, batch, key)
@@ -107,5 +107,4 @@ class Denoising(SingleLoss):
         return jnp.clip(restored, 0.0, 1.0) if self.net == "unet" or state.net.bounded else restored
 
     def _innermost(self, state: Learner[Any], batch: Batch) -> jax.Array:
-        paired = of_pairs(self.corruptions) and batch.pair is not None
-        return state.net.innermost(batch.pair if paired else batch.image)
+        return state.net.innermost(as_shown(self.corruption, batch).image)

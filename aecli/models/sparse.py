@@ -73,9 +73,9 @@ class Sparse(Model):
     the error that the dead units alone, those silent for `dead_after` steps, make of what the others left. A linear net
     subtracts the decoder's bias, which starts as the mean of the first batch, before it encodes, its encoder starts as the
     transposed decoder, and where activations have no upper bound its decoder rows have norm 1, or a penalty could be escaped by
-    scaling. `refinements`: so often the encoder sees what the code has left of the image, too, and the k units are chosen anew:
-    iterative hard thresholding (Blumensath & Davies 2009) whose matrix and whose step of each unit are learned (as of Gregor &
-    LeCun 2010); each costs as much as the net.
+    scaling. `refinements`: so often the encoder sees what the code has left of the image, too, and the k largest units are
+    chosen anew: iterative hard thresholding (Blumensath & Davies 2009, who choose by magnitude) whose matrix and whose step of
+    each unit are learned (as of Gregor & LeCun 2010); each costs as much as the net.
     """
 
     kinds: ClassVar[tuple[Kind, ...]] = ("image", "vector")
@@ -86,7 +86,7 @@ class Sparse(Model):
     weight: NonNegativeFloat = 0.1
     rho: float = Field(default=0.05, gt=0, lt=1)
     k: PositiveInt = 16
-    refinements: NonNegativeInt = Field(default=0, le=10)
+    refinements: NonNegativeInt = Field(default=0, le=10, description="times that the k units are chosen anew")
     auxk: NonNegativeFloat = 1 / 32
     dead_after: PositiveInt = Field(default=200, description="steps")
     corruption: Corruptions = Field(default=(), description="of what the encoder sees")

@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from math import isfinite
 from typing import Any, NamedTuple
 
-from aecli.measures.metric import BLOCKS, standard_error
 from aecli.reports import paired, protocols
 from aecli.reports.comparison import ANYWAY, CODE, Cell, Judged, Metric, Pair
 from aecli.reports.groups import Group, spread
@@ -72,6 +71,8 @@ class Judge(NamedTuple):
         """Over images, of the mean of all runs that have the number."""
         if len(having) == 1:
             return having[0].number.standard_error
+        from aecli.measures.metric import standard_error
+
         images = self._images(having, key)
         error = None if images is None else standard_error(images, self._blocks(having, key))
         return error if error is not None and isfinite(error) else None
@@ -86,6 +87,8 @@ class Judge(NamedTuple):
 
     def _blocks(self, having: Sequence[_Has], key: Key) -> Any:
         """Which block each of their images is of, [n]: a matter of the data, that a run may have been measured without."""
+        from aecli.measures.metric import BLOCKS
+
         kept = (self.values.get(each.run, {}).get(f"{key[0]}/{BLOCKS}") for each in having)
         return next((blocks for blocks in kept if blocks is not None), None)
 

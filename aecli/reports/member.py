@@ -10,7 +10,6 @@ from typing import Any, NamedTuple
 import yaml
 
 from aecli.errors import RunError
-from aecli.measures.metric import BLOCKS
 from aecli.runs import numbers, query, seal
 from aecli.runs.directory import Run
 from aecli.runs.records import MOST, Number, StateFile
@@ -148,6 +147,8 @@ def values(member: Member, split: str, wanted: Iterable[tuple[str, str]], say: C
         stored = numbers.Stored(wrong=str(error))
     if stored.wrong is not None and member.wrong is None:
         say(f"{member.id}: no values of single images: {stored.wrong}")
+    from aecli.measures.metric import BLOCKS
+
     found: dict[str, Any] = {}
     for evaluator, name in wanted:
         number = member.number(evaluator, name)

@@ -12,8 +12,6 @@ from collections.abc import Sequence
 from math import isfinite
 from typing import Any, Literal, NamedTuple
 
-from aecli.measures.metric import standard_error
-
 LEVEL, ALARM = 0.95, 0.05
 """Of the intervals, and what the corrected p is below where a difference is told."""
 
@@ -80,6 +78,8 @@ def _over_seeds(first: Sequence[float], second: Sequence[float]) -> Difference:
 def _over_images(value: float, first: Any, second: Any, blocks: Any) -> Difference:
     import numpy as np
     from scipy import stats
+
+    from aecli.measures.metric import standard_error
 
     with np.errstate(all="ignore"):
         apart = np.asarray(second, np.float64) - np.asarray(first, np.float64)

@@ -22,7 +22,7 @@ from aecli.core.keys import Stream, stream
 from aecli.core.model import Batch, Model
 from aecli.data.eval_batches import batches, eval_batch
 from aecli.data.rows import Rows
-from aecli.distributions.corruptions import Corruption, of_pairs
+from aecli.distributions.corruptions import Corruption, as_shown, of_pairs
 from aecli.errors import DataError, UsageError
 from aecli.evaluation.importance import importance_sampled
 from aecli.runs.trained import Trained
@@ -70,7 +70,7 @@ def check_pairs(corruptions: Sequence[Corruption], paired: bool, what: str) -> N
     if of_pairs(corruptions) and not paired:
         raise DataError(
             f"{what}: the model is shown the image that its data pairs with each, and these images have none",
-            "give data of pairs (data.name: pairs), or a split of the run's own",
+            "take a split of the run's own pairs, or of `eval --data` other pairs (data.name: pairs)",
         )
 
 
@@ -86,8 +86,10 @@ def code_length(trained: Trained) -> int:
 
 
 def reconstructions(trained: Trained, rows: Rows) -> Iterator[Floats]:
-    """What is left of each image, as it is given, after the code, in pieces as of `shown`."""
-    parts = _pieces(trained, rows, lambda batch, _: jitted.reconstruct(trained.model, trained.state, batch))
+    """What is left of each image, as it is given, after the code, in pieces as of `shown`; of pairs that a model restores one
+    from the other, what it makes of that."""
+    model = trained.model
+    parts = _pieces(trained, rows, lambda batch, _: jitted.reconstruct(model, trained.state, as_shown(model.corruptions, batch)))
     return (shown(trained, part) for part in parts)
 
 

@@ -18,8 +18,9 @@ from aecli.core.model import Spec
 from aecli.data.rows import LabelledRows, Rows
 from aecli.data.scaling import ScaledRows
 from aecli.data.sources.lister import SUFFIXES
+from aecli.data.sources.pairs import GIVEN, IMAGE
 from aecli.data.sources.told import some
-from aecli.data.whole import Whole, as_classes, open_whole
+from aecli.data.whole import READ, Whole, as_classes, open_whole
 from aecli.errors import DataError, StorageError, UsageError
 from aecli.runs.data import open_run_data
 from aecli.runs.directory import Run
@@ -113,6 +114,11 @@ def _open(run: Run, request: Request, data_path: str | None) -> tuple[Rows, dict
     data = reading(run, request.source, request.sets)
     if data.classes is not None:
         raise UsageError("--set data.classes: every image of a file or a folder is read", "leave it out")
+    if data.name not in READ:
+        raise UsageError(f"--set data.name={data.name}: a file or a folder is read as {', '.join(READ)}", "one of these")
+    if data.name == "folder" and all((request.source / side).is_dir() for side in (IMAGE, GIVEN)):
+        message = f"{request.source} holds pairs, and the images of one folder are read"
+        raise DataError(message, f"name the one that is meant, such as {request.source / GIVEN}")
     whole = open_whole(data)
     say(whole.told)
     check_form(run, whole.spec, str(request.source))

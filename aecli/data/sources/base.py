@@ -20,6 +20,11 @@ Say = Callable[[str], None]
 """Takes a line about something slow that begins, or about what was understood."""
 
 
+def base_of(name: str) -> str:
+    """The name of a data set without its configuration and its version: `photos` of `photos:1.0.0`."""
+    return name.split("/")[0].split(":")[0]
+
+
 class Origin(NamedTuple):
     """`shape` is (height, width, channels); `classes` 0 where there are no labels; `sizes` the examples of `train` and `test`,
     and of `validation` if the data has one of its own; `identity` is what older runs on a stream of such data name it by, empty

@@ -13,7 +13,7 @@ from aecli.core.model import Spec
 from aecli.data.classes import numbers_of, sizes_of
 from aecli.data.rows import Rows
 from aecli.data.sources import factors, fashion, photographs
-from aecli.data.sources.base import Labels, Layout, Say, Source
+from aecli.data.sources.base import Labels, Layout, Say, Source, base_of
 from aecli.data.sources.folder import FolderSource
 from aecli.data.sources.npz import NpzSource
 from aecli.data.sources.pairs import PairSource
@@ -63,13 +63,18 @@ def version_of(name: str, rules: int) -> str | None:
     return factors.VERSIONS[rules] if name == "shapes" else None
 
 
-def blocks_of(data: Data, splits: Mapping[str, Rows]) -> dict[str, NDArray[np.int32]]:
+def blocks_of(data: Data, splits: Mapping[str, Rows], say: Say) -> dict[str, NDArray[np.int32]]:
     """Of held-out splits whose images are not independent, by the name of the split: which block each image is of, [n], so that
     images of different blocks are. Nothing of a data set that is not known to have such images."""
-    if data.name != "photos":
+    if (find := _BLOCKS.get(base_of(data.name))) is None:
         return {}
-    found = {split: photographs.regions(split, rows.all()[0], Layout.of(data)) for split, rows in splits.items()}
+    found = {split: find(split, rows.all()[0], Layout.of(data)) for split, rows in splits.items()}
+    if unknown := [split for split, blocks in found.items() if blocks is None]:
+        say(f"{data.name}: images of {' and '.join(unknown)} are taken for independent: where they were cut from is not known")
     return {split: blocks for split, blocks in found.items() if blocks is not None}
+
+
+_BLOCKS = {"photos": photographs.regions}
 
 
 def check_name(name: str) -> None:

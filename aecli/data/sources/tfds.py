@@ -25,7 +25,7 @@ from tensorflow_datasets.core.registered import DatasetNotFoundError
 
 from aecli.config.schema import OWN_FILES, Data
 from aecli.data.sources import fashion
-from aecli.data.sources.base import Images, Labels, Origin, Say, stack
+from aecli.data.sources.base import Images, Labels, Origin, Say, base_of, stack
 from aecli.data.sources.decode import Decoded, Look, decode
 from aecli.data.sources.digits import Digits
 from aecli.data.sources.photos import Photos
@@ -168,7 +168,7 @@ def names() -> tuple[str, ...]:
 
 def check_name(name: str) -> None:
     """Raises SettingError if TFDS does not know a name, which may have `/config` and `:version`."""
-    base = name.split("/")[0].split(":")[0]
+    base = base_of(name)
     if base not in (known := names()):
         raise SettingError(
             ("data", "name"),
@@ -203,7 +203,7 @@ class Feature(NamedTuple):
 
 def _read_splits(data: Data, splits: Any) -> list[str]:
     """The splits that are read; for validation of built-in sets alone, since of others runs have held out a part of train."""
-    own = ("validation",) if data.name in BUILT_IN else ()
+    own = ("validation",) if base_of(data.name) in BUILT_IN else ()
     return [name for name in ("train", *own, "test") if name in splits]
 
 
@@ -242,7 +242,7 @@ def absent(data: Data, root: Path) -> str | None:
     """How the images of a data set would come that are neither prepared nor made or found on this machine; None if they are.
     Raises SettingError for a name that does not exist."""
     if (
-        data.name in BUILT_IN
+        base_of(data.name) in BUILT_IN
         or data.manual_dir is not None
         or (data.name == "fashion_mnist" and fashion.has_files(fashion.DEBIAN))
     ):
@@ -266,7 +266,7 @@ def _without_network(name: str) -> str:
 
 def _builder(name: str, root: Path, version: str | None = None) -> Any:
     check_name(name)
-    prepared = root / name.split("/")[0].split(":")[0]
+    prepared = root / base_of(name)
     anew = f"remove {prepared} and run again to prepare it anew"
     _only_files(prepared, anew)
     try:

@@ -20,6 +20,7 @@ from aecli.core import jitted
 from aecli.core.abilities import Encodes, WeighsTop
 from aecli.core.model import Batch
 from aecli.data.eval_batches import per_image
+from aecli.distributions.corruptions import as_shown
 from aecli.distributions.discrete import quantize
 from aecli.evaluation import codes
 from aecli.evaluation.evaluators import likelihood, objective
@@ -140,8 +141,10 @@ def _top_bound(subject: Subject) -> Any:
 
 
 def _squared_error(subject: Subject) -> Any:
+    model = subject.model
+
     def error(batch: Batch, _: jax.Array) -> Any:
-        made = np.asarray(jitted.reconstruct(subject.model, subject.state, batch), np.float64)
+        made = np.asarray(jitted.reconstruct(model, subject.state, as_shown(model.corruptions, batch)), np.float64)
         made = made.clip(0, 1) if subject.spec.kind == "image" else made
         return ((made - np.asarray(batch.image)) ** 2).sum(axis=(1, 2, 3))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import jax
@@ -58,15 +59,15 @@ def measure(subject: Subject) -> Findings:
     commonest = float((label == counts.argmax()).mean())
     protocol = {"exact": True} if isinstance(model, Scores) else {"samples": samples}
     frequencies = {"class frequencies": float(-log_prior[label].mean())}
+    blocks = None if subject.blocks is None else subject.blocks[labelled]
     error = expected_calibration_error(np.exp(given.max(1)), right)
+    over = partial(average, blocks=blocks, protocol=protocol)
     return Findings(
         {
-            "bayes_accuracy": average(
-                "bayes_accuracy", right, "higher", baselines={"commonest class": commonest}, protocol=protocol
-            ),
-            "label_nll_nats": average("label_nll_nats", surprise, "lower", baselines=frequencies, protocol=protocol),
+            "bayes_accuracy": over("bayes_accuracy", right, "higher", baselines={"commonest class": commonest}),
+            "label_nll_nats": over("label_nll_nats", surprise, "lower", baselines=frequencies),
             "calibration_error": Metric(error, None, len(label), "1", "lower", {}, protocol | {"bins": BINS}),
-            "nll_given_label_nats": average("nll_given_label_nats", nll, "lower", protocol=protocol),
+            "nll_given_label_nats": over("nll_given_label_nats", nll, "lower"),
         },
         {"right": right, "label_nll_nats": surprise, "nll_given_label_nats": nll},
     )

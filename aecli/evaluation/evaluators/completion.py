@@ -44,7 +44,7 @@ def measure(subject: Subject) -> Findings:
     protocol = {"exact": True, "levels": levels, "given_rows": rows}
     if subject.model.is_conditional:
         protocol["given"] = "label"
-    found = average("completion_nats", nats, "lower", protocol=protocol)
+    found = average("completion_nats", nats, "lower", blocks=subject.blocks, protocol=protocol)
     if subject.baselines:
         found = found._replace(baselines=_independent(subject, rows))
     return Findings({"completion_nats": found}, {"completion_nats": nats})

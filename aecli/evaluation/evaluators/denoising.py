@@ -36,7 +36,7 @@ def measure(subject: Subject) -> Findings:
             asked = {"corruption": [c.model_dump() for c in corruptions]}
             metrics[f"{key} ({name})"] = metric._replace(protocol={**metric.protocol, **asked})
         values |= {f"mse ({name})": found["model"]["mse"], f"ssim ({name})": found["model"]["ssim"]}
-    return Findings(metrics, {**values, **subject.kept_blocks})
+    return Findings(metrics, values)
 
 
 def _metrics(found: dict[str, dict[str, Any]], blocks: Any) -> dict[str, Metric]:

@@ -113,10 +113,10 @@ def _weighed(subject: Subject) -> dict[str, Any]:
 
 def _in_nats(subject: Subject, values: dict[str, Any], protocol: dict[str, Any]) -> dict[str, Metric]:
     """The likelihood first. Puts the floor of each image and the excess over it into `values`, where there is one."""
-    support = subject.model.support()
+    support, blocks = subject.model.support(), subject.blocks
     of = "the standardized values" if subject.dataset.scaling else "the values" if subject.spec.kind == "vector" else "[0, 1]"
     unit = f"nats, of a density on {of}" if support is None else None
-    nll = average("nll_nats", values["nll_nats"], "lower", unit, protocol=protocol)
+    nll = average("nll_nats", values["nll_nats"], "lower", unit, blocks, protocol=protocol)
     metrics = {"nll_nats": nll}
     if support == 2 and subject.is_binary:
         if subject.baselines:
@@ -127,8 +127,8 @@ def _in_nats(subject: Subject, values: dict[str, Any], protocol: dict[str, Any])
             gray = subject.dataset.intensity(subject.split)
             floor = np.concatenate([pixels.bernoulli_entropy(x) for x in unit_images(gray)])
             values["floor_nats"], values["excess_nats"] = floor, values["nll_nats"] - floor
-            metrics["excess_nats"] = average("excess_nats", values["excess_nats"], "lower", protocol=protocol)
-    more = {name: average(name, value, protocol=protocol) for name, value in values.items() if name not in metrics}
+            metrics["excess_nats"] = average("excess_nats", values["excess_nats"], "lower", blocks=blocks, protocol=protocol)
+    more = {name: average(name, value, blocks=blocks, protocol=protocol) for name, value in values.items() if name not in metrics}
     return metrics | more
 
 
@@ -141,7 +141,8 @@ def unit_images(rows: Any) -> Any:
 
 def _in_bits(subject: Subject, nll: Metric, values: dict[str, Any]) -> Metric:
     dimensions, levels = subject.spec.size, subject.model.support()
-    metric = average("bits_per_dim", values["nll_nats"] / (dimensions * log(2)), "lower", protocol=nll.protocol)
+    bits = values["nll_nats"] / (dimensions * log(2))
+    metric = average("bits_per_dim", bits, "lower", blocks=subject.blocks, protocol=nll.protocol)
     if not subject.baselines:
         return metric
 

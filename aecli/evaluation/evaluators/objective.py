@@ -41,7 +41,7 @@ def measure(subject: Subject) -> Findings:
             added = float(values["loss"].astype(np.float64).mean()) if name == "loss" else 0.0
             better = "lower" if name == "loss" else None
             metrics[name] = Metric(added + float(value), None, len(codes), unit_of(name), better)
-    return Findings(metrics, {**values, **subject.kept_blocks})
+    return Findings(metrics, values)
 
 
 @partial(jax.jit, static_argnames=("model",))

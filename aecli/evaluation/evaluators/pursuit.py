@@ -40,7 +40,7 @@ def measure(subject: Subject) -> Findings:
     encoder activates on average, chosen by orthogonal matching pursuit. `explained_variance_lstsq`: with the units that the
     encoder activates, and the best coefficients. Both beside the encoder's own, and both of sums as they are: nothing is clipped,
     and coefficients may be negative. `amortization_gap`: what the encoder loses to the pursuit, which comes of finding the code
-    by one pass (O'Neill et al. 2024, "Compute optimal inference and provable amortisation gap in sparse autoencoders")."""
+    by so few passes (O'Neill et al. 2024, "Compute optimal inference and provable amortisation gap in sparse autoencoders")."""
     model, state = subject.model, subject.state
     decoder = affine_decoder(model, state, subject.code_length)
     assert decoder is not None

@@ -81,7 +81,7 @@ def measure(subject: Subject) -> Findings:
             metrics["ssim"] = average("ssim", found["ssim"], "higher", blocks=blocks)
         if size is not None and unclipped_pca is not None:
             metrics |= _linear(subject, unclipped, unclipped_pca, size)
-    return Findings(metrics, {**found, **subject.kept_blocks}, notes)
+    return Findings(metrics, found, notes)
 
 
 def _explained(error: Metric, variance: float, kind: Kind) -> Metric:
