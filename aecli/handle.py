@@ -44,11 +44,10 @@ class Number(NamedTuple):
 
 class Split(NamedTuple):
     """Images as they are kept, uint8 or float32 [n, H, W, C], or vectors float32 [n, d], and their labels int32 [n], -1 where
-    there is none; `given`, those that the images of pairs are paired with, None of other data."""
+    there is none."""
 
     images: NDArray[Any]
     labels: NDArray[Any]
-    given: NDArray[Any] | None = None
 
 
 class TrainedRun:
@@ -194,9 +193,9 @@ class TrainedRun:
         return _numbers(measured)
 
     @told
-    def data(self, split: str = "test", data_path: str | os.PathLike[str] | None = None) -> Split:
+    def data(self, split: str = "test", data_path: str | os.PathLike[str] | None = None, given: bool = False) -> Split:
         """The images and labels of a split of the run's data as an evaluation takes them, in their order: what has a frozen draw
-        is drawn, vectors are in the units of the data."""
+        is drawn, vectors are in the units of the data. `given`: of pairs, those that they are paired with in their place."""
         import numpy as np
 
         from aecli.data.rows import apart, as_kept
@@ -208,15 +207,17 @@ class TrainedRun:
             raise UsageError(f"there is no split {split!r}", "train, validation, test")
         rows = open_run_data(self._run, self._experiment.data, say, _text(data_path)).split(split)
         kept, labels = as_kept(rows.rows if isinstance(rows, ScaledRows) else rows).all()
-        images, given = apart(kept, self.spec.paired)
+        images = apart(kept, self.spec.paired)[given]
+        if images is None:
+            raise UsageError("the run's data has no pairs", "leave given out")
         if self.spec.kind == "vector":
             images = images.reshape(len(images), -1)
-        return Split(np.array(images), np.array(labels), None if given is None else np.array(given))
+        return Split(np.array(images), np.array(labels))
 
     @told
     def encode(self, images: Any, labels: Any = None) -> NDArray[Any]:
         """The code of each image, [n, latent]; of a distribution over codes its mean. Of the images of a split (of a
-        restorer of pairs: of its `given`), in their order from the first on, these are the codes of `eval`, bit for bit. A
+        restorer of pairs: of `data(given=True)`), in their order from the first on, these are the codes of `eval`, bit for bit. A
         conditional model may be told the `labels` [n]."""
         from aecli.verbs import apply
 

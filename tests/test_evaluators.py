@@ -431,7 +431,7 @@ def test_errors_of_images_that_are_not_independent_are_by_their_blocks() -> None
         ("objective", "loss", "loss"),
     ):
         plain, blocked = (
-            EVALUATORS[name].measure(subject(e.model, state, dataclasses.replace(data, blocks=each)))
+            evaluate(subject(e.model, state, dataclasses.replace(data, blocks=each)), [name])[name]
             for each in ({}, {"test": blocks})
         )
         found = blocked.metrics[metric]
