@@ -155,6 +155,7 @@ class HVAE(SingleLoss):
             yield from no_labels(spec)
 
     def squares(self, spec: Spec, rngs: nnx.Rngs) -> Squares:
+        """What makes pixels of the features of squares, where the decoder is of them."""
         return Squares(spec.shape, self.observation.outputs, self.patch, self.width, self.layers, self.heads, rngs=rngs)
 
     @property

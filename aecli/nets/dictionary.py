@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 FIRST_STEP = 0.5
+"""The step of every unit before it is learned, as a share of what the encoder makes of the error."""
 
 
 class Dictionary(nnx.Module):

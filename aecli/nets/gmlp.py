@@ -22,7 +22,8 @@ HEAD = 4
 
 
 class Block(nnx.Module):
-    """`causal`: the sum of a site is over itself and those before, else over all."""
+    """[B, T, width] -> the same, gated by sums over sites (Liu et al. 2021, equations 1 and 2). `causal`: the sum of a site is
+    over itself and those before, else over all."""
 
     def __init__(self, sites: int, width: int, heads: int, *, causal: bool = True, rngs: nnx.Rngs) -> None:
         self.heads, self.causal = heads, causal
