@@ -438,4 +438,6 @@ def test_errors_of_images_that_are_not_independent_are_by_their_blocks() -> None
         assert found.value == plain.metrics[metric].value and "blocks" not in plain.values
         assert found.standard_error == pytest.approx(standard_error(plain.values[value], blocks))
         assert found.standard_error != plain.metrics[metric].standard_error
+        told = "error_over_blocks"
+        assert found.protocol[told] == 4 and told not in plain.metrics[metric].protocol
         assert np.array_equal(blocked.values["blocks"], blocks)

@@ -131,8 +131,10 @@ def average(
     name: str, values: Any, better: Better | None = None, unit: str | None = None, blocks: Any = None, **more: Any
 ) -> Metric:
     """The mean of per-image values [n], in float64: every image weighs the same, whatever batch it came in. The error is that of
-    `standard_error`."""
+    `standard_error`; where it is one over blocks, the protocol says over how many."""
     array = np.asarray(values, np.float64)
+    if blocks is not None:
+        more["protocol"] = {**more.get("protocol", {}), "error_over_blocks": len(np.unique(blocks))}
     with np.errstate(invalid="ignore", over="ignore"):  # of values that are not finite, which `finite` tells
         error = standard_error(array, blocks)
         return Metric(float(array.mean()), error, len(array), unit or unit_of(name), better, **more)
