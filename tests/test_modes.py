@@ -11,14 +11,17 @@ from fit import dataset, experiment, fit, new_run
 from PIL import Image
 
 from aecli.config import variants
+from aecli.core.abilities import Activates
 from aecli.core.model import Spec
 from aecli.errors import UsageError
 from aecli.runs.trained import Trained, load
 from aecli.sampling import limits
 from aecli.sampling.beside import known_region
 from aecli.sampling.given import Given
+from aecli.sampling.maps import PROJECTIONS, _projected
 from aecli.sampling.modes import MODES, check_mode, modes_of
 from aecli.sampling.request import SampleRequest
+from aecli.sampling.scatter import _colour, scatter
 from aecli.sampling.walks import _spherical
 from aecli.verbs.sample import sample
 
@@ -136,6 +139,46 @@ def test_units_are_shown_by_how_often_they_are_active(trained: Trained) -> None:
     shown = MODES["codes"].show(ask(trained, 5))
     assert (np.diff(shown.arrays["density"]) <= 0).all() and len(set(shown.arrays["unit"])) == 5
     assert (np.diff(np.abs(shown.arrays["activation"]), axis=1) <= 1e-6).all()
+
+
+def test_codes_in_a_plane_are_those_of_the_images_and_keep_their_distances(trained: Trained) -> None:
+    if "map" not in modes_of(trained.model):
+        pytest.skip("has no code")
+    shown = MODES["map"].show(ask(trained, 12)).arrays
+    code, point = shown["code"].astype(np.float64), shown["point"]
+    assert len(code) == 12 and len(set(shown["label"])) > 1
+    assert ("active" in shown) == isinstance(trained.model, Activates)
+    if code.shape[1] > 2:  # the plane of the two largest singular values
+        kept = np.linalg.svd(code - code.mean(0), compute_uv=False)[:2]
+        assert np.allclose(np.sort(np.linalg.norm(point - point.mean(0), axis=0)), np.sort(kept), rtol=1e-3, atol=1e-5)
+    near = MODES["map"].show(ask(trained, 12, projection="tsne")).arrays
+    assert np.array_equal(near["code"], shown["code"]) and near["point"].shape == (12, 2)
+    with pytest.raises(UsageError, match="pca and tsne"):
+        MODES["map"].show(ask(trained, 12, projection="umap"))
+
+
+@pytest.mark.parametrize("latents", [1, 2])
+@pytest.mark.parametrize("n", [1, 2, 3])
+def test_a_plane_shows_few_codes_and_few_latents_as_they_are(latents: int, n: int) -> None:
+    code = np.random.default_rng(0).standard_normal((n, latents))
+    for projection in PROJECTIONS:
+        points, _ = _projected(code, projection, 0)
+        assert np.array_equal(points[:, :latents], code) and points.shape == (n, 2)
+        more = _projected(np.repeat(code, 3, 1), projection, 0)[0]
+        assert more.shape == (n, 2) and np.isfinite(more).all()
+
+
+@pytest.mark.parametrize("projection", PROJECTIONS)
+def test_codes_that_are_all_equal_lie_at_one_place(projection: str) -> None:
+    points, _ = _projected(np.ones((8, 5)), projection, 0)
+    assert not points.any() and points.shape == (8, 2)
+
+
+def test_each_class_has_a_colour_of_its_own_in_a_plane() -> None:
+    for classes in (1, 2, 10, 11, 40, 200):
+        assert len({_colour(label, classes) for label in range(classes)}) == classes
+    picture = scatter(np.zeros((3, 2)), np.array([0, 5, -1]), ["<b>"] * 6, ("x", "y"))  # all at one place
+    assert picture.size[0] > picture.size[1]
 
 
 def test_a_class_is_a_line_and_needs_a_conditional_model() -> None:

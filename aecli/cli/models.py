@@ -24,7 +24,9 @@ def sample(
     run_name: RunName,
     mode: Annotated[
         str,
-        typer.Option(help="prior, class, neighbours, reconstruct, denoise, complete, translate, interpolate, traverse, codes."),
+        typer.Option(
+            help="prior, class, neighbours, reconstruct, denoise, complete, translate, interpolate, traverse, codes, map."
+        ),
     ] = SAMPLE.mode,
     sampler: Sampler = SAMPLE.sampler,
     components: Components = SAMPLE.components,
@@ -39,6 +41,9 @@ def sample(
         str, typer.Option(metavar="upper|left|block|FILE", help="Of complete: what is given; of a mask file, what is white.")
     ] = SAMPLE.region,
     path: Annotated[str, typer.Option(metavar="linear|spherical", help="Of interpolate.")] = SAMPLE.path,
+    projection: Annotated[
+        str, typer.Option(metavar="pca|tsne", help="Of map: by where codes vary most, or with neighbours near each other.")
+    ] = SAMPLE.projection,
     data_path: DataPath = None,
     checkpoint: Which = "best",
     runs_dir: RunsDir = RUNS,
@@ -48,7 +53,7 @@ def sample(
     from aecli.verbs.sample import check_request
     from aecli.verbs.sample import sample as draw
 
-    request = SampleRequest(mode, sampler, components, n, seed, temperature, region, path)
+    request = SampleRequest(mode, sampler, components, n, seed, temperature, region, path, projection)
     check_request(request)  # a wrong flag is told before a missing run
     run = directory.find(runs_dir, run_name)
     keep_programs(context)

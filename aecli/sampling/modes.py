@@ -9,7 +9,7 @@ from aecli.config.variants import variants_that
 from aecli.core.abilities import lacking, told_lacking
 from aecli.core.model import Kind, Model, Spec
 from aecli.errors import UsageError, did_you_mean
-from aecli.sampling import beside, draws, samplers, walks
+from aecli.sampling import beside, draws, maps, samplers, walks
 from aecli.sampling.given import Drawn, Given
 
 
@@ -106,6 +106,14 @@ MODES: Mapping[str, Mode] = {
         "what each sparse unit draws, and the images it is active on",
         12,
         images=lambda spec: walks.TOP + 1,
+    ),
+    "map": Mode(
+        ("encodes",),
+        maps.plane,
+        "codes of test images in a plane, in the colours of their classes",
+        2000,
+        frozenset({"projection"}),
+        kinds=ANY,
     ),
 }
 

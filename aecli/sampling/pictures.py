@@ -33,7 +33,7 @@ def to_uint8(images: Any) -> NDArray[np.uint8]:
 def grid(rows: Sequence[Any], labels: Sequence[str] | None = None, heads: Sequence[str] | None = None) -> Image.Image:
     """One line of the picture per entry of `rows`, each [n, H, W, C] in [0, 1] or uint8, with its label at the left; `heads`
     stand above the columns."""
-    labels = None if labels is None else [_cut(label, ImageFont.load_default(13), _WIDEST) for label in _drawable(labels)]
+    labels = None if labels is None else [cut(label, ImageFont.load_default(13), _WIDEST) for label in drawable(labels)]
     arrays = [row if row.dtype == np.uint8 else to_uint8(row) for row in map(np.asarray, rows)]
     height, width, channels = arrays[0].shape[1:]
     zoom = max(1, round(CELL / max(height, width)))
@@ -46,8 +46,8 @@ def grid(rows: Sequence[Any], labels: Sequence[str] | None = None, heads: Sequen
     picture = Image.new("RGB" if channels == 3 else "L", size, (_PAPER,) * 3 if channels == 3 else _PAPER)
     draw = ImageDraw.Draw(picture)
     ink = (_INK,) * 3 if channels == 3 else _INK
-    for c, head in enumerate(_drawable(heads or ())):
-        text = _cut(head, font, cell_w + _GAP - 2)
+    for c, head in enumerate(drawable(heads or ())):
+        text = cut(head, font, cell_w + _GAP - 2)
         draw.text((margin + c * (cell_w + _GAP) + cell_w // 2, _GAP + _HEAD // 2), text, fill=ink, font=font, anchor="mm")
     for r, array in enumerate(arrays):
         top = above + r * (cell_h + _GAP)
@@ -59,7 +59,7 @@ def grid(rows: Sequence[Any], labels: Sequence[str] | None = None, heads: Sequen
     return picture
 
 
-def _drawable(names: Sequence[str]) -> list[str]:
+def drawable(names: Sequence[str]) -> list[str]:
     """Names in letters that the font has, which are those of ASCII: without accents, and with the place in the list, a class's
     number, where that leaves something out."""
     plain = ["".join(c for c in unicodedata.normalize("NFKD", name) if not unicodedata.combining(c)) for name in names]
@@ -67,7 +67,7 @@ def _drawable(names: Sequence[str]) -> list[str]:
     return [after if after == before else f"{i}: {after}" for i, (before, after) in enumerate(zip(plain, shown, strict=True))]
 
 
-def _cut(text: str, font: Any, width: float) -> str:
+def cut(text: str, font: Any, width: float) -> str:
     """A text that is no wider than so many pixels, its end left out if need be."""
     if font.getlength(text) <= width:
         return text

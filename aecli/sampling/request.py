@@ -10,7 +10,7 @@ class SampleRequest(NamedTuple):
     """`mode` names how a model is shown, and `sampler` the distribution fitted to its codes, of so many `components`, that new
     images are drawn from in the place of the model. `n`: how many of what the mode counts, by default as many as it says.
     `temperature` scales the spread of draws. `region` is what is known of an image that is completed, `path` how codes are
-    joined."""
+    joined, `projection` how they are laid out in a plane."""
 
     mode: str = "prior"
     sampler: str | None = None
@@ -20,6 +20,7 @@ class SampleRequest(NamedTuple):
     temperature: float = 1.0
     region: str = "upper"
     path: str = "linear"
+    projection: str = "pca"
 
 
 DEFAULT = SampleRequest()

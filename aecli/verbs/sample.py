@@ -20,7 +20,7 @@ from aecli.sampling.request import DEFAULT, SampleRequest
 from aecli.system.arrays import write_arrays
 from aecli.system.progress import say, warn
 
-_OPTIONS = ("temperature", "region", "path")
+_OPTIONS = ("temperature", "region", "path", "projection")
 """The fields of a request that only some modes heed."""
 
 
@@ -86,7 +86,8 @@ def _words(request: SampleRequest) -> list[str]:
     words = [request.mode]
     if request.sampler is not None:
         words.append(f"{request.sampler}{request.components or ''}")
-    texts = {"temperature": f"t{request.temperature:g}", "region": Path(request.region).stem, "path": request.path}
+    texts = {"temperature": f"t{request.temperature:g}", "region": Path(request.region).stem}
+    texts |= {"path": request.path, "projection": request.projection}
     return words + [texts[option] for option in _given(request)]
 
 
