@@ -16,7 +16,7 @@ from aecli.runs.directory import Run
 if TYPE_CHECKING:
     from aecli.reports.comparison import Comparison
 
-__all__ = ["Number", "Split", "SweepResult", "TrainedRun", "compare", "frame", "list_runs", "load", "sweep", "train"]
+__all__ = ["Number", "Split", "SweepResult", "TrainedRun", "compare", "frame", "list_runs", "load", "report", "sweep", "train"]
 
 RunName: TypeAlias = str | os.PathLike[str] | TrainedRun
 
@@ -106,6 +106,30 @@ def compare(
 
     first = None if baseline is None else run_of(load(baseline, runs_dir=runs_dir).path)
     return beside([run_of(each.path) for each in _each(runs, runs_dir)], baseline=first, **options)
+
+
+@told
+def report(
+    runs: RunName | Iterable[RunName],
+    path: str | os.PathLike[str] = "report.html",
+    *,
+    runs_dir: str | os.PathLike[str] | None = None,
+    **options: Any,
+) -> Path:
+    """Writes the page of a run, or of several side by side, as `aecli report` does (docs/report.md); returns where it is.
+    `options` are those of `aecli.verbs.report.report`: split, metrics, make, anyway, force. Raises UsageError if
+    `aecli[report]` is not installed, and the first error of what could not be made, after the page is written."""
+    from aecli.system.progress import say
+    from aecli.verbs.report import report as page_of
+
+    if isinstance(runs, str | os.PathLike | TrainedRun):
+        runs = [runs]
+    made = page_of(
+        [run_of(each.path) for each in _each(runs, runs_dir)], Path(os.path.expanduser(os.fspath(path))), say=say, **options
+    )
+    for _, error in made.failures:
+        raise error
+    return made.path
 
 
 class SweepResult(NamedTuple):

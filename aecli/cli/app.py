@@ -37,6 +37,7 @@ for _verb in (
     models.sample,
     models.eval,
     comparing.compare,
+    comparing.report,
     applying.encode,
     applying.reconstruct,
     applying.score,

@@ -1,23 +1,30 @@
-"""The verb that puts runs side by side: compare."""
+"""The verbs that put runs side by side: compare and report."""
 
 from __future__ import annotations
 
 import sys
-from typing import Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, TypeAlias
 
 import typer
 
-from aecli.cli.options import RUNS, RunsDir
+from aecli.cli.options import RUNS, RunsDir, keep_programs
+
+if TYPE_CHECKING:
+    from aecli.runs.directory import Run
+
+Where: TypeAlias = Annotated[
+    list[str], typer.Option(metavar="KEY=VALUE", help="All runs that are so, such as variant=vae; may be repeated.")
+]
+InSweep: TypeAlias = Annotated[
+    str | None, typer.Option(metavar="SWEEP", help="All runs of a sweep: its id, the start of it, or 'last'.")
+]
 
 
 def compare(
     runs: Annotated[list[str] | None, typer.Argument(metavar="RUN...", help="Ids, the starts of some, or 'last'.")] = None,
-    where: Annotated[
-        list[str], typer.Option(metavar="KEY=VALUE", help="All runs that are so, such as variant=vae; may be repeated.")
-    ] = [],  # noqa: B006 (typer reads the default, nothing changes it)
-    sweep: Annotated[
-        str | None, typer.Option(metavar="SWEEP", help="All runs of a sweep: its id, the start of it, or 'last'.")
-    ] = None,
+    where: Where = [],  # noqa: B006 (typer reads the default, nothing changes it)
+    sweep: InSweep = None,
     by: Annotated[
         str | None, typer.Option(metavar="BLOCK.KEY", help="Group by this setting instead of by all but the seed.")
     ] = None,
@@ -41,9 +48,9 @@ def compare(
     """Put runs side by side. Settings that differ, numbers with their spread over seeds, differences with a verdict, costs.
 
     Runs that differ in the seed alone are one group. Numbers that were measured in different ways are refused (exit code 4)."""
-    from aecli.errors import RunError, UsageError, did_you_mean
+    from aecli.errors import UsageError, did_you_mean
     from aecli.reports.table import FORMATS, PLAIN, width
-    from aecli.runs import directory, query
+    from aecli.runs import directory
     from aecli.system.progress import say
     from aecli.verbs import compare as verb
 
@@ -51,19 +58,8 @@ def compare(
         raise UsageError(f"--format {format}: there is no such format", did_you_mean(format, FORMATS) or ", ".join(FORMATS))
     if not runs and not where and sweep is None:
         raise UsageError("which runs?", "aecli compare RUN RUN, --sweep last, or --where variant=vae")
-    named = [directory.find(runs_dir, name) for name in runs or []]
+    named, chosen = _chosen(runs_dir, runs or [], where, sweep)
     base = None if baseline is None else directory.find(runs_dir, baseline)
-    chosen = list(reversed(query.select(runs_dir, where))) if where else []
-    if where and not chosen:
-        raise RunError(f"no run in {runs_dir} is so: {', '.join(where)}", "`aecli runs` lists them")
-    if sweep is not None:
-        from aecli.sweeps import folder, states
-
-        swept = folder.find(runs_dir, sweep)
-        its = states.runs_of(swept)
-        if not its:
-            raise RunError(f"sweep {swept.id} has no runs", f"aecli sweep --resume {swept.id}")
-        chosen += its
     comparison = verb.compare(
         [*named, *chosen],
         split=split,
@@ -85,3 +81,66 @@ def compare(
     if format in ("csv", "latex", "json"):
         for line in (*comparison.notes, *comparison.commands()):
             say(line)
+
+
+def report(
+    context: typer.Context,
+    runs: Annotated[list[str] | None, typer.Argument(metavar="RUN...", help="Ids, the starts of some, or 'last'.")] = None,
+    where: Where = [],  # noqa: B006
+    sweep: InSweep = None,
+    output: Annotated[Path, typer.Option("-o", "--output", metavar="FILE", help="The page.")] = Path("report.html"),
+    make: Annotated[
+        bool, typer.Option("--make", help="First draw the pictures and measure the numbers that are not there; takes minutes.")
+    ] = False,
+    split: Annotated[
+        str, typer.Option(metavar="test|validation|NAME", help="Which held-out images, or the NAME of a file in eval/.")
+    ] = "test",
+    metric: Annotated[
+        list[str], typer.Option(metavar="NAME,...", help="Of several runs, these metrics alone; may be repeated.")
+    ] = [],  # noqa: B006
+    anyway: Annotated[bool, typer.Option("--anyway", help="Show numbers of differing protocols, marked.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite a file that is no report.")] = False,
+    runs_dir: RunsDir = RUNS,
+) -> None:
+    """Make a page of a run, or of several side by side. One HTML file that needs no network and no script.
+
+    Numbers beside plain methods, curves, pictures, how it was measured, where it comes from, and what is missing with the command
+    that makes it. Needs aecli[report]."""
+    from aecli.errors import UsageError
+    from aecli.system.progress import say
+    from aecli.verbs.report import report as verb
+
+    if not runs and not where and sweep is None:
+        raise UsageError("which runs?", "aecli report RUN, or --sweep last")
+    named, chosen = _chosen(runs_dir, runs or [], where, sweep)
+    if make:
+        keep_programs(context)
+    made = verb([*named, *chosen], output, split=split, metrics=metric or None, make=make, anyway=anyway, force=force, say=say)
+    print(made.path)
+    for what, error in made.failures:
+        say(f"error: {what}: {error}")
+    if made.failures:
+        from aecli.errors import StorageError
+
+        codes = {getattr(error, "code", StorageError.code) for _, error in made.failures}
+        raise typer.Exit(codes.pop() if len(codes) == 1 else 1)
+
+
+def _chosen(root: Path, names: list[str], where: list[str], sweep: str | None) -> tuple[list[Run], list[Run]]:
+    """The runs that are named, and those that are found by what they are. Raises RunError if there are none."""
+    from aecli.errors import RunError
+    from aecli.runs import directory, query
+
+    named = [directory.find(root, name) for name in names]
+    chosen = list(reversed(query.select(root, where))) if where else []
+    if where and not chosen:
+        raise RunError(f"no run in {root} is so: {', '.join(where)}", "`aecli runs` lists them")
+    if sweep is not None:
+        from aecli.sweeps import folder, states
+
+        swept = folder.find(root, sweep)
+        its = states.runs_of(swept)
+        if not its:
+            raise RunError(f"sweep {swept.id} has no runs", f"aecli sweep --resume {swept.id}")
+        chosen += its
+    return named, chosen

@@ -20,6 +20,8 @@ _MARKS = {
     CODE: "‡ measured with other code than the run was trained with",
 }
 _ARROW = {"lower": " ↓", "higher": " ↑"}
+SETTINGS = "settings"
+"""The section of the settings that differ."""
 _MOST_SEEDS = 6
 _MOST_COMMANDS, _MOST_NOTES = 10, 20
 
@@ -109,18 +111,26 @@ class Comparison(NamedTuple):
         if format not in table.FORMATS:
             known = "formats: " + ", ".join(table.FORMATS)
             raise UsageError(f"--format {format}: there is no such format", did_you_mean(format, table.FORMATS) or known)
-        main, apart = self._main(), [self._apart(at) for at in range(len(self.pairs))]
+        main, apart = self.blocks()
         wide = table.beside(main, apart[0]) if len(apart) == 1 else None
         if wide is not None and (format != "table" or table.width_of(wide) <= width):
             blocks = [wide._replace(title=f"{main.title}. {apart[0].title}")]
         else:
             blocks = [main, *apart]
-        more = len(self.notes) - _MOST_NOTES
-        told = (*self.notes[:_MOST_NOTES], *([f"and {more:,} more notes, which --format json has"] if more > 0 else []))
-        notes = Notes(self._how(), told, self.commands())
+        notes = self.told()
         if format == "table":
             return table.terminal(blocks, notes, width)
         return table.markdown(blocks, notes) if format == "md" else table.latex(blocks, notes)
+
+    def blocks(self) -> tuple[Block, tuple[Block, ...]]:
+        """The groups side by side, and the differences of each pair."""
+        return self._main(), tuple(self._apart(at) for at in range(len(self.pairs)))
+
+    def told(self) -> Notes:
+        """What stands below the tables."""
+        more = len(self.notes) - _MOST_NOTES
+        told = (*self.notes[:_MOST_NOTES], *([f"and {more:,} more notes, which --format json has"] if more > 0 else []))
+        return Notes(self._how(), told, self.commands())
 
     def commands(self) -> tuple[str, ...]:
         """The numbers that are missing, each with the command that makes it; of many runs those of the first."""
@@ -217,7 +227,7 @@ class Comparison(NamedTuple):
         lines = [
             Line("", "run", tuple(g.members[0].id if len(g.members) == 1 else f"{len(g.members)} runs" for g in self.groups)),
             Line("", "seed", tuple(_seeds(g) for g in self.groups)),
-            *(Line("settings", key, texts) for key, texts in self.settings.items()),
+            *(Line(SETTINGS, key, texts) for key, texts in self.settings.items()),
             *(
                 Line(m.evaluator, m.name + _ARROW.get(m.better or "", ""), tuple(map(self._cell, m.cells, self.groups)))
                 for m in self.metrics

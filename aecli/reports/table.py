@@ -204,19 +204,19 @@ def latex(blocks: Sequence[Block], notes: Notes) -> str:
     """A `tabular` a block, for which the document needs `booktabs`; what is to be told stands below them."""
     parts: list[str] = ["% \\usepackage{booktabs}"]
     for block in blocks:
-        lines = [f"% {_tex(block.title)}"] if block.title else []
+        lines = [f"% {latex_text(block.title)}"] if block.title else []
         lines += [r"\begin{tabular}{l" + "l" * len(block.columns) + "}", r"\toprule"]
-        lines += [" & ".join(["", *map(_tex, block.columns)]).strip() + r" \\", r"\midrule"]
+        lines += [" & ".join(["", *map(latex_text, block.columns)]).strip() + r" \\", r"\midrule"]
         for number, (section, group) in enumerate(groupby(block.lines, lambda line: line.section)):
             lines += [r"\addlinespace"] if number else []
-            lines += [rf"\emph{{{_tex(section)}}} \\"] if section else []
-            lines += [" & ".join(map(_tex, (line.label, *line.cells))) + r" \\" for line in group]
+            lines += [rf"\emph{{{latex_text(section)}}} \\"] if section else []
+            lines += [" & ".join(map(latex_text, (line.label, *line.cells))) + r" \\" for line in group]
         parts.append("\n".join([*lines, r"\bottomrule", r"\end{tabular}"]))
-    told = [rf"\par{{\footnotesize {_tex(text)}\par}}" for text in notes.how]
+    told = [rf"\par{{\footnotesize {latex_text(text)}\par}}" for text in notes.how]
     return "\n\n".join([*parts, *(["\n".join(told)] if told else [])])
 
 
-def _tex(text: str) -> str:
+def latex_text(text: str) -> str:
     """Letters beyond those that LaTeX knows by itself come out as escapes. A bracket that begins a cell would be an argument of
     what ends the row before it."""
     text = printable(text)
