@@ -82,8 +82,9 @@ def test_the_bias_takes_the_mean_of_the_first_batch_alone() -> None:
     assert 0 < float(moved.max()) < 0.005
 
 
-def test_dead_units_learn_through_the_auxiliary_loss_alone() -> None:
-    model, state, batch = start("penalty: topk, units: 100, k: 2, dead_after: 3")
+@pytest.mark.parametrize("refinements", [0, 1])
+def test_dead_units_learn_through_the_auxiliary_loss_alone(refinements: int) -> None:
+    model, state, batch = start(f"penalty: topk, units: 100, k: 2, dead_after: 3, refinements: {refinements}")
     state, _ = call(model, "train_step", state, batch, jax.random.key(0))  # which takes the mean of the batch
     state = SparseState(Learner.create(state.net, state.learner.recipe), state.seen)  # without the optimizer's momentum
     seen = state.seen._replace(silent=jnp.full(100, 9, jnp.int32))  # all count as dead
@@ -98,6 +99,9 @@ def test_dead_units_learn_through_the_auxiliary_loss_alone() -> None:
     still = np.abs(np.asarray(unmoved.net.kernel[...] - state.net.kernel[...])).sum(axis=0)
     really = ~np.asarray(call(model, "active", unmoved, batch)).any(axis=0) & silent
     assert (still[really] < 1e-6).all()
+    if refinements:  # what chooses a unit for what the others left is learned, too
+        learned, kept = (np.asarray(each.net.steps[...][0] - state.net.steps[...][0]) for each in (after, unmoved))
+        assert (np.abs(learned[silent]) > 1e-6).mean() > 0.5 and (np.abs(kept[really]) < 1e-6).all()
 
 
 def test_a_refined_code_leaves_less_of_an_image_and_has_as_many_active_units() -> None:

@@ -136,8 +136,7 @@ class Sparse(Model):
         dead = state.seen.silent >= self.dead_after
 
         def objective(net: Any) -> tuple[jax.Array, tuple[Values, jax.Array]]:
-            before = net.encode(shown)
-            code = self._refined(net, self._code(before, None), shown)
+            before, code = self._chosen(net, None, shown)
             values = self._values(net, code, code.mean(axis=0), batch.image)
             loss = values["loss"].mean()
             if self._revives and self.auxk:
@@ -185,12 +184,16 @@ class Sparse(Model):
         return self.net == "linear" and self.penalty in ("l1", "topk", "batch_topk")
 
     def _encode(self, state: SparseState, image: jax.Array) -> jax.Array:
-        return self._refined(state.net, self._code(state.net.encode(image), state.seen.threshold), image)
+        return self._chosen(state.net, state.seen.threshold, image)[1]
 
-    def _refined(self, net: Any, code: jax.Array, image: jax.Array) -> jax.Array:
+    def _chosen(self, net: Any, threshold: jax.Array | None, image: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """What the units were last chosen by, and the code, [B, units] each."""
+        before = net.encode(image)
+        code = self._code(before, threshold)
         for turn in range(self.refinements):
-            code = self._code(net.refine(code, image, turn), None)
-        return code
+            before = net.refine(code, image, turn)
+            code = self._code(before, None)
+        return before, code
 
     def _code(self, before: jax.Array, threshold: jax.Array | None) -> jax.Array:
         """Activations [B, units]; `threshold` takes the place of the batch in batch_topk."""
@@ -222,7 +225,8 @@ class Sparse(Model):
 
     def _auxiliary(self, net: Any, before: jax.Array, code: jax.Array, dead: jax.Array, image: jax.Array) -> jax.Array:
         """The mean over the batch of what the dead units leave of the error; 0 where none is dead. As many of them as half the
-        values of an image may be active (Gao et al. 2024, appendix A.2)."""
+        values of an image may be active (Gao et al. 2024, appendix A.2), by what units were last chosen `before` the code: of a
+        refined one that is what they make of the error, so that they learn to be chosen for it."""
         error = jax.lax.stop_gradient(image - net.decode(code))
         k = min(self.units, max(1, image[0].size // 2))
         alone = keep_largest(jnp.where(dead[None], nnx.relu(before), 0.0), k)
