@@ -7,12 +7,14 @@ one written in C can be made to overflow the stack.
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
 import yaml
 
+from aecli.config import shipped
 from aecli.errors import ConfigError, Diagnostic
 from aecli.system.own import open_own
 from aecli.system.reading import kind_of
@@ -73,8 +75,11 @@ def read(path: Path) -> Document:
 
 
 def read_text(path: Path) -> str:
-    """The text of a config file as it stands; raises ConfigError if it cannot be read as text, or is larger than any config."""
+    """The text of a config file as it stands, or where there is no such file of the config of that name that comes with aecli;
+    raises ConfigError if it cannot be read as text, or is larger than any config."""
     name = str(path)
+    if not os.path.lexists(path):
+        path = shipped.file_of(path) or path
 
     def refuse(rule: str, message: str, help: str = "") -> ConfigError:
         return ConfigError([Diagnostic(name, 0, 0, rule, message, help=help)])
@@ -86,7 +91,7 @@ def read_text(path: Path) -> str:
         with open_own(path) as file:
             raw = file.read(MAX_BYTES + 1)
     except FileNotFoundError:
-        raise refuse("no-such-file", "no such file", "name a YAML file, such as configs/quickstart.yaml") from None
+        raise refuse("no-such-file", "no such file", shipped.help_of(path)) from None
     except OSError as error:
         raise refuse("unreadable", (error.strerror or str(error)).lower()) from None
     if len(raw) > MAX_BYTES:
