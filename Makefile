@@ -1,5 +1,6 @@
 # make demo: a trained autoencoder, pictures and numbers.   make bench: aecli beside its peers.   make bench-quick: what became slower.
 # make test: the whole suite.   make quick: two minutes of it.   AECLI_SOAK=1 make test: compiled as for a user, and many kills.
+# make wheel: what is published, installed into an empty environment and run.
 # make numbers: every config trained whole, with several seeds (hours; it goes on where it was stopped).
 # Another interpreter or place: make test PYTHON=python3.13 VENV=.venv-3.13
 PYTHON ?= python3
@@ -8,7 +9,7 @@ BIN := $(VENV)/bin
 LOCK := requirements.lock
 TOGETHER := -n 2 --dist loadscope --no-loadscope-reorder
 
-.PHONY: setup demo test quick faults fuzz lint bench bench-quick numbers lock clean
+.PHONY: setup demo test quick faults fuzz lint wheel bench bench-quick numbers lock clean
 
 setup: $(VENV)/.installed
 
@@ -49,6 +50,9 @@ lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright --pythonpath $(BIN)/python
+
+wheel: setup
+	.ci/wheel $(BIN)
 
 # An hour and more, on a machine that does nothing else. The peers live in an environment of their own. make bench ARGS=--keep
 bench: setup .venv-peers/.installed
