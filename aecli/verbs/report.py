@@ -64,6 +64,8 @@ def report(
         raise RunError("there is no run to report", "`aecli runs` lists them")
     runs = list({run.path.resolve(): run for run in runs}.values())
     _check_target(target, pages.MARK, force)
+    if len(runs) > 1 and not make:  # what is refused is so before anything is drawn
+        comparing.compare(runs, split=split, metrics=metrics, anyway=anyway, intervals=False, skip_unreadable=runs)
     failures: list[tuple[str, AecliError | OSError]] = []
     made: dict[str, Page] = {}
     whole = runs[: pages.MOST_WHOLE]
