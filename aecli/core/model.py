@@ -260,11 +260,11 @@ class SingleLoss(Model):
         if parts is None:
             return state.descend(lambda net: objective(net, (batch, key)))
         state, values = state.descend_in_parts(objective, parts)
-        return state, {name: value.reshape(len(batch.image)) for name, value in values.items()}
+        return state, {name: value.reshape(batch.image.shape[0]) for name, value in values.items()}
 
     def evaluate(self, state: Learner[Any], batch: Batch, key: jax.Array) -> Values:
         batch = self.give(batch, key)
-        n, cut = len(batch.image), self._parts(batch, key)
+        n, cut = batch.image.shape[0], self._parts(batch, key)
         if cut is None:
             return self._values(state.net, batch, key, None)
         values = jax.lax.map(lambda part: self._values(state.net, part[0], part[1], None), cut)
@@ -279,7 +279,7 @@ class SingleLoss(Model):
         return jax.tree.map(lambda leaf: leaf.reshape(n // size, size, *leaf.shape[1:]), batch), jax.random.split(key, n // size)
 
     def _values(self, net: Any, batch: Batch, key: jax.Array, step: jax.Array | None) -> Values:
-        return check_values(self, "loss", self.loss(net, batch, key, step), len(batch.image))
+        return check_values(self, "loss", self.loss(net, batch, key, step), batch.image.shape[0])
 
 
 def check_values(model: Model, method: str, values: Any, n: int) -> Values:

@@ -36,9 +36,9 @@ def importance_bounds(model: Any, state: Any, batch: Batch, key: jax.Array, samp
             total + jnp.where(counts, log_weight, 0.0).sum(axis=0),
         )
 
-    none = jnp.full(len(batch.image), -jnp.inf)
+    none = jnp.full(batch.image.shape[0], -jnp.inf)
     chunks = (samples + CHUNK - 1) // CHUNK
-    log_sum, log_square, total = jax.lax.fori_loop(0, chunks, more, (none, none, jnp.zeros(len(batch.image))))
+    log_sum, log_square, total = jax.lax.fori_loop(0, chunks, more, (none, none, jnp.zeros(batch.image.shape[0])))
     return {
         "nll_nats": jnp.log(samples.astype(jnp.float32)) - log_sum,
         "elbo_nats": -total / samples,
@@ -59,7 +59,7 @@ def top_bound(model: Any, state: Any, batch: Batch, key: jax.Array, samples: jax
         return total + jnp.where(counts, log_weight, 0.0).sum(axis=0)
 
     chunks = (samples + CHUNK - 1) // CHUNK
-    return jax.lax.fori_loop(0, chunks, more, jnp.zeros(len(batch.image))) / samples
+    return jax.lax.fori_loop(0, chunks, more, jnp.zeros(batch.image.shape[0])) / samples
 
 
 top_bounded = unfused(top_bound, "model")

@@ -243,8 +243,8 @@ class Autoregressive(SingleLoss):
         """Draws the values one after another. One uniform number decides each, whatever computes its distribution."""
         net: Any = state.net
         layout: Layout = net.layout
-        shape = (len(label), layout.rows, layout.columns, layout.values)
-        flat = (len(label), layout.sites * layout.values)
+        shape = (label.shape[0], layout.rows, layout.columns, layout.values)
+        flat = (label.shape[0], layout.sites * layout.values)
         uniform = jax.random.uniform(key, flat)
         fixed = None
         if values is not None and known is not None:
@@ -265,6 +265,6 @@ class Autoregressive(SingleLoss):
     def _naive(self, net: Causal, label: jax.Array, *told: jax.Array) -> tuple[Any, Any]:
         def step(cache: tuple[()], x: jax.Array, position: jax.Array) -> tuple[jax.Array, tuple[()]]:
             params = net(x, label, *told)
-            return params.reshape(len(params), -1, params.shape[-1])[:, position], cache
+            return params.reshape(params.shape[0], -1, params.shape[-1])[:, position], cache
 
         return (), step

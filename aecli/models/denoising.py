@@ -95,7 +95,7 @@ class Denoising(SingleLoss):
     def encode(self, state: Learner[Any], batch: Batch) -> jax.Array:
         """The hidden layer in the middle, of the image as it is, or of its pair where the net is shown that: of an mlp or conv
         net its code, of a unet the lowest resolution in a row."""
-        return self._innermost(state, batch).reshape(len(batch.image), -1).astype(jnp.float32)
+        return self._innermost(state, batch).reshape(batch.image.shape[0], -1).astype(jnp.float32)
 
     def features(self, state: Learner[Any], batch: Batch) -> jax.Array:
         """The same, of a unet averaged over regions."""

@@ -118,7 +118,7 @@ class GAN(Model):
 
     def evaluate(self, state: GanState, batch: Batch, key: jax.Array) -> Values:
         net = state.generator.net
-        n = len(batch.image)
+        n = batch.image.shape[0]
         # Classes in turn, not those of the batch: the score is that of the whole distribution.
         label = one_hot(jnp.arange(n) % max(1, net.classes), net.classes)
         made = self._make(net, key, label).reshape(n, -1)
@@ -131,7 +131,7 @@ class GAN(Model):
         return self._make(net, key, one_hot(label, net.classes), temperature)
 
     def _make(self, net: Generator, key: jax.Array, label: jax.Array, temperature: Temperature = 1.0) -> jax.Array:
-        return net(temperature * jax.random.normal(key, (len(label), self.latent)), label)
+        return net(temperature * jax.random.normal(key, (label.shape[0], self.latent)), label)
 
     def _judge(self, learner: Learner[Critic], vectors: spectral.Vectors) -> Critic:
         net = learner.current
@@ -147,7 +147,7 @@ class GAN(Model):
         elif self.objective == "hinge":
             loss = nnx.relu(1 - on_real) + nnx.relu(1 + on_made)
         else:
-            share = jax.random.uniform(key, (len(real), 1, 1, 1))
+            share = jax.random.uniform(key, (real.shape[0], 1, 1, 1))
             slope = jnp.sqrt(_square_slope(net, share * real + (1 - share) * made, label) + 1e-12)
             loss = on_made - on_real + self.gradient_penalty * (slope - 1) ** 2
         if self.r1:

@@ -53,7 +53,7 @@ class Merge(nnx.Module):
     def __call__(self, a: jax.Array, b: jax.Array, dropout: Dropout | None = None) -> jax.Array:
         dtype = self.last.kernel[...].dtype
         of_first, of_second, of_both = each(dropout, 3)
-        first = jnp.tile(drop(self.first(a.astype(dtype)), of_first), (len(b) // len(a), 1))
+        first = jnp.tile(drop(self.first(a.astype(dtype)), of_first), (b.shape[0] // a.shape[0], 1))
         second = drop(self.second(b.astype(dtype)), of_second)
         return self.last(drop(self.both(jnp.concatenate([first, second], axis=-1)), of_both))
 
@@ -80,7 +80,7 @@ class HvaeNet(nnx.Module):
 
     def seen(self, image: jax.Array, label: jax.Array) -> jax.Array:
         """What the posteriors are given of an image, [B, values]."""
-        return self._beside(image.reshape(len(image), -1), label)
+        return self._beside(image.reshape(image.shape[0], -1), label)
 
     def posterior_z2(self, seen: jax.Array, dropout: Dropout | None = None) -> Gaussian:
         return Gaussian.from_output(self.q_z2(seen, dropout)).bounded()
@@ -97,7 +97,7 @@ class HvaeNet(nnx.Module):
         made = self.p_x(self._beside(z1, label), z2, of_merge)
         if self.squares is not None:
             made = self.squares(made, of_squares)
-        return made.reshape(len(z1), *self.spec.shape, self.outputs)
+        return made.reshape(z1.shape[0], *self.spec.shape, self.outputs)
 
     def prior_z2(self, dropout: Dropout | None = None) -> Prior:
         if self.flow is not None:
@@ -236,7 +236,7 @@ class HVAE(SingleLoss):
         """The mean of p(x | z1, z2) at codes from the prior."""
         net = state.net
         first, second = jax.random.split(key)
-        z2 = net.prior_z2().sample(first, len(label), temperature)
+        z2 = net.prior_z2().sample(first, label.shape[0], temperature)
         return self.observation.mean(net.decode(z2, net.prior_z1(z2).sample(second, temperature), label))
 
     def _weigh(

@@ -204,7 +204,7 @@ class Sparse(Model):
         if self.penalty == "batch_topk":
             positive = nnx.relu(before)
             if threshold is None:
-                return keep_largest(positive.reshape(1, -1), self.k * len(before)).reshape(before.shape)
+                return keep_largest(positive.reshape(1, -1), self.k * before.shape[0]).reshape(before.shape)
             return jnp.where(positive > threshold, positive, 0.0)
         return nnx.sigmoid(before)
 
@@ -249,7 +249,7 @@ def _decayed(old: jax.Array, new: jax.Array) -> jax.Array:
 def keep_largest(x: jax.Array, k: int) -> jax.Array:
     """Exactly k entries of each row of [B, n] stay, the others are 0."""
     values, index = jax.lax.top_k(x, k)
-    return jnp.zeros_like(x).at[jnp.arange(len(x))[:, None], index].set(values)
+    return jnp.zeros_like(x).at[jnp.arange(x.shape[0])[:, None], index].set(values)
 
 
 def kl_to_target(rho: float, mean: jax.Array) -> jax.Array:

@@ -94,7 +94,7 @@ class VaeNet(nnx.Module):
         if given is not None:
             image = jnp.concatenate([image, given], axis=-1)
         if self.classes:
-            channel = self.label_channel(one_hot(label, self.classes)).reshape(len(image), *self.spec[:2], 1)
+            channel = self.label_channel(one_hot(label, self.classes)).reshape(image.shape[0], *self.spec[:2], 1)
             image = jnp.concatenate([image.astype(channel.dtype), channel], axis=-1)
         return Gaussian.from_output(self.encoder(image))
 
@@ -104,11 +104,11 @@ class VaeNet(nnx.Module):
         if self.classes:
             code = jnp.concatenate([code, one_hot(label, self.classes)], axis=-1)
         if told is not None:
-            told = jnp.tile(told, (len(code) // len(told), 1, 1, 1))
+            told = jnp.tile(told, (code.shape[0] // told.shape[0], 1, 1, 1))
             code = jnp.concatenate([code, region_means(nnx.gelu(told))], axis=-1)
         made = self.decoder(code)
         made = made if told is None else self.refinement(made, told)
-        return made.reshape(len(code), *self.spec.shape, self.outputs)
+        return made.reshape(code.shape[0], *self.spec.shape, self.outputs)
 
     def prior(self) -> Prior:
         if self.flow is not None:
@@ -273,12 +273,12 @@ class VAE(SingleLoss):
 
     def sample(self, state: Learner[VaeNet], key: jax.Array, label: jax.Array, temperature: Temperature = 1.0) -> jax.Array:
         """The mean of p(x | z) at codes from the prior."""
-        return self.decode(state, state.net.prior().sample(key, len(label), temperature), label)
+        return self.decode(state, state.net.prior().sample(key, label.shape[0], temperature), label)
 
     def translate(self, state: Learner[VaeNet], key: jax.Array, batch: Batch, temperature: Temperature = 1.0) -> jax.Array:
         """The mean of p(x | z, given) at codes from the prior."""
         net = state.net
-        code = net.prior().sample(key, len(batch.label), temperature)
+        code = net.prior().sample(key, batch.label.shape[0], temperature)
         return self._observation(net).mean(net.decode(code, batch.label, self._told(net, batch)))
 
     def _told(self, net: VaeNet, batch: Batch) -> jax.Array | None:

@@ -136,16 +136,16 @@ class VQ(Model):
 
     def codes_of(self, state: VqState, batch: Batch) -> jax.Array:
         code = self._quantize(state.learner.net.encoder(batch.image), state.codebook).code
-        return code.reshape(len(code), -1)
+        return code.reshape(code.shape[0], -1)
 
     def encode(self, state: VqState, batch: Batch) -> jax.Array:
         """The quantized vectors of the grid in a row."""
         vector = self._quantize(state.learner.net.encoder(batch.image), state.codebook).vector
-        return vector.reshape(len(vector), -1)
+        return vector.reshape(vector.shape[0], -1)
 
     def decode(self, state: VqState, code: jax.Array, label: jax.Array) -> jax.Array:
         net = state.learner.net
-        grid = code.reshape(len(code), net.layout.rows, net.layout.columns, -1)
+        grid = code.reshape(code.shape[0], net.layout.rows, net.layout.columns, -1)
         dtype = net.decoder.input.kernel[...].dtype
         return jnp.clip(net.decoder(grid.astype(dtype)).astype(jnp.float32), 0.0, 1.0)
 
@@ -156,10 +156,10 @@ class VQ(Model):
         """Codes from the prior, decoded."""
         net = state.learner.net
         layout, given = net.layout, one_hot(label, net.layout.classes)
-        uniform = jax.random.uniform(key, (len(label), layout.sites))
+        uniform = jax.random.uniform(key, (label.shape[0], layout.sites))
 
         def describe(value: jax.Array) -> jax.Array:
-            return self._vectors(value, state.codebook).reshape(len(label), layout.rows, layout.columns, -1)
+            return self._vectors(value, state.codebook).reshape(label.shape[0], layout.rows, layout.columns, -1)
 
         def step(cache: Any, x: jax.Array, position: jax.Array) -> tuple[jax.Array, Any]:
             return net.prior.step(cache, x, given, position)
@@ -168,13 +168,13 @@ class VQ(Model):
             return invert_cdf(jax.nn.log_softmax(params.astype(jnp.float32) / temperature), uniform)
 
         index = ancestral((net.prior.begin(given), step), uniform, describe, choose)
-        return self.decode(state, self._vectors(index, state.codebook).reshape(len(label), -1), label)
+        return self.decode(state, self._vectors(index, state.codebook).reshape(label.shape[0], -1), label)
 
     def _quantize(self, output: jax.Array, codebook: Codebook | None) -> Quantized:
         output = output.astype(jnp.float32)
         if codebook is None:
             scalars = Scalars(self.levels)
-            return Quantized(scalars.number(output), scalars.round(output), jnp.zeros(len(output)))
+            return Quantized(scalars.number(output), scalars.round(output), jnp.zeros(output.shape[0]))
         index = codebook.nearest(output)
         chosen = codebook.vectors[index]
         commitment = squared_error(output, jax.lax.stop_gradient(chosen))

@@ -126,7 +126,7 @@ class ConvEncoder(nnx.Module):
         x = image
         for conv in self.convs:
             x = nnx.relu(conv(x))
-        return self.out(x.reshape(len(x), -1))
+        return self.out(x.reshape(x.shape[0], -1))
 
 
 class ConvDecoder(nnx.Module):

@@ -58,7 +58,7 @@ class CouplingFlow(nnx.Module):
 
     def to_base(self, code: jax.Array) -> tuple[jax.Array, jax.Array]:
         """As of `Coupling`."""
-        total = jnp.zeros(len(code))
+        total = jnp.zeros(code.shape[0])
         for coupling in self.couplings:
             code, log_det = coupling.to_base(code)
             total += log_det

@@ -29,7 +29,7 @@ class Critic(nnx.Module):
         x = 2.0 * image - 1.0
         for conv in self.convs:
             x = nnx.leaky_relu(conv(x), 0.2)
-        x = x.reshape(len(x), -1)
+        x = x.reshape(x.shape[0], -1)
         logit = self.last(x)[:, 0]
         if self.classes:
             logit += (x * self.project(label.astype(x.dtype))).sum(axis=1)

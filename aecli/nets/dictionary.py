@@ -28,14 +28,14 @@ class Dictionary(nnx.Module):
 
     def encode(self, image: jax.Array) -> jax.Array:
         """[B, H, W, C] -> [B, units] before any nonlinearity, float32."""
-        centred = image.reshape(len(image), -1) - self.mean[...][None]
+        centred = image.reshape(image.shape[0], -1) - self.mean[...][None]
         kernel = self.kernel[...]
         return (centred.astype(kernel.dtype) @ kernel + self.bias[...][None]).astype(jnp.float32)
 
     def refine(self, code: jax.Array, image: jax.Array, turn: int) -> jax.Array:
         """The code moved by what the encoder makes of the error that it leaves: [B, units] before any nonlinearity, float32."""
         assert self.steps is not None
-        left = (image - self.decode(code)).reshape(len(image), -1)
+        left = (image - self.decode(code)).reshape(image.shape[0], -1)
         kernel = self.kernel[...]
         return code + self.steps[...][turn][None] * (left.astype(kernel.dtype) @ kernel).astype(jnp.float32)
 

@@ -94,13 +94,13 @@ class Gmlp(nnx.Module):
         layout = self.layout
         above, left = self.neighbours(x)
         h = above + left + self.place[...][None]
-        h = (h if told is None else h + told).reshape(len(x), layout.sites, -1) + self._condition(label)
+        h = (h if told is None else h + told).reshape(x.shape[0], layout.sites, -1) + self._condition(label)
         for block, dropped in zip(self.blocks, each(dropout, len(self.blocks)), strict=True):
             h = block(h, dropped)
-        return nnx.gelu(h).reshape(len(x), layout.rows, layout.columns, -1)
+        return nnx.gelu(h).reshape(x.shape[0], layout.rows, layout.columns, -1)
 
     def begin(self, label: jax.Array) -> Cache:
-        n, dtype = len(label), self.place[...].dtype
+        n, dtype = label.shape[0], self.place[...].dtype
         store = jnp.zeros((n, self.layout.sites, self.width), dtype)
         return Cache([store] * len(self.blocks), jnp.zeros((n, self.width), dtype))
 

@@ -48,7 +48,7 @@ class Made(nnx.Module):
 
     def begin(self, label: jax.Array) -> jax.Array:
         """The cache: the first hidden layer before its nonlinearity, of the values known so far, [B, hidden[0]]."""
-        return jnp.zeros((len(label), self.hidden[0]), self.shift[...].dtype)
+        return jnp.zeros((label.shape[0], self.hidden[0]), self.shift[...].dtype)
 
     def step(self, first: jax.Array, x: jax.Array, label: jax.Array, position: jax.Array) -> tuple[jax.Array, jax.Array]:
         inputs, outputs, x = self.layout.inputs, self.layout.outputs, self._flat(x)
@@ -66,7 +66,7 @@ class Made(nnx.Module):
         return out + jax.lax.dynamic_slice_in_dim(self.shift[...], start, outputs, 0)[None], first
 
     def _flat(self, x: jax.Array) -> jax.Array:
-        return x.reshape(len(x), -1).astype(self.shift[...].dtype)
+        return x.reshape(x.shape[0], -1).astype(self.shift[...].dtype)
 
     def _last_hidden(self, x: jax.Array, label: jax.Array, dropout: Dropout | None = None) -> jax.Array:
         """[B, hidden[-1]]."""

@@ -70,7 +70,7 @@ class MlpEncoder(nnx.Module):
         self.mlp = self.layers((prod(shape), *hidden, out), rngs=rngs)
 
     def __call__(self, image: jax.Array) -> jax.Array:
-        return self.mlp(image.reshape(len(image), -1))
+        return self.mlp(image.reshape(image.shape[0], -1))
 
 
 class MlpDecoder(nnx.Module):

@@ -35,7 +35,7 @@ class Gated(nnx.Module):
     def biases(self, label: jax.Array) -> tuple[jax.Array, jax.Array]:
         """What the label adds to the two stacks, [B, 1, 1, 2 width] each."""
         width = self.vertical_bias[...].shape[0]
-        shape = (len(label), 1, 1, width)
+        shape = (label.shape[0], 1, 1, width)
         vertical = jnp.broadcast_to(self.vertical_bias[...], shape)
         horizontal = jnp.broadcast_to(self.horizontal_bias[...], shape)
         if label.shape[1]:
@@ -91,7 +91,7 @@ class PixelCnn(nnx.Module):
         return nnx.gelu(h)
 
     def begin(self, label: jax.Array) -> Cache:
-        n, (rows, columns), width = len(label), self.layout[:2], self.width
+        n, (rows, columns), width = label.shape[0], self.layout[:2], self.width
         dtype, layers = self.place[...].dtype, len(self.layers)
         return Cache(
             [jnp.zeros((n, rows + 1, columns + 2, width), dtype)] * layers,

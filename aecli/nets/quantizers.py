@@ -42,7 +42,7 @@ class Codebook(NamedTuple):
         """Codes unused for `after` batches become vectors of this one, [N, D], drawn at random (Dhariwal et al. 2020,
         "Jukebox", appendix B.1)."""
         dead = self.silent >= after
-        drawn = x[jax.random.randint(key, dead.shape, 0, len(x))]
+        drawn = x[jax.random.randint(key, dead.shape, 0, x.shape[0])]
         return Codebook(
             jnp.where(dead, 1.0, self.uses),
             jnp.where(dead[:, None], drawn, self.total),

@@ -30,4 +30,4 @@ def region_means(x: jax.Array, across: int = ACROSS) -> jax.Array:
     x = x.astype(jnp.float32)
     rows = jnp.stack([x[:, start:end].mean(axis=1) for start, end in bounds(x.shape[1], across)], axis=1)
     means = jnp.stack([rows[:, :, start:end].mean(axis=2) for start, end in bounds(x.shape[2], across)], axis=2)
-    return means.reshape(len(x), -1)
+    return means.reshape(x.shape[0], -1)

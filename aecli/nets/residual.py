@@ -36,7 +36,7 @@ class ResidualEncoder(nnx.Module):
         x = image
         for down, block in zip(self.downs, self.blocks, strict=True):
             x = block(down(x))
-        return self.out(nnx.gelu(x).reshape(len(x), -1))
+        return self.out(nnx.gelu(x).reshape(x.shape[0], -1))
 
 
 class ResidualDecoder(nnx.Module):

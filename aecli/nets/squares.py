@@ -26,7 +26,7 @@ class Squares(nnx.Module):
         self.last = nnx.Linear(width, patch**2 * shape[2] * outputs, rngs=rngs)
 
     def __call__(self, features: jax.Array, dropout: Dropout | None = None) -> jax.Array:
-        h = features.reshape(len(features), self.rows * self.columns, -1)
+        h = features.reshape(features.shape[0], self.rows * self.columns, -1)
         for block, dropped in zip(self.blocks, each(dropout, len(self.blocks)), strict=True):
             h = block(h, dropped)
-        return join(self.last(nnx.gelu(h)).reshape(len(h), self.rows, self.columns, -1), self.patch)
+        return join(self.last(nnx.gelu(h)).reshape(h.shape[0], self.rows, self.columns, -1), self.patch)

@@ -71,7 +71,7 @@ class Transformer(nnx.Module):
         self, x: jax.Array, label: jax.Array, told: jax.Array | None = None, *, dropout: Dropout | None = None
     ) -> jax.Array:
         layout = self.layout
-        tokens = self.embed(x.reshape(len(x), layout.sites, -1).astype(self.place[...].dtype))
+        tokens = self.embed(x.reshape(x.shape[0], layout.sites, -1).astype(self.place[...].dtype))
         tokens = jnp.pad(tokens[:, :-1], ((0, 0), (1, 0), (0, 0)))  # a site sees those before it
         tokens += self.place[...][None] + self._condition(label)
         if told is not None:
@@ -79,10 +79,10 @@ class Transformer(nnx.Module):
         seen = jnp.tril(jnp.ones((layout.sites, layout.sites), bool))
         for block, dropped in zip(self.blocks, each(dropout, len(self.blocks)), strict=True):
             tokens = block.finish(tokens, *block.split(tokens), seen, dropped)
-        return self.norm(tokens).reshape(len(x), layout.rows, layout.columns, -1)
+        return self.norm(tokens).reshape(x.shape[0], layout.rows, layout.columns, -1)
 
     def begin(self, label: jax.Array) -> Cache:
-        n, dtype = len(label), self.place[...].dtype
+        n, dtype = label.shape[0], self.place[...].dtype
         store = jnp.zeros((n, self.layout.sites, self.heads, self.width // self.heads), dtype)
         return Cache([store] * len(self.blocks), [store] * len(self.blocks), jnp.zeros((n, self.width), dtype))
 
@@ -95,7 +95,7 @@ class Transformer(nnx.Module):
         return self.head.one(cache.features, at_site(x, row, column), value), cache
 
     def _site(self, cache: Cache, x: jax.Array, label: jax.Array, told: jax.Array | None, site: jax.Array) -> Cache:
-        flat = x.reshape(len(x), self.layout.sites, -1).astype(self.place[...].dtype)
+        flat = x.reshape(x.shape[0], self.layout.sites, -1).astype(self.place[...].dtype)
         before = jax.lax.dynamic_slice_in_dim(flat, jnp.maximum(site - 1, 0), 1, 1)
         token = jnp.where(site > 0, self.embed(before), 0)
         token += jax.lax.dynamic_slice_in_dim(self.place[...], site, 1, 0)[None] + self._condition(label)

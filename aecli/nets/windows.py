@@ -66,7 +66,7 @@ def _forward(x: jax.Array, kernel: jax.Array, stride: int, padding: int) -> tupl
 def _backward(stride: int, padding: int, kept: tuple[list[jax.Array], jax.Array], dy: jax.Array) -> tuple[jax.Array, jax.Array]:
     windows, kernel = kept
     channels, out = kernel.shape[2:]
-    batch, taps = len(dy), _taps(kernel, stride)
+    batch, taps = dy.shape[0], _taps(kernel, stride)
     height, width = ((n + 2 * padding) // stride - 1 for n in dy.shape[1:3])
     of_taps: dict[tuple[int, ...], jax.Array] = {}
     of_inputs: dict[tuple[int, int], list[list[jax.Array]]] = {}
@@ -80,7 +80,7 @@ def _backward(stride: int, padding: int, kept: tuple[list[jax.Array], jax.Array]
             wide = columns.blocks * len(columns.outputs)
             blocks = dy[:, top : top + tall, left : left + wide]
             blocks = blocks.reshape(batch, rows.blocks, len(rows.outputs), columns.blocks, len(columns.outputs), out)
-            blocks = blocks.transpose(0, 1, 3, 2, 4, 5).reshape(len(window), -1)
+            blocks = blocks.transpose(0, 1, 3, 2, 4, 5).reshape(window.shape[0], -1)
             left += wide
             shape = (len(rows.inputs), len(columns.inputs), channels, len(rows.outputs), len(columns.outputs), out)
             gradient = kernel_gradient(window, blocks).reshape(shape)
