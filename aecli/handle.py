@@ -288,6 +288,35 @@ class TrainedRun:
         return _joined(made, self._shape)
 
     @told
+    def export(
+        self,
+        format: str,
+        out: str | os.PathLike[str] | None = None,
+        what: str | Sequence[str] = (),
+        *,
+        batch: int | None = None,
+        force: bool = False,
+        data_path: str | os.PathLike[str] | None = None,
+    ) -> Path:
+        """Writes the model as `safetensors`, `stablehlo` or `onnx` into a new folder, as `aecli export` does, and
+        returns the folder: `out`, by default `<id>-<format>` here. `what` names functions, all that the model can do if it names
+        none; `batch` makes them for so many examples at once; `force` replaces an export. Raises UsageError for what the
+        model cannot do, AecliError if what was written is not what the run is: then nothing is there."""
+        from aecli.system.compile_cache import kept_programs
+        from aecli.system.folders import cache_root
+        from aecli.system.progress import say
+        from aecli.verbs.export import ExportRequest, check_request
+        from aecli.verbs.export import export as write
+
+        request = ExportRequest(format, _names(what), _path(out), batch, force)
+        check_request(self._run, request)
+        with kept_programs(cache_root()):
+            done = write(self._run, self._trained, request, _text(data_path))
+        for note in done.notes:
+            say(f"note: {note}")
+        return done.path
+
+    @told
     def resume(
         self, overrides: Mapping[str, Any] | None = None, *, data_path: str | os.PathLike[str] | None = None
     ) -> TrainedRun:

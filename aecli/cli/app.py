@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from aecli import __version__
-from aecli.cli import applying, comparing, experiments, keeping, listing, models, moving, sweeping
+from aecli.cli import applying, comparing, experiments, exporting, keeping, listing, models, moving, sweeping
 from aecli.cli.group import Group
 from aecli.system.terminal import open_standard_streams
 
@@ -41,6 +41,7 @@ for _verb in (
     applying.encode,
     applying.reconstruct,
     applying.score,
+    exporting.export,
     keeping.runs,
     keeping.show,
     keeping.tag,
