@@ -9,7 +9,7 @@ BIN := $(VENV)/bin
 LOCK := requirements.lock
 TOGETHER := -n 2 --dist loadscope --no-loadscope-reorder
 
-.PHONY: setup demo test quick faults fuzz lint wheel bench bench-quick numbers lock clean
+.PHONY: setup demo test onnx quick faults fuzz lint wheel bench bench-quick numbers lock clean
 
 setup: $(VENV)/.installed
 
@@ -34,6 +34,15 @@ demo: setup
 
 test: setup
 	$(BIN)/python -m pytest $(TOGETHER) $(ARGS)
+
+# What needs the extra onnx, which holds other packages back: in an environment of its own.
+onnx: .venv-onnx/.installed
+	.venv-onnx/bin/python -m pytest -m onnx $(ARGS)
+
+.venv-onnx/.installed: pyproject.toml
+	$(PYTHON) -m venv .venv-onnx
+	.venv-onnx/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[onnx]' 'pytest>=8.4' 'pytest-timeout>=2.4'
+	touch $@
 
 quick: setup
 	$(BIN)/python -m pytest $(TOGETHER) -m quick $(ARGS)

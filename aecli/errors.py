@@ -1,8 +1,8 @@
 """What can go wrong for a user, each kind with its exit code, and how it is written on a terminal.
 
 Exit codes: 0 ok, 1 a bug in aecli or an export that differs from its run, 2 usage, config or a variant's file, 3 data, 4 run
-missing, locked or in the wrong state, 5 checkpoint corrupt or incompatible, 6 diverged, 7 disk or permissions, 8 device, memory or another process, 129, 130 and 143
-interrupted by SIGHUP, SIGINT and SIGTERM.
+missing, locked or in the wrong state, 5 checkpoint corrupt or incompatible, 6 diverged, 7 disk or permissions, 8 device, memory
+or another process, 129, 130 and 143 interrupted by SIGHUP, SIGINT and SIGTERM.
 """
 
 from __future__ import annotations

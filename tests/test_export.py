@@ -44,8 +44,6 @@ needs_onnx = pytest.mark.skipif(
 FORMATS = ["stablehlo", pytest.param("onnx", marks=[needs_onnx, pytest.mark.onnx])]
 SAMPLE = "vae-gated-vamp"
 """Conditional, a prior that draws whole numbers and normal ones, and a score of importance samples."""
-ONNX_LACKS: dict[str, str] = {}
-"""Functions of cases that ONNX cannot hold, and a part of the reason."""
 
 
 def untrained(folder: Path, text: str, data: Any = DATA) -> Run:
@@ -217,6 +215,23 @@ def test_what_differs_from_the_run_is_not_left_there(place: Path, run: TrainedRu
         run.export("stablehlo", place / "wrong", "encode")
     assert error.value.code == 1 and "report it" in str(error.value.help)
     assert sorted(place.iterdir()) == before
+
+
+def test_what_a_format_cannot_hold_is_left_out_or_told(place: Path, run: TrainedRun, monkeypatch: pytest.MonkeyPatch) -> None:
+    def read(file: Path, arrays: Any) -> Any:
+        if file.stem == "decode":
+            raise Unable("it cannot be run", "another format")
+        return kept(file, arrays)
+
+    kept = stablehlo._read
+    monkeypatch.setattr(stablehlo, "_read", read)
+    with pytest.raises(UsageError, match="decode cannot be exported as stablehlo: it cannot be run") as error:
+        run.export("stablehlo", place / "part", "decode")
+    assert error.value.help == "another format" and not (place / "part").exists()
+    monkeypatch.setattr(verb, "chosen", lambda model, what: ["encode", "decode"])
+    folder = run.export("stablehlo", place / "part")
+    assert (folder / "encode.stablehlo").exists() and not (folder / "decode.stablehlo").exists()
+    assert "decode is left out\\: it cannot be run (another format)" in (folder / "README.md").read_text()
 
 
 def test_a_damaged_file_of_weights_is_not_left_there(place: Path, run: TrainedRun, monkeypatch: pytest.MonkeyPatch) -> None:

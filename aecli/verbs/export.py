@@ -147,12 +147,13 @@ def _write_functions(
         function = maker.make(name)
         try:
             written = form.write(folder, function, request.batch)
+            compared = [_compared(trained, function, written, example) for example in examples]
         except Unable as error:
             if request.what:
                 raise UsageError(f"{name} cannot be exported as {form.name}: {error.reason}", error.help) from error
             notes.append(f"{name} is left out: {error.reason}" + (f" ({error.help})" if error.help else ""))
+            (folder / f"{name}.{form.name}").unlink(missing_ok=True)  # one that was written, and cannot be run
             continue
-        compared = [_compared(trained, function, written, example) for example in examples]
         told.append(Told(name, written.file, written.inputs, function.output, max(difference for difference, _ in compared)))
         kept |= compared[1][1]
     if not told:
