@@ -23,6 +23,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import yaml
 from cells import CELLS, DRAWING, DRAWS, GENERATORS, NLL, Recipe, as_today, cells, has_all, keep, missing, recipes
 from number_tables import ROOT, write
 from results import Failed, absent, answer, processor
@@ -37,7 +38,7 @@ LIKELIHOOD = "likelihood"
 def sweep_of(recipe: Recipe, root: Path) -> str | None:
     """The newest sweep of the config as it is now, to go on with."""
     for folder in sorted((root / ".sweeps").glob(f"{named(recipe)}-*"), key=lambda path: path.stat().st_mtime, reverse=True):
-        if (folder / "plan.json").exists() and (folder / "config.yaml").read_text() == recipe.path.read_text():
+        if (folder / "plan.json").exists() and is_of(recipe, folder):
             return folder.name
     return None
 
@@ -47,12 +48,16 @@ def named(recipe: Recipe) -> str:
     return f"numbers-{recipe.name}"
 
 
+def is_of(recipe: Recipe, sweep: Path) -> bool:
+    """Whether a sweep is of the config's settings as they are now, whatever its comments say."""
+    return yaml.safe_load((sweep / "config.yaml").read_text()) == yaml.safe_load(recipe.path.read_text())
+
+
 def runs_of(recipe: Recipe, root: Path) -> Iterator[Path]:
     """The runs of the sweeps of the config as it is now."""
-    text = recipe.path.read_text()
     for path in sorted(root.glob("*/run.json")):
         sweep = (json.loads(path.read_text()).get("sweep") or {}).get("id", "")
-        if sweep.startswith(f"{named(recipe)}-") and (root / ".sweeps" / sweep / "config.yaml").read_text() == text:
+        if sweep.startswith(f"{named(recipe)}-") and is_of(recipe, root / ".sweeps" / sweep):
             yield path.parent
 
 
