@@ -154,7 +154,7 @@ def test_a_model_that_is_given_images_is_asked_for_nothing_that_holds_none() -> 
     assert set(abilities(given)) | set(abilities(plain)) == both == set(abilities(type(plain))) <= set(ABILITIES)
     assert "translates" in abilities(given) and "translates" not in abilities(plain)
     assert not {"samples", "decodes", "reconstructs"} & set(abilities(given))
-    assert modes_of(given) == ("translate",) and "translate" not in modes_of(plain)
+    assert modes_of(given) == ("translate", "map") and "translate" not in modes_of(plain)
     with pytest.raises(UsageError, match="drawn given another one") as caught:
         check_mode(given, "prior")
     assert "--mode translate" in (caught.value.help or "")

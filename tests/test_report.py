@@ -236,7 +236,7 @@ def test_what_is_missing_has_the_command_that_makes_it(tmp_path: Path) -> None:
         f"train --resume {run.id}",
         f"eval {run.id}",
         f"sample {run.id} --mode prior",
-        f"{run.id} --mode map --projection tsne",
+        f"sample {run.id} --mode map --projection tsne",
     ):
         assert f"aecli {words} --runs-dir {tmp_path}" in text, words
     assert "--mode codes" not in text and "--mode class" not in text  # of units and of classes, which this model has not
