@@ -37,7 +37,7 @@ test: setup
 
 # What needs the extra onnx, which holds other packages back: in an environment of its own.
 onnx: .venv-onnx/.installed
-	.venv-onnx/bin/python -m pytest -m onnx $(ARGS)
+	.venv-onnx/bin/python -m pytest tests/test_export.py -m onnx $(ARGS)
 
 .venv-onnx/.installed: pyproject.toml
 	$(PYTHON) -m venv .venv-onnx

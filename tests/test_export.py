@@ -46,6 +46,10 @@ SAMPLE = "vae-gated-vamp"
 """Conditional, a prior that draws whole numbers and normal ones, and a score of importance samples."""
 
 
+NO_ONNX = {"denoising": "onnxruntime cannot run it"}
+"""Cases of which ONNX holds nothing, and why: in the U-Net jax2onnx writes a wrong shape beside a concatenation."""
+
+
 def untrained(folder: Path, text: str, data: Any = DATA) -> Run:
     """A run whose model has its first weights: to train it would take most of the time, and changes nothing."""
     e = experiment(text, "steps: 3", "batch_size: 16", "learning_rate: 1e-3, ema: 0.9")
@@ -71,7 +75,15 @@ def used(folder: Path) -> str:
 def test_every_variant_exports_what_it_is_able_to_do(case: Any, form: str, tmp_path: Path) -> None:
     run = untrained(tmp_path, case.text)
     loaded = aecli.load(run.path, checkpoint="last")
-    folder = loaded.export(form, tmp_path / "out")
+    try:
+        folder = loaded.export(form, tmp_path / "out")
+    except UsageError as error:  # of some networks jax2onnx makes nothing for any number of examples
+        assert form == "onnx" and "--batch N" in error.message and not (tmp_path / "out").exists()
+        if case.name in NO_ONNX:
+            with pytest.raises(UsageError, match=NO_ONNX[case.name]):
+                loaded.export(form, tmp_path / "out", batch=3)
+            return
+        folder = loaded.export(form, tmp_path / "out", batch=3)
     facts = json.loads((folder / "export.json").read_text())
     able = {name for name, needed in apply.NEEDED.items() if {*needed} & {*loaded.abilities}} - {"complete"}
     missing = {note.split()[0] for note in facts["notes"] if "is left out" in note}

@@ -157,7 +157,10 @@ def _write_functions(
         told.append(Told(name, written.file, written.inputs, function.output, max(difference for difference, _ in compared)))
         kept |= compared[1][1]
     if not told:
-        raise UsageError(f"nothing of run {run.id} can be exported as {form.name}: {'; '.join(notes)}", "--format safetensors")
+        why = "; ".join(note for note in notes if "is left out" in note)
+        raise UsageError(
+            f"nothing of run {run.id} can be exported as {form.name}: {why}", "another --format, or --batch N if that may do"
+        )
     write_arrays(folder / scripts.EXAMPLE, kept)
     rows = [(each.name, [form.name for form in each.inputs], each.output.name) for each in told]
     first = "made-up rows" if test is None else "rows of the test split"
