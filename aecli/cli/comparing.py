@@ -106,7 +106,7 @@ def report(
 
     Numbers beside plain methods, curves, pictures, how it was measured, where it comes from, and what is missing with the command
     that makes it. Needs aecli[report]."""
-    from aecli.errors import UsageError
+    from aecli.errors import UsageError, translate
     from aecli.system.progress import say
     from aecli.verbs.report import report as verb
 
@@ -117,12 +117,12 @@ def report(
         keep_programs(context)
     made = verb([*named, *chosen], output, split=split, metrics=metric or None, make=make, anyway=anyway, force=force, say=say)
     print(made.path)
+    codes: set[int] = set()
     for what, error in made.failures:
-        say(f"error: {what}: {error}")
-    if made.failures:
-        from aecli.errors import StorageError
-
-        codes = {getattr(error, "code", StorageError.code) for _, error in made.failures}
+        known = translate(error)
+        say(f"{what}: {known.render() if known else error}")
+        codes.add(known.code if known else 1)
+    if codes:
         raise typer.Exit(codes.pop() if len(codes) == 1 else 1)
 
 

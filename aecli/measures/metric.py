@@ -28,6 +28,14 @@ BLOCKS = "blocks"
 Better = Literal["lower", "higher"]
 
 
+def best_of(baselines: Mapping[str, float], better: Better | None) -> tuple[str, float] | None:
+    """Name and value of the best of `baselines`; None if there are none, or no way is better."""
+    if not baselines or better is None:
+        return None
+    choose = min if better == "lower" else max  # baselines have a value: of one without there is no entry
+    return choose(baselines.items(), key=lambda item: item[1])
+
+
 class Metric(NamedTuple):
     """`value` is None where there is no true one, and `note` says why. `standard_error` is that of `value` over the `n` images as
     a sample from the data distribution; None if it has none. `better` says which way is, where one is. `baselines`: what plain
@@ -67,10 +75,7 @@ class Metric(NamedTuple):
 
     def best_baseline(self) -> tuple[str, float] | None:
         """Name and value of the best one, where there is any and a direction."""
-        if not self.baselines or self.better is None:
-            return None
-        choose = min if self.better == "lower" else max  # baselines have a value: of one without there is no entry
-        return choose(self.baselines.items(), key=lambda item: item[1])
+        return best_of(self.baselines, self.better)
 
 
 class Recorded(NamedTuple):

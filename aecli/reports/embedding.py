@@ -39,7 +39,7 @@ class Picture(NamedTuple):
 
     @property
     def mode(self) -> str:
-        return self.asked.split("-")[0]
+        return mode_of(self.asked)
 
 
 class Found(NamedTuple):
@@ -49,19 +49,28 @@ class Found(NamedTuple):
     wrong: tuple[str, ...]
 
 
-def pictures(folder: Path, order: Sequence[str]) -> Found:
-    """Of `samples/`, those of modes in this order first. Other files than those of `sample` are left out."""
-    newest: dict[str, tuple[int, int, Path]] = {}
+def mode_of(asked: str) -> str:
+    return asked.split("-")[0]
+
+
+def newest(folder: Path) -> dict[str, tuple[int, int, Path]]:
+    """Of each kind of picture in `samples/` the step, the seed and the file of the newest. Other files than those of `sample` are
+    left out."""
+    found: dict[str, tuple[int, int, Path]] = {}
     for path in sorted(folder.glob("*.png")):
-        match = _NAME.match(path.stem)
-        if match is not None:
+        if (match := _NAME.match(path.stem)) is not None:
             key = (int(match["step"]), -int(match["seed"]), path)
-            newest[match["asked"]] = max(newest.get(match["asked"], key), key)
+            found[match["asked"]] = max(found.get(match["asked"], key), key)
+    return {asked: (step, -seed, path) for asked, (step, seed, path) in found.items()}
+
+
+def pictures(folder: Path, order: Sequence[str]) -> Found:
+    """The newest of each kind, those of modes in this order first."""
     found: list[Picture] = []
     wrong: list[str] = []
-    for asked, (step, seed, path) in newest.items():
+    for asked, (step, seed, path) in newest(folder).items():
         try:
-            found.append(_embedded(path, asked, step, -seed))
+            found.append(_embedded(path, asked, step, seed))
         except GONE:
             continue
         except (Unreadable, OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:

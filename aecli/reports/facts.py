@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from aecli.errors import RunError, printable
+from aecli.measures.metric import best_of
 from aecli.reports.charts import Bar, Series, bars, histogram, lines, steps
 from aecli.reports.embedding import Picture, pictures
 from aecli.reports.table import latex_text, number_text
@@ -28,7 +29,7 @@ MOST_BARS = 12
 _RATE = "images_per_s"
 
 
-class Line(NamedTuple):
+class Fact(NamedTuple):
     """`alarm`: to be seen, as that a number may be of other code than the commit says."""
 
     label: str
@@ -55,8 +56,8 @@ class Split(NamedTuple):
 
     name: str
     rows: tuple[Row, ...]
-    protocol: tuple[Line, ...]
-    how: tuple[Line, ...]
+    protocol: tuple[Fact, ...]
+    how: tuple[Fact, ...]
     charts: tuple[str, ...]
     wrong: str | None
 
@@ -85,7 +86,7 @@ class Page(NamedTuple):
     pictures: tuple[Picture, ...]
     captions: Mapping[str, str]
     structure: tuple[str, ...]
-    provenance: tuple[Line, ...]
+    provenance: tuple[Fact, ...]
     config: str
     cite: str
     missing: tuple[tuple[str, str], ...] = ()
@@ -146,16 +147,16 @@ def _split(run: Run, name: str, info: RunFile) -> Split:
     stored = numbers.read(run.path / "eval", name, info.identity)
     found = stored.numbers
     alike = {key: of for key in BASIC if len(of := _of(found, key)) == 1}
-    protocol = [Line(key, printable(str(of[0])), key == "code") for key, of in alike.items()]
-    how: list[Line] = []
+    protocol = [Fact(key, printable(str(of[0])), key == "code") for key, of in alike.items()]
+    how: list[Fact] = []
     for evaluator in dict.fromkeys(number.evaluator for number in found.values()):
         mine = {key: number for key, number in found.items() if number.evaluator == evaluator}
         keys = dict.fromkeys(key for number in mine.values() for key in number.protocol if key not in alike)
         texts = [f"{key} {', '.join(printable(str(value)) for value in _of(mine, key))}" for key in keys]
         sizes = ", ".join(f"{n:,}" for n in sorted({number.n for number in mine.values()}))
-        how.append(Line(evaluator, "; ".join([f"n {sizes}", *texts])))
+        how.append(Fact(evaluator, "; ".join([f"n {sizes}", *texts])))
     beside = [(key, number) for key, number in found.items() if number.baselines and number.value is not None]
-    charts = [_bars(key, number, run.id) for key, number in beside[:MOST_BARS]]
+    charts = [_bars(key, number) for key, number in beside[:MOST_BARS]]
     return Split(name, tuple(_rows(found)), tuple(protocol), tuple(how), tuple(charts), stored.wrong)
 
 
@@ -169,7 +170,7 @@ def _of(found: Mapping[str, Number], key: str) -> list[Any]:
 
 def _rows(found: Mapping[str, Number]) -> Iterator[Row]:
     for name, number in found.items():
-        best = _best(number)
+        best = best_of(number.baselines, number.better)
         yield Row(
             number.evaluator,
             name,
@@ -187,13 +188,6 @@ def _unit(unit: str) -> str:
     return "" if unit == "1" else unit.replace("^2", "²")
 
 
-def _best(number: Number) -> tuple[str, float] | None:
-    """The plain method that does best, where there is one and a way that is better."""
-    if not number.baselines or number.better is None:
-        return None
-    return (min if number.better == "lower" else max)(number.baselines.items(), key=lambda item: item[1])
-
-
 def _verdict(number: Number, best: tuple[str, float] | None) -> str:
     if best is None or number.value is None:
         return ""
@@ -203,7 +197,7 @@ def _verdict(number: Number, best: tuple[str, float] | None) -> str:
     return "better" if apart > 0 else "worse"
 
 
-def _bars(name: str, number: Number, run: str) -> str:
+def _bars(name: str, number: Number) -> str:
     assert number.value is not None
     arrow = {"lower": " (lower is better)", "higher": " (higher is better)"}.get(number.better or "", "")
     own = Bar("this run", number.value, number.standard_error, own=True)
@@ -286,35 +280,35 @@ def _structure(shown: Sequence[Picture], about: About) -> tuple[list[str], list[
         return [], [f"{path.name} cannot be read: {error}"]
 
 
-def _provenance(run: Run, info: RunFile) -> Iterator[Line]:
+def _provenance(run: Run, info: RunFile) -> Iterator[Fact]:
     newest = commits.newest(run.checkpoints)
     git = info.git
     if newest is not None:
-        yield Line("checkpoint", f"step {newest.step:,}, SHA-256 {newest.seal}")
+        yield Fact("checkpoint", f"step {newest.step:,}, SHA-256 {newest.seal}")
     if info.experiment is not None:
-        yield Line("config", f"SHA-256 {info.experiment}")
-    yield Line("data", f"{info.data.name}, SHA-256 {info.data.fingerprint}")
+        yield Fact("config", f"SHA-256 {info.experiment}")
+    yield Fact("data", f"{info.data.name}, SHA-256 {info.data.fingerprint}")
     doubles = ", ".join(f"{count:,} of {split}" for split, count in info.data.duplicates.items() if count)
     if doubles:
-        yield Line("duplicates", f"{doubles} are also train images", True)
-    yield Line("command", shlex.join(map(str, info.command)))
+        yield Fact("duplicates", f"{doubles} are also train images", True)
+    yield Fact("command", shlex.join(map(str, info.command)))
     dirty = git is not None and git.dirty
     commit = "not from a checkout" if git is None else git.commit
-    yield Line("commit", commit + (", with uncommitted changes" if dirty else ""), dirty)
+    yield Fact("commit", commit + (", with uncommitted changes" if dirty else ""), dirty)
     changed = provenance.code_now(info).changed
     if changed:
         more = f" and {len(changed) - 5} more" if len(changed) > 5 else ""
-        yield Line("code", f"changed since: {', '.join(changed[:5])}{more}", True)
+        yield Fact("code", f"changed since: {', '.join(changed[:5])}{more}", True)
     if info.from_run is not None:
-        yield Line("from", f"{info.from_run.run} at step {info.from_run.step:,}")
+        yield Fact("from", f"{info.from_run.run} at step {info.from_run.step:,}")
     if info.sweep is not None:
-        yield Line("sweep", f"{info.sweep.id}, cell {info.sweep.cell}")
+        yield Fact("sweep", f"{info.sweep.id}, cell {info.sweep.cell}")
     if info.budget is not None:
-        yield Line("length", info.budget.told)
-    yield Line("created", info.created)
-    yield Line("devices", ", ".join(info.devices) + (f", {info.threads} threads" if info.threads else ""))
-    yield Line("system", info.platform)
-    yield Line("versions", ", ".join(f"{name} {version}" for name, version in info.versions.items() if version))
+        yield Fact("length", info.budget.told)
+    yield Fact("created", info.created)
+    yield Fact("devices", ", ".join(info.devices) + (f", {info.threads} threads" if info.threads else ""))
+    yield Fact("system", info.platform)
+    yield Fact("versions", ", ".join(f"{name} {version}" for name, version in info.versions.items() if version))
 
 
 def _cite(run: Run, info: RunFile) -> str:

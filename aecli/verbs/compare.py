@@ -3,7 +3,6 @@ Imports no jax, but to say what measures a metric that no run has."""
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,9 +17,9 @@ from aecli.reports.judging import Judge, Key
 from aecli.reports.member import COSTS, SEED, Member
 from aecli.reports.protocols import Conflict
 from aecli.runs.directory import Run
+from aecli.verbs.telling import command
 
 _REQUEST = EvalRequest()
-_RUNS = Path("runs")
 
 
 def compare(
@@ -292,7 +291,7 @@ def _missing(members: Sequence[Member], keys: Sequence[Key], split: str) -> list
 
 def _command(member: Member, split: str, evaluators: Sequence[str], members: Sequence[Member]) -> str:
     """What measures a run as the others were."""
-    words = ["aecli", "eval", member.id, *options_of(split)]
+    words = [member.id, *options_of(split)]
     words += ["--only", ",".join(evaluators)] if evaluators else []
     for evaluator, key, usual in (
         ("likelihood", "samples", _REQUEST.samples),
@@ -302,9 +301,7 @@ def _command(member: Member, split: str, evaluators: Sequence[str], members: Seq
         of = [n.protocol.get(key) for m in members for n in m.numbers.values() if n.evaluator == evaluator]
         asked = next((value for value in of if isinstance(value, int)), usual)
         words += [f"--{key.replace('_', '-')}", str(asked)] if evaluator in evaluators and asked != usual else []
-    folder = member.run.path.parent
-    words += ["--runs-dir", str(folder)] if folder.absolute() != _RUNS.absolute() else []
-    return shlex.join(words)
+    return command(member.run, "eval", words)
 
 
 def _how(rows: Sequence[Metric]) -> list[str]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shlex
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -11,15 +10,13 @@ from typing import NamedTuple
 from aecli.errors import AecliError, RunError, StorageError
 from aecli.evaluation.request import EvalRequest, check_measured, options_of
 from aecli.reports import charts, facts
+from aecli.reports.comparison import Comparison
 from aecli.reports.facts import About, Page
 from aecli.runs import numbers
 from aecli.runs.directory import Run
 from aecli.system.files import write_atomic
 from aecli.verbs import compare as comparing
-
-_RUNS = Path("runs")
-SHORTEST = 64
-"""Bytes that are read of a file to see whether it is a page of ours."""
+from aecli.verbs.telling import command
 
 
 class Report(NamedTuple):
@@ -64,8 +61,12 @@ def report(
         raise RunError("there is no run to report", "`aecli runs` lists them")
     runs = list({run.path.resolve(): run for run in runs}.values())
     _check_target(target, pages.MARK, force)
-    if len(runs) > 1 and not make:  # what is refused is so before anything is drawn
-        comparing.compare(runs, split=split, metrics=metrics, anyway=anyway, intervals=False, skip_unreadable=runs)
+
+    def compared() -> Comparison:
+        return comparing.compare(runs, split=split, metrics=metrics, anyway=anyway, skip_unreadable=runs)
+
+    # What is refused is so before anything is drawn, unless that may be what there is to compare.
+    comparison = compared() if len(runs) > 1 and not make else None
     failures: list[tuple[str, AecliError | OSError]] = []
     made: dict[str, Page] = {}
     whole = runs[: pages.MOST_WHOLE]
@@ -85,7 +86,7 @@ def report(
         [only] = made.values()
         text = pages.render(only.name, [only])
     else:
-        comparison = comparing.compare(runs, split=split, metrics=metrics, anyway=anyway, skip_unreadable=runs)
+        comparison = comparison or compared()
         title = " and ".join(group.name for group in comparison.groups[:2]) if len(comparison.groups) == 2 else ""
         title = title or f"{len(runs)} runs in {len(comparison.groups)} groups"
         text = pages.render(title, list(made.values()), pages.beside(comparison, made), len(runs) - len(whole))
@@ -104,7 +105,7 @@ def _check_target(target: Path, mark: str, force: bool) -> None:
         return
     try:
         with target.open("rb") as file:
-            begins = file.read(SHORTEST)
+            begins = file.read(len(mark))
     except OSError:
         begins = b""
     if not begins.startswith(mark.encode()):
@@ -113,11 +114,10 @@ def _check_target(target: Path, mark: str, force: bool) -> None:
 
 def _about(run: Run) -> About:
     """What the code of its variant tells; nothing where that cannot be loaded, which what is missing then says."""
-    import sys
-
     from aecli.core.abilities import abilities
     from aecli.runs.trained import stored_experiment
     from aecli.sampling.modes import MODES, modes_of
+    from aecli.verbs.variants import summary
 
     run.info()  # what cannot be read at all is no matter of the code
     try:
@@ -125,29 +125,28 @@ def _about(run: Run) -> About:
     except AecliError:
         return About(modes={name: mode.help for name, mode in MODES.items()})
     known = modes_of(model, run.info().data.spec.kind)
-    text = (sys.modules[type(model).__module__].__doc__ or "").strip().splitlines()
-    return About(next(iter(text), ""), abilities(type(model)), {name: MODES[name].help for name in known})
+    return About(summary(type(model)), abilities(model), {name: MODES[name].help for name in known})
 
 
 def _wanted(run: Run, split: str, about: About) -> Iterator[_Wanted]:
     """What is not there. A run without any number is measured by all evaluators that cost little, one that has some by what was
     asked for."""
-    from aecli.reports.embedding import pictures
+    from aecli.reports.embedding import mode_of, newest
     from aecli.sampling.request import SampleRequest
     from aecli.verbs.evaluate import evaluate
     from aecli.verbs.sample import sample
 
     state = run.state()
     if state in ("interrupted", "crashed", "failed"):
-        yield _Wanted("the rest of its training", _command(run, "train", ["--resume", run.id]), None)
+        yield _Wanted("the rest of its training", command(run, "train", ["--resume", run.id]), None)
     if not run.recorded().step:
         return
     if not numbers.read(run.path / "eval", split, run.info().identity).numbers:
         held_out, *more = split.split("-")
-        command = _command(run, "eval", [run.id, *options_of(split)])
+        words = command(run, "eval", [run.id, *options_of(split)])
         make = None if more else lambda: evaluate(run, EvalRequest(held_out))
-        yield _Wanted(f"numbers of the {split} split", command, make)
-    shown = {(each.mode, each.asked) for each in pictures(run.path / "samples", ()).pictures}
+        yield _Wanted(f"numbers of the {split} split", words, make)
+    shown = {(mode_of(asked), asked) for asked in newest(run.path / "samples")}
     for mode, help in about.modes.items():
         if not about.abilities:
             break
@@ -156,8 +155,8 @@ def _wanted(run: Run, split: str, about: About) -> Iterator[_Wanted]:
             flags = ["--projection", request.projection] if request.projection != SampleRequest().projection else []
             asked = "-".join([mode, *flags[1:]])
             if not any(of == mode and (name == asked or len(requests) == 1) for of, name in shown):
-                command = _command(run, "sample", [run.id, "--mode", mode, *flags])
-                yield _Wanted(f"a picture of {help}", command, lambda request=request: sample(run, request))
+                words = command(run, "sample", [run.id, "--mode", mode, *flags])
+                yield _Wanted(f"a picture of {help}", words, lambda request=request: sample(run, request))
 
 
 def _made(run: Run, wanted: _Wanted, failures: list[tuple[str, AecliError | OSError]], say: Callable[[str], None]) -> bool:
@@ -170,9 +169,3 @@ def _made(run: Run, wanted: _Wanted, failures: list[tuple[str, AecliError | OSEr
     except (AecliError, OSError) as error:
         failures.append((f"{run.id}: {wanted.what}", error))
         return False
-
-
-def _command(run: Run, verb: str, words: Sequence[str]) -> str:
-    folder = run.path.parent
-    where = ["--runs-dir", str(folder)] if folder.absolute() != _RUNS.absolute() else []
-    return shlex.join(["aecli", verb, *words, *where])

@@ -69,7 +69,7 @@ def variants(name: str | None = None) -> Variants:
 def _describe(name: str, cls: type[Model]) -> Variant:
     return Variant(
         name,
-        next(iter((sys.modules[cls.__module__].__doc__ or "").strip().splitlines()), ""),
+        summary(cls),
         abilities(cls),
         {
             name: mode.help
@@ -83,6 +83,11 @@ def _describe(name: str, cls: type[Model]) -> Variant:
             for key, field in cls.model_fields.items()
         },
     )
+
+
+def summary(cls: type[Model]) -> str:
+    """What a family is, in a line: the first of its file."""
+    return next(iter((sys.modules[cls.__module__].__doc__ or "").strip().splitlines()), "")
 
 
 def _choices(annotation: Any) -> str:
