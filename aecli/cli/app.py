@@ -53,6 +53,7 @@ for _verb in (
     experiments.check,
     experiments.bench,
     listing.variants,
+    listing.schema,
 ):
     app.command(_NAMES.get(_verb), context_settings=_SETTINGS.get(_verb))(_verb)
 app.add_typer(data_app, name="data")

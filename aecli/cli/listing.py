@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from aecli.cli.options import Json, print_json
+from aecli.errors import VariantError
 
 
 def variants(
@@ -22,10 +25,31 @@ def variants(
         print_json([variant.as_json() for variant in told.sound])
     else:
         show_variants(told.sound)
-    for error in told.broken:
+    _tell_broken(told.broken)
+
+
+def schema(
+    out: Annotated[Path | None, typer.Option("-o", "--out", metavar="FILE", help="Write it there, not to stdout.")] = None,
+) -> None:
+    """Print the JSON Schema of a config, for editors: aecli schema -o configs/aecli.schema.json."""
+    from aecli.config.json_schema import json_schema
+    from aecli.system.files import to_json, write_atomic
+
+    made = json_schema()
+    if out is None:
+        print_json(made.schema)
+    else:
+        write_atomic(out, to_json(made.schema))
+        print(out)
+    _tell_broken(made.broken)
+
+
+def _tell_broken(broken: Sequence[VariantError]) -> None:
+    """Says what is wrong with the files of variants, and ends with their exit code if there are any."""
+    for error in broken:
         print(error.line_of_text(), file=sys.stderr)
-    if told.broken:  # so that a CI sees it
-        raise typer.Exit(told.broken[0].code)
+    if broken:  # so that a CI sees it
+        raise typer.Exit(broken[0].code)
 
 
 def data_list(every: Annotated[bool, typer.Option("--all", help="Also every name that TFDS knows.")] = False) -> None:

@@ -37,16 +37,16 @@ OWN_FILES = {
 }
 """Values of `data.name` that read files of the user's from `data.path`, and what they read."""
 Tier = Literal["auto", "device", "memmap", "stream"]
-_HEEDED: Mapping[str, tuple[str, ...]] = {
+HEEDED: Mapping[str, tuple[str, ...]] = {
     "folder": ("path", "labels", "splits", "background", "range"),
     "pairs": ("path", "labels", "splits", "background", "range"),
     "npz": ("path", "labels", "range", "layout", "dtype"),
     "vectors": ("path", "labels", "array", "standardize"),
 }
 """The settings of `data` that are for own files, by the name that heeds them."""
-_OF_TFDS = ("background",)
+OF_TFDS = ("background",)
 """Those among them that TFDS data sets heed too, whose images are encoded files."""
-_UNUSED: Mapping[str, tuple[tuple[str, ...], str]] = {
+UNUSED: Mapping[str, tuple[tuple[str, ...], str]] = {
     "vectors": (("size", "channels", "binarize", "augment"), "for images, and these are vectors"),
     "pairs": (("binarize",), "for images alone, and these are pairs"),
 }
@@ -95,10 +95,11 @@ class Data(Frozen):
     )
     classes: tuple[Annotated[int, Field(ge=0)] | str, ...] | None = Field(
         default=None,
+        json_schema_extra={"minItems": 1, "uniqueItems": True},
         description="which classes alone are kept, of every split, by their names (or numbers, where no name is one); they stay"
         " numbered and named as they are among all",
     )
-    label: Annotated[str | None, BeforeValidator(_as_text)] = Field(
+    label: Annotated[str | None, BeforeValidator(_as_text, json_schema_input_type=str | int | None)] = Field(
         default=None,
         description="which is the label: of a TFDS data set a feature (/ leads into nested ones), of vectors an array or column",
     )
@@ -109,12 +110,15 @@ class Data(Frozen):
     standardize: Standardize = Field(
         default="none", description="vectors less their mean over train (mean), and over their standard deviation (zscore)"
     )
-    batch_size: PositiveInt = 128
+    batch_size: PositiveInt = Field(default=128, description="examples per step of training, over all devices")
     validation: Annotated[int, Field(ge=0)] | Annotated[float, Field(ge=0, lt=1)] = Field(
         default=0.1, description="the last part of train that is held out: a number of images or a fraction"
     )
     test: float = Field(default=0.1, gt=0, lt=1, description="the fraction held out where the source has no test split")
-    binarize: Binarize = "none"
+    binarize: Binarize = Field(
+        default="none",
+        description="none keeps intensities; dynamic draws each pixel anew each time; fixed evaluates on one frozen draw",
+    )
     augment: Augmentations = Field(
         default=(), description="of training batches alone, before binarize: flip(p), shift(pixels, fill), one or a list"
     )
@@ -132,10 +136,10 @@ class Data(Frozen):
     def _path_where_needed(self) -> Data:
         if self.name in OWN_FILES and self.path is None:
             raise ValueError(f"name: {self.name} needs a path")
-        for setting in dict.fromkeys(setting for heeded in _HEEDED.values() for setting in heeded):
-            if self.changed(setting) and setting not in _HEEDED.get(self.name, _OF_TFDS):
-                users = [name for name, heeded in _HEEDED.items() if setting in heeded]
-                places = [f"name: {name}" for name in users] + ["TFDS data sets"] * (setting in _OF_TFDS)
+        for setting in dict.fromkeys(setting for heeded in HEEDED.values() for setting in heeded):
+            if self.changed(setting) and setting not in HEEDED.get(self.name, OF_TFDS):
+                users = [name for name, heeded in HEEDED.items() if setting in heeded]
+                places = [f"name: {name}" for name in users] + ["TFDS data sets"] * (setting in OF_TFDS)
                 where = " and ".join(filter(None, [", ".join(places[:-1]), places[-1]]))
                 instead = "; the label of a TFDS data set is named by data.label" if setting == "labels" else ""
                 raise ValueError(f"{setting} is for {where}{instead}")
@@ -148,7 +152,7 @@ class Data(Frozen):
                 "label names a feature of a TFDS data set, or an array or column of vectors; whether the labels of a folder"
                 " or an npz file are read is told by data.labels"
             )
-        settings, what = _UNUSED.get(self.name, ((), ""))
+        settings, what = UNUSED.get(self.name, ((), ""))
         if unused := [setting for setting in settings if self.changed(setting)]:
             raise ValueError(f"{' and '.join(unused)} {'is' if len(unused) == 1 else 'are'} {what}")
         if self.dtype == "float32" and self.changed("size", "channels", "binarize"):
@@ -200,8 +204,8 @@ class Train(Frozen):
     with `patience`, when to stop.
     """
 
-    steps: PositiveInt | None = None
-    epochs: PositiveInt | None = None
+    steps: PositiveInt | None = Field(default=None, description="length of the run in steps")
+    epochs: PositiveInt | None = Field(default=None, description="length of the run in passes over the train split")
     flop: PositiveFloat | None = Field(
         default=None, description="operations of products and convolutions in all, as `aecli bench` counts those of a step"
     )
@@ -214,7 +218,9 @@ class Train(Frozen):
         default=None, description="steps between checkpoints; by default each evaluation"
     )
     keep: int = Field(default=2, ge=2, description="how many of the newest checkpoints stay, beside the best")
-    monitor: str = "loss"
+    monitor: str = Field(
+        default="loss", description="the validation metric, lower being better, that decides which checkpoint is the best"
+    )
     patience: PositiveInt | None = Field(default=None, description="evaluations without a better monitor before stopping")
     precision: Precision = Field(
         "float32",
@@ -242,11 +248,11 @@ class Train(Frozen):
 class Experiment(Frozen):
     """A whole config."""
 
-    seed: int = Field(default=0, ge=0, lt=2**32)
-    data: Data
-    model: Annotated[SerializeAsAny[Model], BeforeValidator(parse_model)]
-    optimizer: Optimizer = Optimizer()
-    train: Train
+    seed: int = Field(default=0, ge=0, lt=2**32, description="of the weights, the order of images and all noise")
+    data: Data = Field(description="which images, and how they reach the model")
+    model: Annotated[SerializeAsAny[Model], BeforeValidator(parse_model)] = Field(description="the variant and its settings")
+    optimizer: Optimizer = Field(default=Optimizer(), description="which rule moves the weights, and how far")
+    train: Train = Field(description="how long, and what is kept on the way")
 
     @field_serializer("model")
     def _with_variant(self, model: Model) -> dict[str, Any]:

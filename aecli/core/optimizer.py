@@ -31,9 +31,13 @@ class Optimizer(Frozen):
     small ones, moves by Adam with Nesterov's momentum, which is what `b1` and `b2` are of.
     """
 
-    name: Literal["adam", "adamw", "sgd", "lion", "muon"] = "adam"
-    learning_rate: PositiveFloat = 1e-3
-    schedule: Literal["constant", "cosine", "linear"] = "constant"
+    name: Literal["adam", "adamw", "sgd", "lion", "muon"] = Field(
+        default="adam", description="the rule that makes an update of a gradient"
+    )
+    learning_rate: PositiveFloat = Field(default=1e-3, description="after warmup, and before the schedule lowers it")
+    schedule: Literal["constant", "cosine", "linear"] = Field(
+        default="constant", description="what follows the warmup: constant, or falling to 0 at the last step"
+    )
     warmup: NonNegativeInt = Field(default=0, description="steps")
     b1: float = Field(default=0.9, ge=0, lt=1, description="decay of the first moment; the momentum of sgd")
     b2: float = Field(default=0.999, ge=0, lt=1, description="decay of the second moment; not used by sgd")

@@ -32,8 +32,8 @@ class Augments(Frozen):
 class Flip(Augments):
     """Left and right change places with probability p."""
 
-    name: Literal["flip"]
-    p: float = Field(default=0.5, ge=0, le=1)
+    name: Literal["flip"] = Field(description="left and right change places")
+    p: float = Field(default=0.5, ge=0, le=1, description="probability that an image is flipped")
 
     def __call__(self, image: jax.Array, key: jax.Array) -> jax.Array:
         flipped = jax.random.uniform(key, (len(image), 1, 1, 1)) < self.p
@@ -44,9 +44,11 @@ class Shift(Augments):
     """Moved by -pixels to pixels in height and in width, each of these equally likely: to pad an image and crop it at random.
     What comes into sight is the nearest pixel of the image, or 0."""
 
-    name: Literal["shift"]
-    pixels: PositiveInt
-    fill: Literal["edge", "zero"] = "edge"
+    name: Literal["shift"] = Field(description="moved in height and in width")
+    pixels: PositiveInt = Field(description="the farthest that an image is moved, in pixels")
+    fill: Literal["edge", "zero"] = Field(
+        default="edge", description="what comes into sight: the nearest pixel of the image, or 0"
+    )
 
     def __call__(self, image: jax.Array, key: jax.Array) -> jax.Array:
         far = (self.pixels, self.pixels)

@@ -105,8 +105,8 @@ class GaussianNoise(Corrupts):
     """x + sigma e, e ~ N(0, 1) per value."""
 
     of_pictures: ClassVar[bool] = False
-    name: Literal["gaussian"]
-    sigma: NonNegativeFloat
+    name: Literal["gaussian"] = Field(description="adds Gaussian noise to each value")
+    sigma: NonNegativeFloat = Field(description="standard deviation of the noise, where intensities go from 0 to 1")
 
     def __call__(self, image: jax.Array, key: jax.Array) -> jax.Array:
         return image + self.sigma * jax.random.normal(key, image.shape)
@@ -122,8 +122,8 @@ class Masking(Hides):
     """Each pixel, all its channels, is 0 with probability p."""
 
     of_pictures: ClassVar[bool] = False
-    name: Literal["masking"]
-    p: float = Field(ge=0, le=1)
+    name: Literal["masking"] = Field(description="sets pixels to 0")
+    p: float = Field(ge=0, le=1, description="probability that a pixel is 0")
 
     def hidden(self, image: jax.Array, key: jax.Array) -> jax.Array:
         return jax.random.uniform(key, (*image.shape[:3], 1)) < self.p
@@ -136,8 +136,8 @@ class Masking(Hides):
 class SaltPepper(Corrupts):
     """Each value is, with probability p, 0 or 1 with equal chance."""
 
-    name: Literal["salt_pepper"]
-    p: float = Field(ge=0, le=1)
+    name: Literal["salt_pepper"] = Field(description="sets values to 0 or 1")
+    p: float = Field(ge=0, le=1, description="probability that a value is replaced")
 
     def __call__(self, image: jax.Array, key: jax.Array) -> jax.Array:
         u = jax.random.uniform(key, image.shape)
@@ -156,8 +156,8 @@ class SaltPepper(Corrupts):
 class Block(Hides):
     """A square of `size` pixels at a random place of each image is 0."""
 
-    name: Literal["block"]
-    size: NonNegativeInt
+    name: Literal["block"] = Field(description="sets a square at a random place to 0")
+    size: NonNegativeInt = Field(description="side of the square in pixels")
 
     def hidden(self, image: jax.Array, key: jax.Array) -> jax.Array:
         n, height, width, _ = image.shape
@@ -190,8 +190,8 @@ class Downsample(Linear):
     """Averages squares of `factor` pixels and repeats the average: the image at lower resolution, at its old size. Factor 1 is
     the identity."""
 
-    name: Literal["downsample"]
-    factor: PositiveInt
+    name: Literal["downsample"] = Field(description="averages squares of pixels")
+    factor: PositiveInt = Field(description="side of a square in pixels; divides height and width")
 
     def __call__(self, image: jax.Array, key: jax.Array) -> jax.Array:
         n, height, width, channels = image.shape
@@ -210,7 +210,7 @@ class Downsample(Linear):
 class Grayscale(Linear):
     """All three channels become the luma."""
 
-    name: Literal["grayscale"]
+    name: Literal["grayscale"] = Field(description="all three channels become the luma")
 
     def __call__(self, image: jax.Array, key: jax.Array) -> jax.Array:
         return jnp.broadcast_to(_luma(image), image.shape)
@@ -228,8 +228,8 @@ class Outline(Corrupts):
     has. The pixels at the rim are repeated beyond it, so that the rim is no line. Of an image that is all alike nothing is left.
     """
 
-    name: Literal["outline"]
-    threshold: float = Field(ge=0, le=1)
+    name: Literal["outline"] = Field(description="a line drawing of the image")
+    threshold: float = Field(ge=0, le=1, description="the step from black (0) to white (1) above which a line is drawn")
 
     def __call__(self, image: jax.Array, key: jax.Array) -> jax.Array:
         gray = image if image.shape[-1] == 1 else _luma(image)
@@ -245,7 +245,7 @@ class Paired(Corrupts):
 
     of_pairs: ClassVar[bool] = True
     fix: ClassVar[str] = "set data.name: pairs"
-    name: Literal["paired"]
+    name: Literal["paired"] = Field(description="the image that the data pairs with an image")
 
     def __call__(self, image: jax.Array, key: jax.Array) -> jax.Array:
         return image

@@ -3,12 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from typing import Any
 
 import jax
-from pydantic import BeforeValidator
+from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
+from pydantic_core import core_schema
 
-ONE_OR_LIST = BeforeValidator(lambda value: (value,) if isinstance(value, dict) else value)
-"""Lets a config name one where it may name several."""
+
+class OneOrList:
+    """Lets a config name one where it may name several, as an annotation of a tuple."""
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> core_schema.CoreSchema:
+        def listed(value: Any) -> Any:
+            return (value,) if isinstance(value, dict) else value
+
+        return core_schema.no_info_before_validator_function(listed, handler(source))
+
+    def __get_pydantic_json_schema__(self, schema: core_schema.CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        many = handler(schema)
+        kinds = {"object": many["items"], "array": many}  # told apart by if, so that an editor tells the mistakes of one alone
+        return {
+            "type": list(kinds),
+            "allOf": [{"if": {"type": kind}, "then": inner} for kind, inner in kinds.items()],
+        }
+
+
+ONE_OR_LIST = OneOrList()
 
 
 def in_turn(steps: Iterable[Callable[[jax.Array, jax.Array], jax.Array]], image: jax.Array, key: jax.Array) -> jax.Array:

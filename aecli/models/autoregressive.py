@@ -46,15 +46,19 @@ class Autoregressive(SingleLoss):
     (sites of patch x patch pixels) shape the other nets, `heads` a gmlp (sums over earlier sites per layer) or a transformer.
     """
 
-    net: Literal["made", "pixelcnn", "gmlp", "transformer"] = "pixelcnn"
-    levels: PositiveInt = 256
-    likelihood: Literal["categorical", "discretized_logistic"] = "categorical"
+    net: Literal["made", "pixelcnn", "gmlp", "transformer"] = Field(default="pixelcnn", description="the causal network")
+    levels: PositiveInt = Field(
+        default=256, description="values of a channel, a divisor of 256: 2 for binary images, 256 for 8 bit"
+    )
+    likelihood: Literal["categorical", "discretized_logistic"] = Field(
+        default="categorical", description="of a value: one probability per level, or a mixture of discretized logistics"
+    )
     components: PositiveInt = Field(default=5, description="of a discretized_logistic mixture")
-    hidden: tuple[PositiveInt, ...] = (512, 512)
-    width: PositiveInt = 32
-    layers: PositiveInt = 4
-    heads: PositiveInt = 4
-    patch: PositiveInt = 1
+    hidden: tuple[PositiveInt, ...] = Field(default=(512, 512), description="layer widths of a made")
+    width: PositiveInt = Field(default=32, description="features per site of the other nets")
+    layers: PositiveInt = Field(default=4, description="of the other nets")
+    heads: PositiveInt = Field(default=4, description="sums over earlier sites per layer, of a gmlp or a transformer")
+    patch: PositiveInt = Field(default=1, description="pixels of a site's side")
     dropout: float = Field(default=0.0, ge=0, lt=1, description="share of each layer's output that a step of training drops")
     conditional: bool = Field(default=False, description="learn p(x | label)")
     hybrid: NonNegativeFloat = Field(

@@ -35,10 +35,12 @@ class Bottleneck(SingleLoss):
     """
 
     kinds: ClassVar[tuple[Kind, ...]] = ("image", "vector")
-    net: Net = "mlp"
+    net: Net = Field(default="mlp", description="of the encoder, which the decoder mirrors")
     hidden: Hidden = Field(default_factory=hidden_of_net, description="by default those of the net")
-    latent: PositiveInt = 16
-    likelihood: Literal["mse", "bernoulli"] = "mse"
+    latent: PositiveInt = Field(default=16, description="numbers in a code")
+    likelihood: Literal["mse", "bernoulli"] = Field(
+        default="mse", description="half the summed squared error, or the binary cross-entropy, in nats"
+    )
     output: Output = Field(default="linear", description="of likelihood: mse")
     corruption: Corruptions = Field(default=(), description="of what the encoder sees")
 

@@ -50,11 +50,13 @@ class Denoising(SingleLoss):
     """
 
     kinds: ClassVar[tuple[Kind, ...]] = ("image", "vector")
-    net: Literal["mlp", "conv", "unet"] = "unet"
+    net: Literal["mlp", "conv", "unet"] = Field(default="unet", description="a unet, or an mlp or conv net through a code")
     hidden: Hidden = Field(default_factory=hidden_of_net, description="by default those of the net")
     latent: PositiveInt | None = Field(default=None, description="the code of an mlp or conv net; 64 if left out")
     output: Output = Field(default="linear", description="sigmoid: within (0, 1)")
-    corruption: Corruptions = (GaussianNoise(name="gaussian", sigma=0.25),)
+    corruption: Corruptions = Field(
+        default=(GaussianNoise(name="gaussian", sigma=0.25),), description="of what the network sees; one or a list"
+    )
 
     @model_validator(mode="after")
     def _settings_fit(self) -> Denoising:

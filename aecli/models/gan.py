@@ -53,14 +53,21 @@ class GAN(Model):
     `discriminator_steps`: its steps for one of the generator; `discriminator_rate`: its learning rate over the generator's.
     """
 
-    latent: PositiveInt = 64
-    hidden: tuple[PositiveInt, ...] = (64, 128)
-    objective: Literal["non_saturating", "hinge", "wgan_gp"] = "hinge"
-    spectral_norm: bool = True
+    latent: PositiveInt = Field(default=64, description="numbers that an image is made of")
+    hidden: tuple[PositiveInt, ...] = Field(
+        default=(64, 128),
+        description="channels of the discriminator's convolutions, each halving the image; of the generator in reverse",
+    )
+    objective: Literal["non_saturating", "hinge", "wgan_gp"] = Field(
+        default="hinge", description="of generator and discriminator"
+    )
+    spectral_norm: bool = Field(
+        default=True, description="whether the discriminator's weights are divided by their largest singular value"
+    )
     r1: NonNegativeFloat = Field(default=0.0, description="weight of the squared gradient at real images")
     gradient_penalty: PositiveFloat = Field(default=10.0, description="of wgan_gp")
-    discriminator_steps: PositiveInt = 1
-    discriminator_rate: PositiveFloat = 1.0
+    discriminator_steps: PositiveInt = Field(default=1, description="steps of the discriminator for one of the generator")
+    discriminator_rate: PositiveFloat = Field(default=1.0, description="learning rate of the discriminator over the generator's")
     conditional: bool = Field(default=False, description="learn p(x | label)")
 
     @model_validator(mode="after")

@@ -117,15 +117,15 @@ class HvaeNet(nnx.Module):
 class HVAE(SingleLoss):
     """Values as of `vae`; `rate_nats` is that of both layers, and `latent` the size of each. A code is z2 and z1 in a row."""
 
-    hidden: PositiveInt = 300
-    latent: PositiveInt = 40
+    hidden: PositiveInt = Field(default=300, description="width of each layer")
+    latent: PositiveInt = Field(default=40, description="numbers in z1, and as many in z2")
     decoder: Literal["gated", "gmlp"] = Field(default="gated", description="of p(x | z1, z2); gmlp mixes features of squares")
     patch: PositiveInt = Field(default=4, description="pixels of a square's side, of decoder: gmlp")
     width: PositiveInt = Field(default=32, description="features of a square, of decoder: gmlp")
     layers: PositiveInt = Field(default=3, description="of decoder: gmlp")
     heads: PositiveInt = Field(default=8, description="sums over squares per layer, of decoder: gmlp")
     dropout: float = Field(default=0.0, ge=0, lt=1, description="share of each gated layer that a step of training drops")
-    likelihood: Literal["bernoulli", "discretized_logistic"] = "bernoulli"
+    likelihood: Literal["bernoulli", "discretized_logistic"] = Field(default="bernoulli", description="of a value of the image")
     samples: PositiveInt = Field(default=1, description="codes per image in the bound; above 1, IWAE")
     samples_from: NonNegativeInt = Field(default=0, description="the step from which on there are more samples than one")
     kl_warmup: NonNegativeInt = Field(default=0, description="steps")

@@ -79,15 +79,19 @@ class Sparse(Model):
     """
 
     kinds: ClassVar[tuple[Kind, ...]] = ("image", "vector")
-    net: Literal["linear", "mlp", "conv"] = "linear"
+    net: Literal["linear", "mlp", "conv"] = Field(default="linear", description="of the encoder and the decoder")
     hidden: Hidden = Field(default_factory=hidden_of_net, description="by default those of the net")
-    units: PositiveInt = 256
-    penalty: Literal["l1", "kl", "square", "topk", "batch_topk"] = "topk"
-    weight: NonNegativeFloat = 0.1
-    rho: float = Field(default=0.05, gt=0, lt=1)
-    k: PositiveInt = 16
+    units: PositiveInt = Field(default=256, description="numbers in a code")
+    penalty: Literal["l1", "kl", "square", "topk", "batch_topk"] = Field(
+        default="topk", description="what makes codes sparse: a term of the loss, or only the k largest units are kept"
+    )
+    weight: NonNegativeFloat = Field(default=0.1, description="of the penalty of l1, kl and square")
+    rho: float = Field(default=0.05, gt=0, lt=1, description="mean activation that kl and square aim at")
+    k: PositiveInt = Field(default=16, description="active units per image, of batch_topk on average")
     refinements: NonNegativeInt = Field(default=0, le=10, description="times that the k units are chosen anew")
-    auxk: NonNegativeFloat = 1 / 32
+    auxk: NonNegativeFloat = Field(
+        default=1 / 32, description="weight of the error that the dead units make of what the others left"
+    )
     dead_after: PositiveInt = Field(default=200, description="steps")
     corruption: Corruptions = Field(default=(), description="of what the encoder sees")
 

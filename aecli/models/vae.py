@@ -134,19 +134,23 @@ class VAE(SingleLoss):
     """
 
     kinds: ClassVar[tuple[Kind, ...]] = ("image", "vector")
-    net: Net = "mlp"
+    net: Net = Field(default="mlp", description="of the encoder, which the decoder mirrors")
     hidden: Hidden = Field(default_factory=hidden_of_net, description="by default those of the net")
-    latent: PositiveInt = 20
-    likelihood: Literal["bernoulli", "gaussian", "discretized_logistic", "categorical"] = "bernoulli"
-    sigma: PositiveFloat | Literal["learned", "predicted"] = "learned"
-    beta: NonNegativeFloat = 1.0
+    latent: PositiveInt = Field(default=20, description="numbers in a code")
+    likelihood: Literal["bernoulli", "gaussian", "discretized_logistic", "categorical"] = Field(
+        default="bernoulli", description="of a value of the image"
+    )
+    sigma: PositiveFloat | Literal["learned", "predicted"] = Field(
+        default="learned", description="of likelihood: gaussian; a number, learned for all values, or predicted for each"
+    )
+    beta: NonNegativeFloat = Field(default=1.0, description="weight of the rate")
     samples: PositiveInt = Field(default=1, description="codes per image in the bound; above 1, IWAE")
     samples_from: NonNegativeInt = Field(default=0, description="the step from which on there are more samples than one")
     kl_warmup: NonNegativeInt = Field(default=0, description="steps")
     free_bits: NonNegativeFloat = Field(default=0.0, description="nats per latent dimension")
     capacity_nats: PositiveFloat | None = Field(default=None, description="the rate that each image is held to")
     capacity_warmup: NonNegativeInt = Field(default=0, description="steps, of capacity_nats")
-    prior: Literal["standard", "vamp", "mog", "flow"] = "standard"
+    prior: Literal["standard", "vamp", "mog", "flow"] = Field(default="standard", description="of the code")
     pseudo_inputs: PositiveInt = Field(default=500, description="of prior: vamp")
     components: PositiveInt = Field(default=500, description="of prior: mog")
     couplings: PositiveInt = Field(default=4, description="of prior: flow")

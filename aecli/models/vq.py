@@ -66,16 +66,22 @@ class VQ(Model):
     `dimension` are of `quantizer: vq`, whose codes are restarted after `restart_after` unused steps; `levels` are of fsq.
     """
 
-    hidden: tuple[PositiveInt, ...] = (32, 64)
-    quantizer: Literal["vq", "fsq"] = "vq"
-    codes: int = Field(default=256, ge=2, le=LARGEST_CODEBOOK)
-    dimension: PositiveInt = 16
-    levels: tuple[Annotated[int, Field(ge=2)], ...] = (8, 6, 5)
-    commitment: NonNegativeFloat = 0.25
+    hidden: tuple[PositiveInt, ...] = Field(default=(32, 64), description="channels of convolutions, each halving the image")
+    quantizer: Literal["vq", "fsq"] = Field(
+        default="vq", description="a learned codebook (vq), or rounding to fixed levels (fsq)"
+    )
+    codes: int = Field(default=256, ge=2, le=LARGEST_CODEBOOK, description="entries of the codebook, of quantizer: vq")
+    dimension: PositiveInt = Field(default=16, description="numbers in an entry, of quantizer: vq")
+    levels: tuple[Annotated[int, Field(ge=2)], ...] = Field(
+        default=(8, 6, 5), description="of each number of a code, of quantizer: fsq"
+    )
+    commitment: NonNegativeFloat = Field(
+        default=0.25, description="weight of the distance of the encoder's output from its entry"
+    )
     decay: float = Field(default=0.99, ge=0, lt=1, description="of the codebook's running averages")
     restart_after: PositiveInt = Field(default=100, description="steps")
-    prior_width: PositiveInt = 64
-    prior_layers: NonNegativeInt = 4
+    prior_width: PositiveInt = Field(default=64, description="features per site of the prior over codes")
+    prior_layers: NonNegativeInt = Field(default=4, description="of the prior over codes")
     conditional: bool = Field(default=False, description="a prior given the label")
 
     @model_validator(mode="after")
