@@ -1,7 +1,8 @@
-"""What is written of the kept cells: docs/numbers.md, and between marks in docs/uses.md and README.md."""
+"""What is written of the kept cells: docs/numbers.md, configs/numbers.json, and between marks in docs/uses.md and README.md."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import mean, stdev
@@ -168,6 +169,17 @@ def document(kept: Mapping[str, Kept]) -> str:
     return f"{HEAD}{table(COLUMNS, lines)}\n\n{over}\n{coming}## Machines, and how many seeds of what\n\n{told or 'none yet'}"
 
 
+def of_configs(kept: Mapping[str, Kept]) -> list[dict[str, Any]]:
+    """What `aecli variants` tells of the configs that come with it: each metric's mean, spread and seeds, as in the tables."""
+    told: list[dict[str, Any]] = []
+    for recipe, seeds in kept.values():
+        found = {metric: summary(recipe, metric, seeds) for metric in recipe.metrics}
+        numbers = {metric: shown(each.values) for metric, each in found.items() if each}
+        if numbers:
+            told.append({"config": recipe.config, "set": recipe.overrides, "numbers": numbers})
+    return told
+
+
 def everything(folder: Path = CELLS) -> dict[str, Kept]:
     return {recipe.name: (recipe, cells(recipe, folder)) for recipe in recipes()}
 
@@ -176,5 +188,6 @@ def write(root: Path = ROOT) -> None:
     """The documents, of what is kept now."""
     kept = everything()
     (root / "docs" / "numbers.md").write_text(document(kept))
+    (root / "configs" / "numbers.json").write_text(json.dumps(of_configs(kept), indent=1, ensure_ascii=False) + "\n")
     put(root / "docs" / "uses.md", "uses", uses(kept))
     put(root / "README.md", "uses", uses(kept, short=True))

@@ -1,5 +1,5 @@
-"""Trains the recipes of `configs/` over seeds, keeps every finished cell in git, and writes docs/numbers.md and the tables of
-docs/uses.md and README.md from what is kept.
+"""Trains the recipes of `configs/` over seeds, keeps every finished cell in git, and writes docs/numbers.md,
+configs/numbers.json and the tables of docs/uses.md and README.md from what is kept.
 
   python recipes.py [--only NAME,...] [--seeds N] [--jobs N]    # trains what is missing, then writes the document
   python recipes.py --write                                       # writes the documents alone

@@ -36,8 +36,9 @@ NLL = Recipe("any", 3, ["likelihood"], ["nll_nats"], samples=5000, published=Pub
 
 
 def test_the_documents_are_what_the_kept_cells_make(tmp_path: Path) -> None:
-    names = ("docs/numbers.md", "docs/uses.md", "README.md")
-    (tmp_path / "docs").mkdir()
+    names = ("docs/numbers.md", "configs/numbers.json", "docs/uses.md", "README.md")
+    for folder in ("docs", "configs"):
+        (tmp_path / folder).mkdir()
     for name in names:
         shutil.copy(ROOT / name, tmp_path / name)
     number_tables.write(tmp_path)

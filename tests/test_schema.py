@@ -85,6 +85,7 @@ VALID = {
     "a whole number for a real one": config(rest="optimizer: {learning_rate: 1}"),
     "an exponent without a dot": config(rest="optimizer: {learning_rate: 5e-3}"),
     "a fraction to validate": config(data="name: digits, validation: 0.5"),
+    "null widths": config("variant: vae, hidden: null"),
     "a null length": config(train="steps: null, epochs: 3"),
     "one augmentation": config(data="name: digits, augment: {name: flip}"),
     "two augmentations": config(data="name: digits, augment: [{name: flip, p: 1}, {name: shift, pixels: 2}]"),

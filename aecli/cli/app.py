@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from aecli import __version__
-from aecli.cli import applying, comparing, experiments, exporting, keeping, listing, models, moving, sweeping
+from aecli.cli import applying, checking, comparing, experiments, exporting, keeping, listing, models, moving, sweeping
 from aecli.cli.group import Group
 from aecli.system.terminal import open_standard_streams
 
@@ -50,7 +50,7 @@ for _verb in (
     moving.archive,
     moving.import_,
     moving.watch,
-    experiments.check,
+    checking.check,
     experiments.bench,
     listing.variants,
     listing.schema,

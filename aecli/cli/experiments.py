@@ -1,15 +1,14 @@
-"""The verbs that start from a config: train, check and bench."""
+"""The verbs that train what a config describes: train and bench."""
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from aecli.cli.options import RUNS, DataPath, Json, RunsDir, Sets, keep_programs, names, print_json
-from aecli.errors import UsageError, printable_lines, translate
+from aecli.errors import UsageError
 
 
 def train(
@@ -75,42 +74,6 @@ def train(
     except hosts.Ended:  # process 0 tells of the run
         return
     print(run.id)
-
-
-def check(
-    context: typer.Context,
-    configs: Annotated[list[Path], typer.Argument(metavar="CONFIG", help="YAML files.")],
-    sets: Sets = [],  # noqa: B006 (typer reads the default, nothing changes it)
-    smoke: Annotated[
-        bool, typer.Option("--smoke", help="Also train 2 steps, evaluate and sample, in a temporary place.")
-    ] = False,
-    data: Annotated[bool, typer.Option("--data", help="Also prepare the data and decode every image.")] = False,
-) -> None:
-    """Validate configs, and try them with --smoke. What a CI would call."""
-    from aecli.config.load import load
-    from aecli.data.sources.registry import check_name
-    from aecli.verbs import check
-
-    if smoke:
-        keep_programs(context)
-    code = 0
-    for path in configs:
-        try:
-            config = load(path, sets, check_name)
-            facts = check.smoke(config) if smoke else check.hold_against_data(config, data)
-            print(f"{path}: ok ({config.experiment.model.variant}, {facts})", flush=True)
-        except Exception as error:
-            known = translate(error)
-            if known is None:
-                raise
-            if context.find_root().params["debug"]:
-                sys.excepthook(type(error), error, error.__traceback__)
-            if not str(known.render()).startswith(str(path)):
-                print(f"{path}:", file=sys.stderr)
-            print(printable_lines(known.render()), file=sys.stderr)
-            code = code or known.code
-    if code:
-        raise typer.Exit(code)
 
 
 def bench(

@@ -16,13 +16,15 @@ from aecli.errors import VariantError
 def variants(
     name: Annotated[str | None, typer.Argument(metavar="NAME", help="This one alone.")] = None, as_json: Json = False
 ) -> None:
-    """List model families with abilities, settings, modes and evaluators."""
-    from aecli.cli.tables import show_variants
+    """List model families, or tell all about one: papers, settings, modes, evaluators, and what its configs reached."""
+    from aecli.cli.tables import show_variant, show_variants
     from aecli.verbs.variants import variants as describe
 
     told = describe(name)
     if as_json:
         print_json([variant.as_json() for variant in told.sound])
+    elif name is not None:
+        show_variant(told.sound[0])
     else:
         show_variants(told.sound)
     _tell_broken(told.broken)

@@ -201,30 +201,50 @@ def show_speed(name: str, speed: Speed) -> None:
 
 
 def show_variants(variants: Sequence[Variant]) -> None:
-    """A table of all, and of each its settings; what modes and evaluators do is told once, below."""
+    """What there is to choose from."""
     table = _table("variant", "abilities", "what it is")
     for variant in variants:
         table.add_row(variant.name, ", ".join(variant.abilities), variant.summary)
     console = _console()
     console.print(table)
-    for variant in variants:
-        table = _table(f"{variant.name} settings", "default", "")
-        for key, setting in variant.settings.items():
-            table.add_row(key, _value(setting.default), setting.description)
-        console.print(table)
-        console.print(f"{variant.name} --mode {', '.join(variant.modes)}", soft_wrap=True)
-        if variant.samplers:
-            console.print(f"{variant.name} --sampler {', '.join(variant.samplers)}", soft_wrap=True)
-        console.print(f"{variant.name} --only {', '.join(variant.evaluators)}", soft_wrap=True)
-        console.print()
-    for title, of in (("aecli sample --mode", "modes"), ("aecli eval --only", "evaluators")):
-        helps: dict[str, str] = {}
-        for variant in variants:
-            helps |= getattr(variant, of)
-        table = _table(title, "what it shows" if of == "modes" else "what it measures")
-        for name, text in helps.items():
+    hint = "aecli variants NAME tells its papers, its settings, what it is measured by, and what its configs reached"
+    console.print(hint, soft_wrap=True)
+
+
+def show_variant(variant: Variant) -> None:
+    """All about one."""
+    console = _console()
+    console.print(f"{variant.name}\n\n{variant.summary}")
+    for paragraph in variant.about.splitlines():
+        console.print(paragraph)
+    console.print(f"\nabilities: {', '.join(variant.abilities)}")
+    table = _table("setting", "default", "what it is")
+    for key, setting in variant.settings.items():
+        table.add_row(key, _value(setting.default), setting.description)
+    console.print()
+    console.print(table)
+    for title, what, rows in (
+        ("aecli sample --mode", "what it shows", variant.modes),
+        ("aecli eval --only", "what it measures", variant.evaluators),
+    ):
+        table = _table(title, what)
+        for name, text in rows.items():
             table.add_row(name, text)
+        console.print()
         console.print(table)
+    if variant.samplers:
+        console.print()
+        console.print(f"aecli sample --sampler {', '.join(variant.samplers)}", soft_wrap=True)
+    if variant.configs:
+        table = _table("aecli train", "metric", "reached on test")
+        for each in variant.configs:
+            called = [each.config, *(f"--set {setting}" for setting in each.set)]
+            for metric, number in (each.numbers or {"": ""}).items():
+                table.add_row(" ".join(called), metric, number)
+                called = []
+        console.print()
+        console.print(table)
+        console.print("of several seeds the mean \u00b1 their standard deviation (how many)", soft_wrap=True)
 
 
 def show_data(data: DataSets) -> None:

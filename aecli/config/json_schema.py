@@ -7,7 +7,6 @@ settings of a variant go together, and what the data is like.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, cast
 
@@ -70,8 +69,8 @@ def json_schema() -> Schema:
     members: dict[str, Json] = {}
     for name, cls in loaded.sound.items():
         block = blocks[named[cls]]
-        block["title"], block["description"] = name, summary(cls)
-        block["properties"] = {"variant": {"const": name, "description": summary(cls)}} | block.get("properties", {})
+        block["title"], block["description"] = name, catalog.summary(cls)
+        block["properties"] = {"variant": {"const": name, "description": catalog.summary(cls)}} | block.get("properties", {})
         block["required"] = ["variant", *block.get("required", [])]
         members[name] = {"$ref": f"#/$defs/{named[cls]}"}
     del blocks[named[Model]]
@@ -102,8 +101,3 @@ def _rules_of_data(properties: Mapping[str, Json]) -> list[Json]:
     for name, (settings, _) in UNUSED.items():
         rest({"const": name}, settings)
     return rules
-
-
-def summary(cls: type[Model]) -> str:
-    """The first line of a variant's file."""
-    return next(iter((sys.modules[cls.__module__].__doc__ or "").strip().splitlines()), "")

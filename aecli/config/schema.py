@@ -17,6 +17,7 @@ from pydantic import (
     field_validator,
     model_validator,
 )
+from pydantic_core import PydanticCustomError
 
 from aecli.config.length import BUDGETS, LENGTHS, epoch_end
 from aecli.config.variants import parse_model
@@ -63,6 +64,13 @@ Level = Annotated[int, Field(ge=0, le=255)]
 def _as_text(value: Any) -> Any:
     """A number that names a column, as a text."""
     return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+
+def _no_boolean(value: Any) -> Any:
+    """Refuses `true` where it would pass for 1, to which Python has it equal."""
+    if isinstance(value, bool):
+        raise PydanticCustomError("number_type", "Input should be a number, not a boolean")
+    return value
 
 
 class Data(Frozen):
@@ -123,7 +131,9 @@ class Data(Frozen):
         default=(), description="of training batches alone, before binarize: flip(p), shift(pixels, fill), one or a list"
     )
     size: tuple[PositiveInt, PositiveInt] | None = Field(default=None, description="two numbers, height and width, to resize to")
-    channels: Literal[1, 3] | None = Field(default=None, description="convert to gray (1) or colour (3)")
+    channels: Annotated[Literal[1, 3] | None, BeforeValidator(_no_boolean)] = Field(
+        default=None, description="convert to gray (1) or colour (3)"
+    )
     manual_dir: str | None = Field(default=None, description="a folder with the original files of a TFDS data set")
     tier: Tier = Field(default="auto", description="where decoded images live; auto chooses by size")
 

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
+
+import yaml
 
 import aecli
 from aecli.errors import did_you_mean
@@ -23,6 +28,27 @@ def names() -> tuple[str, ...]:
     """What they are called: their files without the ending, sorted."""
     place = folder()
     return () if place is None else tuple(sorted(path.stem for path in place.glob("*.yaml")))
+
+
+class Reached(NamedTuple):
+    """What a config reached on its test split, with settings `set` in place of its own, as `--set` takes them. `numbers`: of each
+    metric the mean over seeds, their standard deviation and how many they are, as docs/numbers.md has them."""
+
+    config: str
+    set: Sequence[str]
+    numbers: Mapping[str, str]
+
+
+def reached(variant: str) -> Iterator[Reached]:
+    """The configs of a variant, each with what it reached; with no numbers where nobody trained it."""
+    place = folder()
+    if place is None:
+        return
+    told = [Reached(**row) for row in json.loads((place / "numbers.json").read_text())]
+    for name in names():
+        if yaml.safe_load((place / f"{name}.yaml").read_text())["model"]["variant"] == variant:
+            of_it = [each for each in told if each.config == name]
+            yield from of_it or [Reached(name, (), {})]
 
 
 def file_of(path: Path) -> Path | None:

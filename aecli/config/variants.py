@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import sys
 from collections.abc import Iterable
 from types import ModuleType
 from typing import Any, NamedTuple, cast
@@ -185,3 +186,13 @@ def _line(cls: type) -> int:
         return inspect.getsourcelines(cls)[1]
     except OSError:
         return 0
+
+
+def summary(cls: type[Model]) -> str:
+    """What a family is, in a line: the first of its file."""
+    return about(cls).partition("\n")[0]
+
+
+def about(cls: type[Model]) -> str:
+    """The text at the top of its file: in a line what it is, then its papers."""
+    return inspect.cleandoc(sys.modules[cls.__module__].__doc__ or "")

@@ -50,7 +50,8 @@ def _if_left_out(value: Any, info: ValidationInfo) -> Any:
     return hidden_of_net(info.data) if value is None else value
 
 
-Hidden: TypeAlias = Annotated[tuple[PositiveInt, ...], BeforeValidator(_if_left_out)]
+_Widths: TypeAlias = tuple[PositiveInt, ...]
+Hidden: TypeAlias = Annotated[_Widths, BeforeValidator(_if_left_out, json_schema_input_type=_Widths | None)]
 """The `hidden` of a block that has a `net` before it, with `default_factory=hidden_of_net`. Left out or null, it becomes the
 widths of that net, so that what is trained stands in the resolved config."""
 

@@ -114,10 +114,10 @@ def _check_target(target: Path, mark: str, force: bool) -> None:
 
 def _about(run: Run) -> About:
     """What the code of its variant tells; nothing where that cannot be loaded, which what is missing then says."""
+    from aecli.config.variants import summary
     from aecli.core.abilities import abilities
     from aecli.runs.trained import stored_experiment
     from aecli.sampling.modes import MODES, modes_of
-    from aecli.verbs.variants import summary
 
     run.info()  # what cannot be read at all is no matter of the code
     try:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal, NamedTuple, get_args, get_origin
 
+from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
+from aecli.config import shipped
 from aecli.config import variants as catalog
+from aecli.config.shipped import Reached
 from aecli.core.abilities import abilities, lacking
 from aecli.core.model import Model
 from aecli.errors import UsageError, VariantError, did_you_mean
@@ -23,27 +25,31 @@ class Setting(NamedTuple):
 
 
 class Variant(NamedTuple):
-    """`modes`, `samplers` and `evaluators` are those that the family's abilities allow, with their help; some need a setting,
-    such as `conditional`, or labelled data too."""
+    """`about`: its papers. `configs`: those that come with aecli. `modes`, `samplers` and `evaluators` are those that the
+    family's abilities allow, with their help; some need a setting, such as `conditional`, or labelled data too."""
 
     name: str
     summary: str
+    about: str
     abilities: tuple[str, ...]
     modes: Mapping[str, str]
     samplers: tuple[str, ...]
     evaluators: Mapping[str, str]
     settings: Mapping[str, Setting]
+    configs: Sequence[Reached]
 
     def as_json(self) -> dict[str, Any]:
         return {
             "variant": self.name,
             "abilities": list(self.abilities),
             "summary": self.summary,
+            "about": self.about,
             "settings": {key: setting.default for key, setting in self.settings.items()},
             "descriptions": {key: setting.description for key, setting in self.settings.items() if setting.description},
             "modes": list(self.modes),
             "samplers": list(self.samplers),
             "evaluators": list(self.evaluators),
+            "configs": [each._asdict() for each in self.configs],
         }
 
 
@@ -69,7 +75,8 @@ def variants(name: str | None = None) -> Variants:
 def _describe(name: str, cls: type[Model]) -> Variant:
     return Variant(
         name,
-        summary(cls),
+        catalog.summary(cls),
+        _unwrapped(catalog.about(cls).partition("\n")[2]),
         abilities(cls),
         {
             name: mode.help
@@ -78,21 +85,20 @@ def _describe(name: str, cls: type[Model]) -> Variant:
         },
         samplers.fits(cls),
         {evaluator: EVALUATORS[evaluator].help for evaluator in fits(cls)},
-        {
-            key: Setting(_json(field.default), field.description or _choices(field.annotation))
-            for key, field in cls.model_fields.items()
-        },
+        {key: Setting(_json(field.default), _told(field)) for key, field in cls.model_fields.items()},
+        list(shipped.reached(name)),
     )
 
 
-def summary(cls: type[Model]) -> str:
-    """What a family is, in a line: the first of its file."""
-    return next(iter((sys.modules[cls.__module__].__doc__ or "").strip().splitlines()), "")
+def _unwrapped(text: str) -> str:
+    """Paragraphs of a docstring, each in one line."""
+    return "\n".join(" ".join(paragraph.split()) for paragraph in text.strip().split("\n\n"))
 
 
-def _choices(annotation: Any) -> str:
-    """The words that a setting may be, if it is a choice of words."""
-    return " | ".join(get_args(annotation)) if get_origin(annotation) is Literal else ""
+def _told(field: FieldInfo) -> str:
+    """What a setting is, and the words that it may be, if it is a choice of words."""
+    choices = " | ".join(map(str, get_args(field.annotation))) if get_origin(field.annotation) is Literal else ""
+    return f"{field.description} ({choices})" if field.description and choices else field.description or choices
 
 
 def _json(value: Any) -> Any:
