@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from aecli import __version__
-from aecli.cli import applying, checking, comparing, experiments, exporting, keeping, listing, models, moving, sweeping
+from aecli.cli import applying, checking, comparing, experiments, exporting, keeping, listing, models, moving, starting, sweeping
 from aecli.cli.group import Group
 from aecli.system.terminal import open_standard_streams
 
@@ -32,6 +32,7 @@ _NAMES: dict[Any, str] = {moving.import_: "import"}
 _SETTINGS: dict[Any, dict[str, Any]] = {keeping.tag: {"ignore_unknown_options": True, "help_option_names": ["--help"]}}
 """A tag may stand behind a minus, and no letter of it is a flag."""
 for _verb in (
+    starting.init,
     experiments.train,
     sweeping.sweep,
     models.sample,

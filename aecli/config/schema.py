@@ -294,12 +294,13 @@ def dump(experiment: Experiment) -> str:
 
 
 def to_yaml(blocks: Mapping[str, Any]) -> str:
-    return yaml.safe_dump(_plain(blocks), sort_keys=False, default_flow_style=None, width=120)
+    return yaml.safe_dump(plain(blocks), sort_keys=False, default_flow_style=None, width=120)
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
+    """Tuples as lists, for YAML."""
     if isinstance(value, dict):
-        return {key: _plain(v) for key, v in cast("dict[str, Any]", value).items()}
+        return {key: plain(v) for key, v in cast("dict[str, Any]", value).items()}
     if isinstance(value, (tuple, list)):
-        return [_plain(v) for v in cast("tuple[Any, ...]", value)]
+        return [plain(v) for v in cast("tuple[Any, ...]", value)]
     return value

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal, NamedTuple, get_args, get_origin
+from typing import Any, NamedTuple
 
-from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from aecli.config import shipped
 from aecli.config import variants as catalog
+from aecli.config.commented import told
 from aecli.config.shipped import Reached
 from aecli.core.abilities import abilities, lacking
 from aecli.core.model import Model
@@ -85,7 +85,7 @@ def _describe(name: str, cls: type[Model]) -> Variant:
         },
         samplers.fits(cls),
         {evaluator: EVALUATORS[evaluator].help for evaluator in fits(cls)},
-        {key: Setting(_json(field.default), _told(field)) for key, field in cls.model_fields.items()},
+        {key: Setting(_json(field.default), told(field)) for key, field in cls.model_fields.items()},
         list(shipped.reached(name)),
     )
 
@@ -93,12 +93,6 @@ def _describe(name: str, cls: type[Model]) -> Variant:
 def _unwrapped(text: str) -> str:
     """Paragraphs of a docstring, each in one line."""
     return "\n".join(" ".join(paragraph.split()) for paragraph in text.strip().split("\n\n"))
-
-
-def _told(field: FieldInfo) -> str:
-    """What a setting is, and the words that it may be, if it is a choice of words."""
-    choices = " | ".join(map(str, get_args(field.annotation))) if get_origin(field.annotation) is Literal else ""
-    return f"{field.description} ({choices})" if field.description and choices else field.description or choices
 
 
 def _json(value: Any) -> Any:
