@@ -108,7 +108,7 @@ def extend(recipe: Recipe, root: Path, folder: Path = CELLS) -> None:
         return
     name, more = f"{NLL}@{recipe.samples}", {}
     if recipe.samples is not None and name not in first["numbers"]:
-        asked = ["--only", LIKELIHOOD, "--samples", str(recipe.samples), "--json", "--runs-dir", str(root)]
+        asked = ["--only", LIKELIHOOD, "--importance-samples", str(recipe.samples), "--json", "--runs-dir", str(root)]
         more[name] = json.loads(answer([*AECLI, "eval", first["run"], *asked], {}))[NLL]
     if recipe.draws_itself and GENERATORS in recipe.tables and DRAWING not in first["numbers"]:
         more[DRAWING] = drawing(root / first["run"])

@@ -225,7 +225,7 @@ def run(place: Path) -> TrainedRun:
 
 
 def test_digits_of_shuffled_pixels_are_told_from_digits(place: Path, run: TrainedRun) -> None:
-    words = ("eval", run.id, "--against", "shuffled.yaml", "--samples", "10")
+    words = ("eval", run.id, "--against", "shuffled.yaml", "--importance-samples", "10")
     done = called(*words, "--json", cwd=place)
     assert done.returncode == 0 and "are not those of the run" not in done.stderr, done.stderr
     found = json.loads(done.stdout)

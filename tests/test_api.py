@@ -126,7 +126,7 @@ def test_the_promised_lines_run(place: Path, run: TrainedRun) -> None:
 def test_numbers_are_those_of_the_command_line(place: Path, run: TrainedRun) -> None:
     measured = run.evaluate(only="reconstruction,likelihood", samples=20)
     assert measured == run.numbers() and float(measured["mse"]) == measured["mse"].value
-    done = called("eval", run.id, "--only", "reconstruction,likelihood", "--samples", "20", "--json", cwd=place)
+    done = called("eval", run.id, "--only", "reconstruction,likelihood", "--importance-samples", "20", "--json", cwd=place)
     assert {name: number._asdict() for name, number in measured.items()} == {
         name: {"note": None, **number} for name, number in json.loads(done.stdout).items()
     }
@@ -249,7 +249,7 @@ def test_labels_that_are_no_classes_are_refused(run: TrainedRun, labels: Any, sa
         (lambda run: run.sample(2, label=1), "not conditional"),
         (lambda run: run.score(np.zeros((1, 8, 8)), samples=0), "samples is 0"),
         (lambda run: run.score(np.zeros((1, 8, 8)), samples=2.5), r"samples is 2\.5"),
-        (lambda run: run.evaluate(samples=0), "--samples 0"),
+        (lambda run: run.evaluate(samples=0), "--importance-samples 0"),
         (lambda run: run.evaluate(draws=True), "--draws True"),
         (lambda run: run.sample(2, temperature="x"), "temperature is 'x'"),
         (lambda run: run.complete(np.zeros((1, 8, 8)), np.ones((8, 8), bool)), "variant 'vae' cannot complete: it lacks"),

@@ -84,14 +84,14 @@ def test_reconstructions_and_likelihoods_are_those_of_python(place: Path, run: T
     images, _ = run.data()
     arrays, _ = made(place, "reconstruct", "plain", "test.npz")
     assert np.array_equal(arrays["image"], np.rint(run.reconstruct(images) * 255).astype(np.uint8))
-    arrays, _ = made(place, "score", "plain", "test.npz", "--samples", "20")
+    arrays, _ = made(place, "score", "plain", "test.npz", "--importance-samples", "20")
     assert np.array_equal(arrays["nll_nats"], run.score(images, samples=20))
 
 
 def test_a_conditional_model_is_told_the_classes_of_a_file(place: Path) -> None:
     conditional = aecli.load("conditional", runs_dir=place / "runs")
     images, labels = conditional.data()
-    arrays, _ = made(place, "score", "conditional", "test.npz", "--samples", "5")
+    arrays, _ = made(place, "score", "conditional", "test.npz", "--importance-samples", "5")
     assert np.array_equal(arrays["nll_nats"], conditional.score(images, labels, samples=5))
     done = called("score", "conditional", "flat", "-o", "none.npz", cwd=place)
     assert done.returncode == 2 and "12 of 12 labels are missing" in done.stderr and not (place / "none.npz").exists()

@@ -65,7 +65,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str]]:
     ids: list[str] = []
     for seed, only in ((0, "objective,reconstruction,likelihood,representation"), (1, "objective,reconstruction,representation")):
         ids.append(called("train", "c.yaml", "--set", f"seed={seed}", cwd=folder).stdout.strip())
-        done = called("eval", ids[-1], "--only", only, "--samples", "7", cwd=folder)
+        done = called("eval", ids[-1], "--only", only, "--importance-samples", "7", cwd=folder)
         assert done.returncode == 0, done.stderr
     return folder, ids
 
@@ -368,7 +368,17 @@ def test_missing_numbers_are_told_and_numbers_that_cannot_be_are_not(tmp_path: P
     assert (partly.id, True) not in told, "it has been measured by all that it can be"
     assert set(told[other.id, False].metrics) == {"mse", "nll_nats", "bits_per_dim"} and (other.id, True) not in told
     command = shlex.split(told[lacks.id, True].command)
-    assert command == ["aecli", "eval", lacks.id, "--only", "likelihood", "--samples", "77", "--runs-dir", str(tmp_path)]
+    assert command == [
+        "aecli",
+        "eval",
+        lacks.id,
+        "--only",
+        "likelihood",
+        "--importance-samples",
+        "77",
+        "--runs-dir",
+        str(tmp_path),
+    ]
     assert "if its variant can be measured so" in str(found)
     cell = next(metric for metric in found.metrics if metric.name == "nll_nats").cells[0]
     assert cell.spread is not None and cell.spread.n == 3 and "[3 of 4 runs]" in found.render(width=200)

@@ -152,9 +152,9 @@ def test_the_program_and_a_handle_leave_out_and_measure_alike(tmp_path: Path, mo
     few, told = numbers()
     assert "mse" in few and not few & {"nll_nats", "knn_accuracy"}
     assert "note: no likelihood: " in told and "aecli eval --only likelihood runs it, or --all" in told
-    usual, _ = numbers("--samples", str(EvalRequest().samples))
+    usual, _ = numbers("--importance-samples", str(EvalRequest().samples))
     assert "nll_nats" in usual, "the usual number, asked for"
-    more, told = numbers("--samples", "20")
+    more, told = numbers("--importance-samples", "20")
     assert more - few >= {"nll_nats"} and "knn_accuracy" not in more
     assert "no likelihood" not in told and "no representation" in told
     run = load_run(next(path for path in (tmp_path / "runs").iterdir() if path.name.startswith("c-")))

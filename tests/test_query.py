@@ -225,7 +225,12 @@ def test_a_variant_that_there_is_not_is_refused(tmp_path: Path) -> None:
 
 def test_where_there_are_no_runs_it_says_how_to_make_one(tmp_path: Path) -> None:
     done = called("runs", cwd=tmp_path)
-    assert done.returncode == 0 and done.stdout == "" and "no runs in runs yet" in done.stderr and "aecli train" in done.stderr
+    assert (
+        done.returncode == 0
+        and done.stdout == ""
+        and "there are no runs in runs yet" in done.stderr
+        and "aecli train" in done.stderr
+    )
     assert json.loads(called("runs", "--json", cwd=tmp_path).stdout) == []
 
 

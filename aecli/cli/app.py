@@ -13,16 +13,16 @@ import typer
 from aecli import __version__
 from aecli.cli import applying, checking, comparing, experiments, exporting, keeping, listing, models, moving, starting, sweeping
 from aecli.cli.group import Group
+from aecli.system import progress
 from aecli.system.terminal import open_standard_streams
 
 app = typer.Typer(
     cls=Group,
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,  # plain help: importing rich for its boxes would take longer than everything else that it shows
     help="Train, sample and compare autoencoders and their generative relatives from one YAML file.",
-    epilog="Start with: aecli train configs/quickstart.yaml. RUN is a run's id, the start or the end of one, 'last' or 'last~1'.",
+    epilog="Start with: aecli train quickstart. RUN is a run's id, the start or the end of one, 'last' or 'last~1'.",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 data_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="List and prepare data sets.")
@@ -55,6 +55,7 @@ for _verb in (
     experiments.bench,
     listing.variants,
     listing.schema,
+    listing.env,
 ):
     app.command(_NAMES.get(_verb), context_settings=_SETTINGS.get(_verb))(_verb)
 app.add_typer(data_app, name="data")
@@ -66,10 +67,17 @@ def _version(value: bool) -> None:
         raise typer.Exit
 
 
+def _quiet(value: bool) -> None:
+    progress.be_quiet(value)
+
+
 @app.callback()
 def _main(
     debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks of errors.")] = False,
-    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")] = False,
+    quiet: Annotated[
+        bool, typer.Option("--quiet", "-q", callback=_quiet, is_eager=True, help="Tell results, warnings and errors alone.")
+    ] = False,
+    version: Annotated[bool, typer.Option("--version", "-V", callback=_version, is_eager=True, help="Show the version.")] = False,
 ) -> None:
     pass
 
@@ -84,8 +92,10 @@ def main() -> None:
     open_standard_streams()
     if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
         sys.stdout.reconfigure(errors="backslashreplace")  # as stderr is: names of classes are in any letters
-    # `--debug` may stand anywhere, also behind the verb.
     arguments = sys.argv[1:]
-    if "--debug" in arguments:
-        arguments = ["--debug", *(argument for argument in arguments if argument != "--debug")]
+    for flag in ("--debug", "--quiet"):  # which may stand anywhere, also behind the verb
+        if flag in arguments:
+            arguments = [flag, *(argument for argument in arguments if argument != flag)]
+    if arguments[:1] == ["help"]:
+        arguments = [*arguments[1:], "--help"]
     app(arguments, prog_name="aecli")

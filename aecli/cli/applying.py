@@ -63,7 +63,14 @@ def score(
     source: Source = None,
     split: Split = None,
     samples: Annotated[
-        int, typer.Option(min=1, max=MOST, help="Importance samples per image, where the likelihood is not exact.")
+        int,
+        typer.Option(
+            "--importance-samples",
+            "--samples",
+            min=1,
+            max=MOST,
+            help="Importance samples per image, where the likelihood is not exact.",
+        ),
     ] = 500,
     sets: Reads = [],  # noqa: B006
     force: Force = False,

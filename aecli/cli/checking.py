@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal, NamedTuple
 
 import typer
 
+from aecli.cli import completing
 from aecli.cli.options import Sets, keep_programs, print_json
 from aecli.errors import AecliError, ConfigError, Diagnostic, VariantError, printable_lines, translate
 
@@ -27,7 +28,7 @@ class Found(NamedTuple):
 
 def check(
     context: typer.Context,
-    configs: Annotated[list[Path], typer.Argument(metavar="CONFIG", help="YAML files.")],
+    configs: Annotated[list[Path], typer.Argument(metavar="CONFIG", help="YAML files.", autocompletion=completing.configs)],
     sets: Sets = [],  # noqa: B006 (typer reads the default, nothing changes it)
     smoke: Annotated[
         bool, typer.Option("--smoke", help="Also train 2 steps, evaluate and sample, in a temporary place.")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, TypeAlias
 
 import typer
 
+from aecli.cli import completing
 from aecli.cli.options import RUNS, RunsDir, keep_programs
 
 if TYPE_CHECKING:
@@ -17,19 +18,31 @@ Where: TypeAlias = Annotated[
     list[str], typer.Option(metavar="KEY=VALUE", help="All runs that are so, such as variant=vae; may be repeated.")
 ]
 InSweep: TypeAlias = Annotated[
-    str | None, typer.Option(metavar="SWEEP", help="All runs of a sweep: its id, the start of it, or 'last'.")
+    str | None,
+    typer.Option(
+        metavar="SWEEP", help="All runs of a sweep: its id, the start of it, or 'last'.", autocompletion=completing.sweeps
+    ),
 ]
 
 
 def compare(
-    runs: Annotated[list[str] | None, typer.Argument(metavar="RUN...", help="Ids, the starts of some, or 'last'.")] = None,
+    runs: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="RUN...", help="Ids, the starts of some, or 'last'.", autocompletion=completing.runs),
+    ] = None,
     where: Where = [],  # noqa: B006 (typer reads the default, nothing changes it)
     sweep: InSweep = None,
     by: Annotated[
         str | None, typer.Option(metavar="BLOCK.KEY", help="Group by this setting instead of by all but the seed.")
     ] = None,
-    metric: Annotated[list[str], typer.Option(metavar="NAME,...", help="These metrics alone; may be repeated.")] = [],  # noqa: B006
-    baseline: Annotated[str | None, typer.Option(metavar="RUN", help="Hold every other group against that of this run.")] = None,
+    metric: Annotated[
+        list[str],
+        typer.Option(metavar="NAME,...", help="These metrics alone; may be repeated.", autocompletion=completing.metrics),
+    ] = [],  # noqa: B006
+    baseline: Annotated[
+        str | None,
+        typer.Option(metavar="RUN", help="Hold every other group against that of this run.", autocompletion=completing.runs),
+    ] = None,
     split: Annotated[
         str, typer.Option(metavar="test|validation|NAME", help="Which held-out images, or the NAME of a file in eval/.")
     ] = "test",
@@ -85,7 +98,10 @@ def compare(
 
 def report(
     context: typer.Context,
-    runs: Annotated[list[str] | None, typer.Argument(metavar="RUN...", help="Ids, the starts of some, or 'last'.")] = None,
+    runs: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="RUN...", help="Ids, the starts of some, or 'last'.", autocompletion=completing.runs),
+    ] = None,
     where: Where = [],  # noqa: B006
     sweep: InSweep = None,
     output: Annotated[Path, typer.Option("-o", "--output", metavar="FILE", help="The page.")] = Path("report.html"),
@@ -96,7 +112,10 @@ def report(
         str, typer.Option(metavar="test|validation|NAME", help="Which held-out images, or the NAME of a file in eval/.")
     ] = "test",
     metric: Annotated[
-        list[str], typer.Option(metavar="NAME,...", help="Of several runs, these metrics alone; may be repeated.")
+        list[str],
+        typer.Option(
+            metavar="NAME,...", help="Of several runs, these metrics alone; may be repeated.", autocompletion=completing.metrics
+        ),
     ] = [],  # noqa: B006
     anyway: Annotated[bool, typer.Option("--anyway", help="Show numbers of differing protocols, marked.")] = False,
     force: Annotated[bool, typer.Option("--force", help="Overwrite a file that is no report.")] = False,
@@ -107,7 +126,7 @@ def report(
     Numbers beside plain methods, curves, pictures, how it was measured, where it comes from, and what is missing with the command
     that makes it. Needs aecli[report]."""
     from aecli.errors import UsageError, translate
-    from aecli.system.progress import say
+    from aecli.system.progress import say, tell
     from aecli.verbs.report import report as verb
 
     if not runs and not where and sweep is None:
@@ -120,7 +139,7 @@ def report(
     codes: set[int] = set()
     for what, error in made.failures:
         known = translate(error)
-        say(f"{what}: {known.render() if known else error}")
+        tell(f"{what}: {known.render() if known else error}")
         codes.add(known.code if known else 1)
     if codes:
         raise typer.Exit(codes.pop() if len(codes) == 1 else 1)

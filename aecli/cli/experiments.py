@@ -7,18 +7,30 @@ from typing import Annotated
 
 import typer
 
+from aecli.cli import completing
 from aecli.cli.options import RUNS, DataPath, Json, RunsDir, Sets, keep_programs, names, print_json
 from aecli.errors import UsageError
 
 
 def train(
     context: typer.Context,
-    config: Annotated[Path | None, typer.Argument(metavar="CONFIG", help="A YAML file.")] = None,
+    config: Annotated[
+        Path | None, typer.Argument(metavar="CONFIG", help="A YAML file.", autocompletion=completing.configs)
+    ] = None,
     sets: Sets = [],  # noqa: B006 (typer reads the default, nothing changes it)
     name: Annotated[str | None, typer.Option(help="The start of the run's id; by default the config's file name.")] = None,
-    resume: Annotated[str | None, typer.Option(metavar="RUN", help="Go on with a run from its newest checkpoint.")] = None,
+    resume: Annotated[
+        str | None,
+        typer.Option(metavar="RUN", help="Go on with a run from its newest checkpoint.", autocompletion=completing.runs),
+    ] = None,
     source: Annotated[
-        str | None, typer.Option("--from", metavar="RUN", help="Start from the weights of another run's best checkpoint.")
+        str | None,
+        typer.Option(
+            "--from",
+            metavar="RUN",
+            help="Start from the weights of another run's best checkpoint.",
+            autocompletion=completing.runs,
+        ),
     ] = None,
     freeze: Annotated[
         list[str], typer.Option(metavar="PART,...", help="Keep the weights of these parts of the network as they start.")
@@ -38,7 +50,7 @@ def train(
     --set optimizer.freeze=[encoder]. With --coordinator the same command is started on each machine, with its own --process
     (with auto, JAX finds out by itself which it is): process 0 keeps the run, the others print nothing."""
     if (config is None) == (resume is None):
-        raise UsageError("train takes a CONFIG, or --resume RUN", "aecli train configs/quickstart.yaml")
+        raise UsageError("train takes a CONFIG, or --resume RUN", "aecli train quickstart")
     if resume is not None and name is not None:
         raise UsageError("--name is for a new run, not for --resume")
     if resume is not None and (source is not None or freeze):
@@ -77,7 +89,7 @@ def train(
 
 
 def bench(
-    config: Annotated[Path, typer.Argument(metavar="CONFIG", help="A YAML file.")],
+    config: Annotated[Path, typer.Argument(metavar="CONFIG", help="A YAML file.", autocompletion=completing.configs)],
     sets: Sets = [],  # noqa: B006 (typer reads the default, nothing changes it)
     seconds: Annotated[float, typer.Option(min=0.1, max=3600, help="How long to train for.")] = 10.0,
     as_json: Json = False,

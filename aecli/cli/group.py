@@ -1,15 +1,17 @@
-"""Every error of a verb as a message and an exit code, whatever raised it."""
+"""Every error of a verb as a message and an exit code, whatever raised it, and every mistake in a command with its fix."""
 
 from __future__ import annotations
 
+import re
 import signal
 import sys
+from collections.abc import Sequence
 from typing import Any
 
 import typer
 from typer.core import TyperGroup
 
-from aecli.errors import InterruptedRun, printable_lines, translate
+from aecli.errors import AecliError, InterruptedRun, printable_lines, translate
 from aecli.system.terminal import escaping, silence
 
 
@@ -22,7 +24,13 @@ class Group(TyperGroup):
         with escaping():
             try:
                 try:
-                    return super().main(*arguments, **options)
+                    # What typer would print of its own errors and exit with is told here, as every other error is.
+                    code = super().main(*arguments, **options | {"standalone_mode": False})
+                    raise SystemExit(code if isinstance(code, int) else 0)
+                except Exception as error:
+                    if not _is_usage(error):
+                        raise
+                    raise SystemExit(_tell(error, arguments[0] if arguments else ())) from None
                 finally:
                     sys.stdout.flush()
             except OSError as error:  # stdout is full
@@ -70,3 +78,40 @@ class Group(TyperGroup):
 def _is_usage(error: Exception) -> bool:
     """Whether the error is typer's own way of ending: a wrong flag, or an exit."""
     return type(error).__module__.startswith(("click", "typer"))
+
+
+_SETTING = re.compile(r"\A(?:--|\+{1,2}|~)?((?:seed|data|model|optimizer|train)(?:\.\w+)*)(?:=(.*))?\Z", re.DOTALL)
+"""A setting as Hydra and Lightning's command line take it."""
+_CONFIG = ("--config", "-c", "--config-name", "--config-path", "--config-file")
+
+
+def _tell(error: Any, arguments: Sequence[str]) -> int:
+    """Says what is wrong with a command in our words; returns the exit code."""
+    if type(error).__name__ == "Abort":
+        print("interrupted", file=sys.stderr)
+        return 128 + signal.SIGINT
+    if type(error).__name__ == "NoArgsIsHelpError":
+        error.show()
+        return int(error.exit_code)
+    context = getattr(error, "ctx", None)
+    text = str(error.format_message()).strip().rstrip(".")
+    verb = context.command_path if context is not None else "aecli"
+    known = AecliError(text[:1].lower() + text[1:], _habit(arguments, verb) or f"{verb} --help")
+    print(printable_lines(known.render()), file=sys.stderr)
+    return int(error.exit_code)
+
+
+def _habit(arguments: Sequence[str], verb: str) -> str | None:
+    """How what was meant is said here, where it is known from other programs."""
+    for number, argument in enumerate(arguments):
+        before, after = arguments[number - 1] if number else "", arguments[number + 1 : number + 2]
+        found = _SETTING.match(argument)
+        if found and before != "--set" and (found[2] is not None or argument.startswith("--")):
+            value = found[2] if found[2] is not None else after[0] if after else "VALUE"
+            return f"settings are changed by --set: {verb} CONFIG --set {found[1]}={value}"
+        if argument == "-q":
+            return "-q stands before the verb; --quiet anywhere"
+        if argument.partition("=")[0] in _CONFIG:
+            value = argument.partition("=")[2] or (after[0] if after else "CONFIG")
+            return f"the config stands behind the verb: {verb} {value}"
+    return None

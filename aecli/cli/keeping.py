@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from aecli.cli import completing
 from aecli.cli.options import RUNS, Json, RunName, RunNames, RunsDir, names, print_json
 from aecli.errors import UsageError, did_you_mean, printable
 
@@ -15,7 +16,7 @@ FORMATS = ("table", "csv", "json")
 
 def runs(
     state: Annotated[str | None, typer.Option(help="Only runs in this state.")] = None,
-    variant: Annotated[str | None, typer.Option(help="Only runs of this variant.")] = None,
+    variant: Annotated[str | None, typer.Option(help="Only runs of this variant.", autocompletion=completing.variants)] = None,
     where: Annotated[
         list[str],
         typer.Option(metavar="KEY=VALUE", help="Only runs for which this holds, or !=, <, <=, >, >=; may be repeated."),
@@ -85,18 +86,18 @@ def tag(
 ) -> None:
     """Give a run tags, or take them from it. Prints those that it has. `aecli runs --where tags=TAG` finds it again."""
     from aecli.runs import directory, labels
-    from aecli.system.progress import say
+    from aecli.system.progress import tell
     from aecli.verbs.labels import parse_changes
     from aecli.verbs.labels import tag as change
 
     added, removed = parse_changes(tags or [])  # a wrong tag is told before a missing run
     run = directory.find(runs_dir, run_name)
     if tags:
-        now = change(run, added, removed, say)
+        now = change(run, added, removed, tell)
     else:
         found, wrong = labels.look(run)
         if wrong is not None:
-            say(wrong)
+            tell(wrong)
         now = found.tags
     if now:
         print(*now)
@@ -114,16 +115,16 @@ def note(
     if text is not None and not text.strip():
         raise UsageError("this note says nothing", "--clear removes a note")
     from aecli.runs import directory, labels
-    from aecli.system.progress import say
+    from aecli.system.progress import tell
     from aecli.verbs.labels import note as change
 
     run = directory.find(runs_dir, run_name)
     if clear or text is not None:
-        change(run, text, say)
+        change(run, text, tell)
         return
     found, wrong = labels.look(run)
     if wrong is not None:
-        say(wrong)
+        tell(wrong)
     if found.note is not None:
         print(found.note)
 
@@ -134,7 +135,7 @@ def rm(
     runs_dir: RunsDir = RUNS,
 ) -> None:
     """Remove runs, with all that is in their folders. Asks first. Prints their ids."""
-    from aecli.system.progress import say
+    from aecli.system.progress import say, tell
     from aecli.system.room import gigabytes
     from aecli.verbs.remove import chosen, remove, sweep
 
@@ -151,7 +152,7 @@ def rm(
         if sys.stdin.readline().strip().lower() not in ("y", "yes"):
             say("nothing is removed")
             return
-    sweep(runs_dir, say)
+    sweep(runs_dir, tell)
     for each in going:
         remove(each.run)
         print(each.run.id, flush=True)

@@ -1,4 +1,4 @@
-"""The verbs that tell what there is to choose from: variants and data."""
+"""The verbs that tell what there is: variants, the schema, data, and this environment."""
 
 from __future__ import annotations
 
@@ -9,12 +9,16 @@ from typing import Annotated
 
 import typer
 
+from aecli.cli import completing
 from aecli.cli.options import Json, print_json
 from aecli.errors import VariantError
 
 
 def variants(
-    name: Annotated[str | None, typer.Argument(metavar="NAME", help="This one alone.")] = None, as_json: Json = False
+    name: Annotated[
+        str | None, typer.Argument(metavar="NAME", help="This one alone.", autocompletion=completing.variants)
+    ] = None,
+    as_json: Json = False,
 ) -> None:
     """List model families, or tell all about one: papers, settings, modes, evaluators, and what its configs reached."""
     from aecli.cli.tables import show_variant, show_variants
@@ -46,6 +50,18 @@ def schema(
     _tell_broken(made.broken)
 
 
+def env(as_json: Json = False) -> None:
+    """Tell versions, devices, folders and variables, for a report of a bug."""
+    from aecli.cli.tables import show_facts
+    from aecli.verbs.env import environment
+
+    told = environment()
+    if as_json:
+        print_json(told)
+    else:
+        show_facts(told)
+
+
 def _tell_broken(broken: Sequence[VariantError]) -> None:
     """Says what is wrong with the files of variants, and ends with their exit code if there are any."""
     for error in broken:
@@ -63,7 +79,7 @@ def data_list(every: Annotated[bool, typer.Option("--all", help="Also every name
 
 
 def data_prepare(
-    name: Annotated[str, typer.Argument(help="digits, shapes, photos, fashion_mnist, or any TFDS name.")],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="digits, shapes, photos, fashion_mnist, or any TFDS name.")],
     manual_dir: Annotated[str | None, typer.Option(help="A folder with the original files, instead of a download.")] = None,
 ) -> None:
     """Prepare and decode a data set now, for training without a network later. Prints where it is."""

@@ -8,9 +8,10 @@ from typing import Annotated, TypeAlias
 
 import typer
 
+from aecli.cli import completing
 from aecli.cli.options import RUNS, DataPath, Json, Only, RunName, RunsDir, Skip, Which, keep_programs, names, print_json
 from aecli.evaluation.request import MOST, EvalRequest
-from aecli.sampling.request import DEFAULT, SampleRequest
+from aecli.sampling.request import DEFAULT, MODE_NAMES, SampleRequest
 
 SAMPLE, EVAL = DEFAULT, EvalRequest()
 Sampler: TypeAlias = Annotated[
@@ -24,9 +25,7 @@ def sample(
     run_name: RunName,
     mode: Annotated[
         str,
-        typer.Option(
-            help="prior, class, neighbours, reconstruct, denoise, complete, translate, interpolate, traverse, codes, map."
-        ),
+        typer.Option(help=f"{', '.join(MODE_NAMES)}.", autocompletion=completing.modes),
     ] = SAMPLE.mode,
     sampler: Sampler = SAMPLE.sampler,
     components: Components = SAMPLE.components,
@@ -71,7 +70,11 @@ def eval(
     samples: Annotated[
         int | None,
         typer.Option(
-            min=1, max=MOST, help=f"Importance samples per image, {EVAL.samples} unless told; the published protocols take 5000."
+            "--importance-samples",
+            "--samples",
+            min=1,
+            max=MOST,
+            help=f"Importance samples per image, {EVAL.samples} unless told; the published protocols take 5000.",
         ),
     ] = None,
     draws: Annotated[int, typer.Option(min=1, max=MOST, help="Images to draw, at most as many as the split has.")] = EVAL.draws,
@@ -100,8 +103,8 @@ def eval(
     """Measure a run on held-out images, by every evaluator that fits. Writes eval/SPLIT.json and per-image values into the run.
 
     What would take a network more than 1e12 operations (1e14 on a GPU), such as the likelihood of a deep model by importance
-    sampling, is named and left out, unless --only, --all, --samples or --per-class asks for it. Counted are likelihood,
-    completion, classification, representation, clustering, pursuit and augmentation; the draws of generation and
+    sampling, is named and left out, unless --only, --all, --importance-samples or --per-class asks for it. Counted are
+    likelihood, completion, classification, representation, clustering, pursuit and augmentation; the draws of generation and
     translation, restorations and the objective are made whatever they cost.
 
     Evaluators: objective, reconstruction, likelihood, completion, sparsity, pursuit, codebook, representation, clustering,
@@ -114,7 +117,7 @@ def eval(
     eval/SPLIT-by-SAMPLER.json."""
     from aecli.cli.tables import cost, show_metrics
     from aecli.runs import directory
-    from aecli.system.progress import Meter, say
+    from aecli.system.progress import Meter, say, tell
     from aecli.verbs.eval_times import told
     from aecli.verbs.evaluate import evaluate
     from aecli.verbs.telling import Watch
@@ -139,8 +142,8 @@ def eval(
             sys.excepthook(type(error), error, error.__traceback__)
     failures = measured.failures()
     for _, line in failures:
-        say(f"error: {line}")
+        tell(f"error: {line}")
     if failures:
-        say(f"  help: the numbers of the others are written; --skip {','.join(measured.failed)} leaves these out")
+        tell(f"  help: the numbers of the others are written; --skip {','.join(measured.failed)} leaves these out")
         codes = {code for code, _ in failures}
         raise typer.Exit(codes.pop() if len(codes) == 1 else 1)

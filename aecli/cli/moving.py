@@ -38,10 +38,10 @@ def import_(
     runs_dir: RunsDir = RUNS,
 ) -> None:
     """Bring runs out of an archive, every file held against its hash. Prints their ids."""
-    from aecli.system.progress import say
+    from aecli.system.progress import say, tell
     from aecli.verbs.unpack import unpack
 
-    for run, same in unpack(file, runs_dir, say):
+    for run, same in unpack(file, runs_dir, tell):
         if same:
             say(f"{run.id} is there already, and the same")
         print(run.id)

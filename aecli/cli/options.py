@@ -8,19 +8,32 @@ from typing import Annotated, Any
 
 import typer
 
+from aecli.cli import completing
+
 RunsDir = Annotated[  # typer would refuse one that cannot be read as a mistake in the command
     Path, typer.Option("--runs-dir", envvar="AECLI_RUNS_DIR", readable=False, help="Where run directories live.")
 ]
 Sets = Annotated[list[str], typer.Option("--set", metavar="BLOCK.KEY=VALUE", help="Change a setting; may be repeated.")]
-RunName = Annotated[str, typer.Argument(metavar="RUN", help="A run's id, its start or its end, 'last', or 'last~1'.")]
-RunNames = Annotated[list[str], typer.Argument(metavar="RUN...", help="Runs by their ids, as RUN of other verbs.")]
+RunName = Annotated[
+    str,
+    typer.Argument(metavar="RUN", help="A run's id, its start or its end, 'last', or 'last~1'.", autocompletion=completing.runs),
+]
+RunNames = Annotated[
+    list[str], typer.Argument(metavar="RUN...", help="Runs by their ids, as RUN of other verbs.", autocompletion=completing.runs)
+]
 Which = Annotated[str, typer.Option("--checkpoint", metavar="best|last|STEP", help="The best by validation, the newest, or one.")]
 DataPath = Annotated[
     str | None, typer.Option("--data-path", metavar="PATH", help="Where the run's data is by now, if moved or renamed.")
 ]
 Json = Annotated[bool, typer.Option("--json", help="JSON instead of a table.")]
-Only = Annotated[list[str], typer.Option(metavar="NAME,...", help="These evaluators alone; may be repeated.")]
-Skip = Annotated[list[str], typer.Option(metavar="NAME,...", help="All but these evaluators; may be repeated.")]
+Only = Annotated[
+    list[str],
+    typer.Option(metavar="NAME,...", help="These evaluators alone; may be repeated.", autocompletion=completing.evaluators),
+]
+Skip = Annotated[
+    list[str],
+    typer.Option(metavar="NAME,...", help="All but these evaluators; may be repeated.", autocompletion=completing.evaluators),
+]
 RUNS = Path("runs")
 
 

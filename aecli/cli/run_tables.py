@@ -13,7 +13,8 @@ from rich.cells import cell_len
 
 from aecli.errors import printable
 from aecli.reports.table import csv_text
-from aecli.system.progress import age, say
+from aecli.runs.directory import HOW_TO_TRAIN, NO_RUNS
+from aecli.system.progress import age, say, tell
 from aecli.system.terminal import columns_of
 from aecli.verbs.runs import Listing
 
@@ -31,7 +32,7 @@ def show_runs(listing: Listing, root: Path, usual: bool) -> None:
         if listing.among:
             say(f"no such runs in {root}")
         else:
-            say(f"no runs in {root} yet\n  help: train one: aecli train configs/quickstart.yaml")
+            say(f"{NO_RUNS.format(root=root)}\n  help: {HOW_TO_TRAIN}")
         return
     rows = [_usual(row) if usual else row for row in listing.rows]
     columns = [each for each in TABLE if each != "tags" or any(row["tags"] for row in rows)] if usual else [*listing.columns]
@@ -49,7 +50,7 @@ def show_runs(listing: Listing, root: Path, usual: bool) -> None:
         if left_out:
             say(f"left out, since the terminal is narrow: {', '.join(left_out)} (a wider one and --format csv have them)")
     for run_id, wrong in listing.damage.items():
-        say(f"{run_id}: {wrong}")
+        tell(f"{run_id}: {wrong}")
 
 
 def _usual(row: Mapping[str, Any]) -> dict[str, Any]:

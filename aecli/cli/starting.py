@@ -8,9 +8,13 @@ from typing import Annotated
 
 import typer
 
+from aecli.cli import completing
+
 
 def init(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="A config that comes with aecli.")] = "quickstart",
+    name: Annotated[
+        str, typer.Argument(metavar="NAME", help="A config that comes with aecli.", autocompletion=completing.shipped_configs)
+    ] = "quickstart",
     out: Annotated[Path | None, typer.Option("-o", "--out", metavar="FILE", help="Where to; by default NAME.yaml, here.")] = None,
     data: Annotated[
         str | None,

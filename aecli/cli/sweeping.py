@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from aecli.cli import completing
 from aecli.cli.options import RUNS, Json, Only, RunsDir, Sets, names, print_json
 from aecli.errors import UsageError
 
@@ -17,7 +18,10 @@ if TYPE_CHECKING:
 
 
 def sweep(
-    config: Annotated[Path | None, typer.Argument(metavar="CONFIG", help="A YAML file: a config, or a sweep's.")] = None,
+    config: Annotated[
+        Path | None,
+        typer.Argument(metavar="CONFIG", help="A YAML file: a config, or a sweep's.", autocompletion=completing.configs),
+    ] = None,
     grid: Annotated[
         list[str], typer.Option(metavar="BLOCK.KEY=A,B", help="Values of a setting; each is combined with all others.")
     ] = [],  # noqa: B006 (typer reads the default, nothing changes it)
@@ -44,7 +48,10 @@ def sweep(
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask about many cells.")] = False,
     fail_fast: Annotated[bool, typer.Option("--fail-fast", help="Begin no other cell after one that failed.")] = False,
     resume: Annotated[
-        str | None, typer.Option(metavar="SWEEP", help="Go on with a sweep: its id, the start of it, or last.")
+        str | None,
+        typer.Option(
+            metavar="SWEEP", help="Go on with a sweep: its id, the start of it, or last.", autocompletion=completing.sweeps
+        ),
     ] = None,
     retry: Annotated[bool, typer.Option("--retry", help="Of --resume: begin cells that failed anew.")] = False,
     as_json: Json = False,
@@ -54,7 +61,7 @@ def sweep(
 
     Exit code 0 if all is done, 6 if a cell diverged, else that of the first cell that failed. Ctrl-C saves every run."""
     if (config is None) == (resume is None):
-        raise UsageError("sweep takes a CONFIG, or --resume SWEEP", "aecli sweep configs/quickstart.yaml --seeds 5")
+        raise UsageError("sweep takes a CONFIG, or --resume SWEEP", "aecli sweep quickstart --seeds 5")
     if only and not eval and select is None:
         raise UsageError("--only says by what --eval measures", "add --eval")
     varied = {"--grid": grid, "--zip": zip, "--seeds": seeds, "--seed-list": seed_list, "--set": sets, "--eval": eval}

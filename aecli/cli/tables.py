@@ -18,7 +18,7 @@ from aecli.reports.table import number_text
 from aecli.runs import labels, numbers, provenance
 from aecli.runs.directory import Run, run_facts
 from aecli.runs.records import RunFile
-from aecli.system.progress import age, peak_bytes, say
+from aecli.system.progress import age, peak_bytes, tell
 
 if TYPE_CHECKING:  # which needs jax, and a table does not
     from aecli.verbs.bench import Speed
@@ -70,7 +70,8 @@ def show_run(run: Run) -> None:
             text = "  ".join(f"{name} {value:.5g}" for name, value in row.values.items())
             console.print(f"{split:10s} step {row.step:,}: {text}", soft_wrap=True)
     if damaged:
-        say(f"metrics.jsonl: {damaged:,} line{'s' * (damaged > 1)} cannot be read, and {'are' if damaged > 1 else 'is'} left out")
+        left_out = "lines cannot be read, and are left out" if damaged > 1 else "line cannot be read, and is left out"
+        tell(f"metrics.jsonl: {damaged:,} {left_out}")
     console.print()
     console.print(run.resolved_config().rstrip(), soft_wrap=True)
 
@@ -245,6 +246,15 @@ def show_variant(variant: Variant) -> None:
         console.print()
         console.print(table)
         console.print("of several seeds the mean \u00b1 their standard deviation (how many)", soft_wrap=True)
+
+
+def show_facts(facts: Mapping[str, Any]) -> None:
+    """A line each, of those that there are."""
+    width = max(map(len, facts))
+    console = _console()
+    for name, value in facts.items():
+        if value not in (None, ""):
+            console.print(f"{name:{width}s}  {printable(str(value))}", soft_wrap=True)
 
 
 def show_data(data: DataSets) -> None:

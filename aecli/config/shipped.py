@@ -63,6 +63,8 @@ def file_of(path: Path) -> Path | None:
 
 def help_of(path: Path) -> str:
     """What is told whoever named a file that there is not."""
+    if "=" in path.name:
+        return f"settings are changed by --set, behind the config: --set {path}"
     known = names()
     near = did_you_mean(path.stem, known)
     return near or "name a YAML file, or a config that comes with aecli, such as quickstart"

@@ -87,7 +87,7 @@ def read_text(path: Path) -> str:
     try:
         mode = path.stat().st_mode
         if kind := kind_of(mode):
-            raise refuse("not-a-file", f"this is {kind}", "name a YAML file, such as configs/quickstart.yaml")
+            raise refuse("not-a-file", f"this is {kind}", shipped.help_of(path))
         with open_own(path) as file:
             raw = file.read(MAX_BYTES + 1)
     except FileNotFoundError:
@@ -137,7 +137,7 @@ def parse(text: str, name: str) -> Document:
         raise ConfigError([Diagnostic(name, 1, 1, "syntax", f"not valid YAML: {error}")]) from None
 
     if not nodes or nodes[0] is None:
-        raise ConfigError([Diagnostic(name, 0, 0, "empty", "the file holds nothing", help="see configs/quickstart.yaml")])
+        raise ConfigError([Diagnostic(name, 0, 0, "empty", "the file holds nothing", help="aecli init writes one to begin with")])
     if len(nodes) > 1:
         second = nodes[1]
         problem(mark(second.start_mark), "documents", "a second document starts here: a config is one document")

@@ -9,6 +9,23 @@ from typing import Any, NamedTuple
 
 from aecli.errors import UsageError
 
+EVALUATOR_NAMES = (
+    "objective",
+    "reconstruction",
+    "likelihood",
+    "completion",
+    "sparsity",
+    "pursuit",
+    "codebook",
+    "representation",
+    "clustering",
+    "denoising",
+    "classification",
+    "translation",
+    "generation",
+    "augmentation",
+)
+"""All that the registry has, in its order."""
 HELD_OUT = ("test", "validation")
 MOST = 100_000
 """Importance samples of an image, draws, and images of a class."""
@@ -59,7 +76,7 @@ class EvalRequest(NamedTuple):
         """Raises UsageError if the split is unknown, a number cannot be, or all evaluators and some alone are asked for."""
         if self.split not in HELD_OUT:
             raise UsageError(f"--split {self.split}: there are {' and '.join(HELD_OUT)}")
-        numbers: dict[str, Any] = {"samples": self.samples, "draws": self.draws, "per-class": self.per_class}
+        numbers: dict[str, Any] = {"importance-samples": self.samples, "draws": self.draws, "per-class": self.per_class}
         for name, number in numbers.items():
             if not isinstance(number, int) or isinstance(number, bool) or not 1 <= number <= MOST:
                 raise UsageError(f"--{name} {number!r}: a whole number from 1 to {MOST:,}")

@@ -31,6 +31,7 @@ LOCK_SECONDS = 0.5
 """How long one waits for who holds a run or a sweep: whoever only looks whether it is held does so for an instant."""
 UNREADABLE = "unreadable"
 """What stands in place of a state of a run that cannot be read."""
+NO_RUNS, HOW_TO_TRAIN = "there are no runs in {root} yet", "train one: aecli train quickstart"
 MOST_RESOLVED = 4 * MAX_BYTES
 """Bytes of `config.resolved.yaml`: letters beyond ASCII and numbers in lists take more as written than as given."""
 MOST_METRICS = 2**30
@@ -352,7 +353,7 @@ def _path_of(root: Path, name: str) -> Path:
     if path.is_dir():
         return path
     if not runs:
-        raise RunError(f"there are no runs in {root}", "train one: aecli train configs/quickstart.yaml")
+        raise RunError(NO_RUNS.format(root=root), HOW_TO_TRAIN)
     starts = [run for run in runs if run.id.startswith(name)]
     ends = [run for run in runs if len(name) >= SHORTEST_END and run.id.endswith(name) and run not in starts]
     matches = starts + ends

@@ -5,6 +5,21 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+MODE_NAMES = (
+    "prior",
+    "class",
+    "neighbours",
+    "reconstruct",
+    "denoise",
+    "complete",
+    "translate",
+    "interpolate",
+    "traverse",
+    "codes",
+    "map",
+)
+"""All that `modes.py` has, in its order."""
+
 
 class SampleRequest(NamedTuple):
     """`mode` names how a model is shown, and `sampler` the distribution fitted to its codes, of so many `components`, that new

@@ -180,7 +180,7 @@ def find(root: Path, name: str) -> Sweep:
     ids = every(root)
     matches = ids[-1:] if name == "last" else [name] if name in ids else [each for each in ids if each.startswith(name)]
     if not matches:
-        known = did_you_mean(name, ids) or "start one: aecli sweep configs/quickstart.yaml --seeds 5"
+        known = did_you_mean(name, ids) or "start one: aecli sweep quickstart --seeds 5"
         raise RunError(f"there is no sweep '{name}' in {root}" if ids else f"there are no sweeps in {root}", known)
     if len(matches) > 1:
         shown = ", ".join(matches[:5]) + (", ..." if len(matches) > 5 else "")

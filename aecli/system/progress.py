@@ -18,13 +18,28 @@ RECENT_SECONDS = 30.0
 """The time left of a meter is told by the speed of at most the last so many seconds."""
 
 
+_quiet = False
+
+
+def be_quiet(quiet: bool = True) -> None:
+    """From here on only warnings and errors are told, and no bar is shown."""
+    global _quiet  # one process has one stderr
+    _quiet = quiet
+
+
 def say(line: str) -> None:
+    """Tells what a person may like to know; nothing when they want it quiet."""
+    if not _quiet:
+        tell(line)
+
+
+def tell(line: str) -> None:
     """Names of files and classes may be part of the line: what could move the cursor is made visible."""
     print(printable_lines(line), file=sys.stderr, flush=True)
 
 
 def warn(text: str) -> None:
-    say(f"warning: {text}")
+    tell(f"warning: {text}")
 
 
 def peak_bytes() -> int:
@@ -80,7 +95,7 @@ class Progress:
         self._task: Any = None
 
     def __enter__(self) -> Progress:
-        if sys.stderr.isatty():
+        if sys.stderr.isatty() and not _quiet:
             self._bar = _bar()
             self._task = self._bar.add_task(self._title, total=self._total, completed=self._first[1], text="compiling")
             self._bar.start()
@@ -131,7 +146,7 @@ class Meter:
         return time.monotonic() - self._start
 
     def __enter__(self) -> Meter:
-        if sys.stderr.isatty():
+        if sys.stderr.isatty() and not _quiet:
             self._bar = _bar()
             self._task = self._bar.add_task("opening", total=None, text="")
             self._bar.start()

@@ -57,7 +57,7 @@ def measure(subject: Subject) -> Findings:
     if effective < FEW_SAMPLES and subject.request.samples > 1:
         worth = f"{effective:.1f} of {subject.request.samples:,}"
         of = f"the weights of each {subject.spec.kind} rest on {worth} codes"
-        notes += (f"{of}: nll_nats is a loose bound, and more --samples would lower it",)
+        notes += (f"{of}: nll_nats is a loose bound, and more --importance-samples would lower it",)
     return Findings(metrics | units, values, notes)
 
 
