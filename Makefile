@@ -1,6 +1,7 @@
 # make demo: a trained autoencoder, pictures and numbers.   make bench: aecli beside its peers.   make bench-quick: what became slower.
 # make test: the whole suite.   make quick: two minutes of it.   AECLI_SOAK=1 make test: compiled as for a user, and many kills.
 # make wheel: what is published, installed into an empty environment and run.
+# make look: pictures of reports, by Chromium, for the documents.
 # make numbers: every config trained whole, with several seeds (hours; it goes on where it was stopped).
 # Another interpreter or place: make test PYTHON=python3.13 VENV=.venv-3.13
 PYTHON ?= python3
@@ -9,7 +10,7 @@ BIN := $(VENV)/bin
 LOCK := requirements.lock
 TOGETHER := -n 2 --dist loadscope --no-loadscope-reorder
 
-.PHONY: setup demo test onnx quick faults fuzz lint wheel bench bench-quick numbers lock clean
+.PHONY: setup demo test onnx quick faults fuzz lint wheel bench bench-quick numbers look lock clean
 
 setup: $(VENV)/.installed
 
@@ -70,6 +71,9 @@ bench: setup .venv-peers/.installed
 # Some minutes, without the peers: what has changed since the numbers in benchmarks/kept/ for this kind of machine.
 bench-quick: setup
 	$(BIN)/python benchmarks/suite.py --quick $(ARGS)
+
+look: setup
+	$(BIN)/python benchmarks/look.py $(ARGS)
 
 # Hours, and goes on where it was stopped: make numbers ARGS="--only quickstart,vae_fashion". Keeps each seed in benchmarks/numbers/.
 numbers: setup

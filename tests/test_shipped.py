@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import shutil
+import tomllib
 from pathlib import Path
 
 import pytest
+import yaml
 from process import called
 
 import aecli
@@ -64,3 +66,12 @@ def test_they_are_found_where_a_wheel_puts_them(tmp_path: Path, monkeypatch: pyt
     assert shipped.folder() == package / "configs" and "vae_fashion" in shipped.names()
     monkeypatch.undo()
     assert shipped.folder() == Path(aecli.__file__).resolve().parent.parent / "configs"
+
+
+def test_the_citation_is_of_this_version_and_licence() -> None:
+    root = CONFIGS.parent
+    told = yaml.safe_load((root / "CITATION.cff").read_text())
+    project = tomllib.loads((root / "pyproject.toml").read_text())["project"]
+    assert (told["title"], told["version"], told["license"]) == (project["name"], aecli.__version__, project["license"])
+    assert project["version"] == aecli.__version__
+    assert {"cff-version", "message", "authors"} <= set(told)

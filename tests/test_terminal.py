@@ -15,11 +15,13 @@ import pytest
 from damage import HOSTILE
 from PIL import Image
 from process import SOAK, TINY, aecli, called, environment
+from rich.cells import cell_len
 
 from aecli.cli import tables
 from aecli.cli.console import Console
 from aecli.errors import printable, printable_lines
 from aecli.measures.metric import VERSION, Metric, Recorded
+from aecli.reports.table import Block, Line, Notes, terminal
 from aecli.system.terminal import NARROWEST, Escaped
 
 NAMED = HOSTILE.replace("\ud800", "")
@@ -182,3 +184,21 @@ def test_a_table_of_numbers_breaks_no_number_and_no_name(
     assert told.count("0.0072506") == told.count("0.00022") == 3 and all(name in told for name in numbers)
     assert told.count("reconstruction") == told.count("representation") == 1
     assert [text in told for text in ("0.010544", "model", "intensity^2")] == [width >= 60, width >= 80, width >= 200]
+
+
+IDS = ("vq_digits-20261128-091853-703a", "a_config_with_quite_a_long_name-20261128-091909-31a1")
+
+
+@pytest.mark.parametrize("columns", [40, 60, 80])
+def test_an_id_is_never_broken_in_a_comparison(columns: int) -> None:
+    lines = tuple(Line("", name, (name, "0", "x" * 90)) for name in IDS)
+    text = terminal([Block("runs", ("run", "seed", "note"), lines)], Notes(), columns)
+    for name in IDS:
+        assert text.count(name) >= 2
+    assert "x" * 41 not in text and "…" in text, "other cells are cut"
+
+
+def test_a_dumb_terminal_is_as_wide_as_it_says(tmp_path: Path) -> None:
+    """rich takes it for one of 80 columns."""
+    told = aecli("variants", cwd=tmp_path, COLUMNS="60", FORCE_COLOR="1", TERM="dumb", NO_COLOR="1").stdout
+    assert max(cell_len(line) for line in told.splitlines() if "aecli variants" not in line) <= 60 and "\x1b" not in told

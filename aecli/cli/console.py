@@ -12,7 +12,10 @@ from rich.console import Console as RichConsole
 from rich.table import Table as RichTable
 
 from aecli.errors import printable, printable_lines
-from aecli.system.terminal import NARROWEST, silence, unescaped
+from aecli.system.terminal import columns_of, silence, unescaped
+
+UNBOUNDED = 400
+"""Columns where there is no terminal."""
 
 
 class Console(RichConsole):
@@ -30,9 +33,8 @@ class Console(RichConsole):
 
 
 def console() -> Console:
-    found = Console()
-    # Into a file or a pipe nothing is cut to the width of a terminal that is not there.
-    return Console(width=max(found.width, NARROWEST)) if found.is_terminal else Console(width=400)
+    # Into a file or a pipe nothing is cut to the width of a terminal that is not there; rich takes every dumb one for 80 wide.
+    return Console(width=columns_of(sys.stdout) or UNBOUNDED)
 
 
 class Table(RichTable):

@@ -14,6 +14,7 @@ from typing import NamedTuple
 from rich.cells import cell_len, set_cell_size
 
 from aecli.errors import printable
+from aecli.runs.directory import ID_END
 from aecli.system.terminal import NARROWEST
 
 FORMATS = ("table", "md", "csv", "latex", "json")
@@ -100,12 +101,12 @@ def _wrapped(texts: Sequence[str], width: int) -> Iterator[str]:
 
 
 def _cut(block: Block, width: int) -> Block:
-    """With cells that are printable and not too wide."""
+    """With cells that are printable and not too wide; the id of a run stays whole, to be copied."""
     most = min(WIDEST_CELL, width // 2)
 
     def cell(text: str) -> str:
         text = printable(text)
-        return text if cell_len(text) <= most else set_cell_size(text, most - 1).rstrip() + "…"
+        return text if ID_END.search(text) or cell_len(text) <= most else set_cell_size(text, most - 1).rstrip() + "…"
 
     lines = (Line(cell(line.section), cell(line.label), tuple(map(cell, line.cells))) for line in block.lines)
     return Block(printable(block.title), tuple(map(cell, block.columns)), tuple(lines))

@@ -25,6 +25,8 @@ from aecli.system.reading import GONE, Unreadable, open_regular, parse_json, rea
 _ID = re.compile(r"\A[A-Za-z0-9][A-Za-z0-9._-]{0,99}\Z")
 _IDS = "ids are 1 to 100 letters of a to z, digits, '.', '_' and '-', the first a letter or a digit"
 _LAST = re.compile(r"\Alast(?:~(\d{1,9}))?\Z", re.ASCII)
+ID_END = re.compile(r"-[0-9]{8}-[0-9]{6}-[0-9a-f]{4}\Z")
+"""What an id ends with: when the run was made, and four hex digits."""
 SHORTEST_END = 4
 """Letters of the end of an id that name a run: the hex digits at the end of each."""
 LOCK_SECONDS = 0.5
