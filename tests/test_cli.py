@@ -259,6 +259,11 @@ def test_variants_and_data_list(place: Path) -> None:
     assert "did you mean 'sparse'" in called("variants", "sparce", cwd=place).stderr
     listed = called("data", "list", cwd=place).stdout
     assert "digits" in listed and "prepared" in listed and os.environ["AECLI_DATA_DIR"] in listed
+    as_json = json.loads(called("data", "list", "--json", cwd=place).stdout)
+    assert as_json["root"] == os.environ["AECLI_DATA_DIR"]
+    assert {"name": "digits", "state": "prepared"}.items() <= next(
+        each for each in as_json["sets"] if each["name"] == "digits"
+    ).items()
     done = called("data", "prepare", "digits", cwd=place)
     assert done.returncode == 0 and done.stdout.strip() == os.environ["AECLI_DATA_DIR"]
     assert called("data", "prepare", "digts", cwd=place).returncode == 2

@@ -70,12 +70,20 @@ def _tell_broken(broken: Sequence[VariantError]) -> None:
         raise typer.Exit(broken[0].code)
 
 
-def data_list(every: Annotated[bool, typer.Option("--all", help="Also every name that TFDS knows.")] = False) -> None:
+def data_list(
+    every: Annotated[bool, typer.Option("--all", help="Also every name that TFDS knows.")] = False, as_json: Json = False
+) -> None:
     """List data sets that are here, and where they are kept."""
     from aecli.cli.tables import show_data
     from aecli.verbs.data import data_sets
 
-    show_data(data_sets(every))
+    found = data_sets(every)
+    if as_json:
+        print_json(
+            {"root": str(found.root), "sets": [dict(zip(("name", "state", "about"), row, strict=True)) for row in found.sets]}
+        )
+    else:
+        show_data(found)
 
 
 def data_prepare(
