@@ -68,7 +68,7 @@ class Compiled:
     def train(self, seed: int, first: int, count: int) -> tuple[Any, dict[str, Any]]:
         """The first state after so many steps, and the sums of the values of each."""
         chunk, root = self.feed.chunk(first, count), jax.random.key(0)
-        state, values = advance(
+        state, values, _ = advance(
             self.model, DATA.spec, "none", (), self.first(seed), chunk, np.int32(first), np.int32(count), root
         )
         return state, {name: value[:count] for name, value in jax.device_get(values).items()}

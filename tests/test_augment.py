@@ -97,7 +97,7 @@ def test_a_batch_is_augmented_by_the_key_of_its_step_before_it_is_binarized(bina
     feed = open_feed(DATA, 0, 16, place)
     given = Spy().init(root, DATA.spec, Recipe(experiment("variant: vae").optimizer, 1))
     span = np.int32(3), np.int32(step - 3 + 1)  # several steps in a call, of which the last is looked at
-    seen, _ = advance(Spy(), DATA.spec, binarize, BOTH, given, feed.chunk(3, 3), *span, root)
+    seen, *_ = advance(Spy(), DATA.spec, binarize, BOTH, given, feed.chunk(3, 3), *span, root)
     image, label = feed.chunk(step, 1).batch(jnp.int32(0), DATA.spec)
     expected = to_unit(augment(BOTH, image, stream(root, Stream.AUGMENT, step)))
     assert not jnp.array_equal(expected, to_unit(image))

@@ -226,7 +226,7 @@ def test_augmentations_move_both_images_of_a_pair_alike(tier: str) -> None:
     )
     feed = open_feed(data, 0, 8, place)
     before = Spy().init(root, data.spec, Recipe(experiment("variant: vae").optimizer, 1))
-    seen, _ = advance(Spy(), data.spec, "none", both, before, feed.chunk(3, 1), np.int32(3), np.int32(1), root)
+    seen, *_ = advance(Spy(), data.spec, "none", both, before, feed.chunk(3, 1), np.int32(3), np.int32(1), root)
     plain, _ = feed.chunk(3, 1).batch(jnp.int32(0), data.spec)
     assert not jnp.array_equal(seen.image, to_unit(plain[..., :1]))
     assert seen.pair is not None and jnp.allclose(seen.pair, 1 - seen.image, atol=1e-6)

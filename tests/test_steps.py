@@ -39,10 +39,8 @@ def run(cuts: list[int], place, state, feed, binarize="none"):
     step, interval = 0, Interval()
     for count in cuts:
         chunk = feed.chunk(step, count)
-        state, values = advance(
-            E.model, DATA.spec, binarize, (), state, chunk, np.int32(step), np.int32(count), jax.random.key(0)
-        )
-        interval.add(Call(step, count, values).done())
+        state, *told = advance(E.model, DATA.spec, binarize, (), state, chunk, np.int32(step), np.int32(count), jax.random.key(0))
+        interval.add(Call(step, count, *told).done())
         step += count
     return state, interval
 
@@ -162,8 +160,8 @@ def test_dynamic_binarization_is_binary_fresh_each_step_and_follows_the_key() ->
 
 def values_of(state, feed) -> Call:
     first, count = np.int32(7), np.int32(3)
-    _, values = advance(E.model, DATA.spec, "none", (), state, feed.chunk(7, 3), first, count, jax.random.key(0))
-    return Call(7, 3, values).done()
+    _, *told = advance(E.model, DATA.spec, "none", (), state, feed.chunk(7, 3), first, count, jax.random.key(0))
+    return Call(7, 3, *told).done()
 
 
 def test_the_first_step_that_is_not_finite_is_named() -> None:
@@ -186,7 +184,7 @@ def test_bfloat16_trains_like_float32_and_keeps_float32_weights() -> None:
     for e in (E, half):
         state = init(e, DATA.spec, len(DATA.train), place)
         feed = ResidentFeed(DATA.train, 0, 16, place)
-        state, values = advance(
+        state, values, _ = advance(
             e.model, DATA.spec, "none", (), state, feed.chunk(0, 40), np.int32(0), np.int32(40), jax.random.key(0)
         )
         assert all(leaf.dtype in (jnp.float32, jnp.int32) for leaf in jax.tree.leaves(state))
@@ -202,7 +200,7 @@ def test_averaged_weights_follow_the_weights() -> None:
     feed = ResidentFeed(DATA.train, 0, 16, place)
     expected = jax.tree.map(np.asarray, state.params)
     for step in range(5):
-        batch_state, _ = advance(
+        batch_state, *_ = advance(
             e.model, DATA.spec, "none", (), batch_state, feed.chunk(step, 1), np.int32(step), np.int32(1), jax.random.key(0)
         )
         decay = min(0.5, (1 + step) / (10 + step))

@@ -31,11 +31,31 @@ class Recipe(NamedTuple):
     precision: Precision = "float32"
 
 
+OF_UPDATES = ("learning_rate", "gradient_norm", "update_norm")
+"""The numbers of an update, by the names of fields of `Updates`."""
+
+
+class Updates(NamedTuple):
+    """What an optimizer does in a step, if that is `asked` (a boolean scalar): its learning rate, and the global L2 norms of the
+    gradient, before it is clipped, and of what is added to the weights, float32 scalars. NaN where it is not asked, or where the
+    network rests."""
+
+    asked: jax.Array
+    learning_rate: jax.Array
+    gradient_norm: jax.Array
+    update_norm: jax.Array
+
+    @classmethod
+    def none(cls, asked: jax.Array) -> Updates:
+        return cls(asked, *(jnp.full((), jnp.nan, jnp.float32) for _ in OF_UPDATES))
+
+
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Learner(Generic[M]):
     """`params` and `ema` are `nnx.State`s of float32 parameters (`ema` None if it is off), `step` an int32 scalar that
-    counts the steps done. Networks compute in the type of the parameters that they are given, so the precision is one cast."""
+    counts the steps done. Networks compute in the type of the parameters that they are given, so the precision is one cast.
+    `updates` is None but within a step of `watched`."""
 
     graphdef: Any = dataclasses.field(metadata={"static": True})
     recipe: Recipe = dataclasses.field(metadata={"static": True})
@@ -43,6 +63,7 @@ class Learner(Generic[M]):
     opt_state: Any
     ema: Any
     step: jax.Array
+    updates: Updates | None = None
 
     @classmethod
     def create(cls, net: M, recipe: Recipe) -> Learner[M]:
@@ -122,15 +143,25 @@ class Learner(Generic[M]):
         nothing = jax.tree.map(jnp.zeros_like, gradient)
         # Before, so that a norm to be clipped is that of what moves; after, since weights may decay without a gradient.
         gradient = self._thawed(gradient, nothing)
-        updates, opt_state = optimizer.build(steps).update(gradient, self.opt_state, self.params)
-        updates = self._thawed(updates, nothing)
-        params = optax.apply_updates(self.params, updates)
+        change, opt_state = optimizer.build(steps).update(gradient, self.opt_state, self.params)
+        change = self._thawed(change, nothing)
+        params = optax.apply_updates(self.params, change)
         ema = self.ema
         if optimizer.ema is not None:
             # The usual debiasing start: an average over few steps forgets the random initialization quickly.
             decay = jnp.minimum(optimizer.ema, (1.0 + self.step) / (10.0 + self.step))
             ema = jax.tree.map(lambda average, p: decay * average + (1 - decay) * p, ema, params)
-        return dataclasses.replace(self, params=params, opt_state=opt_state, ema=ema, step=self.step + 1)
+        updates = self.updates
+        if updates is not None:
+            # In a branch of its own: of a small network, two norms a step would take a tenth of the time.
+            asked = updates.asked
+            told = jax.lax.cond(
+                asked,
+                lambda: (optimizer.learning_rate_now(self.opt_state, steps), _norm(gradient), _norm(change)),
+                lambda: Updates.none(asked)[1:],
+            )
+            updates = Updates(asked, *told)
+        return dataclasses.replace(self, params=params, opt_state=opt_state, ema=ema, step=self.step + 1, updates=updates)
 
     def _thawed(self, moving: Any, frozen: Any) -> Any:
         """`moving`, a tree like that of the parameters, with the leaves of `frozen` in the parts that are frozen."""
@@ -147,3 +178,30 @@ class Learner(Generic[M]):
 def is_part(path: str, names: Iterable[str]) -> bool:
     """Whether a parameter's path lies in one of the named parts of its network."""
     return any(path == name or path.startswith(f"{name}/") for name in names)
+
+
+def _norm(tree: Any) -> jax.Array:
+    """The global L2 norm of the leaves."""
+    return jnp.sqrt(sum(jnp.vdot(leaf, leaf) for leaf in jax.tree.leaves(tree)))
+
+
+def watched(step: Callable[[Any], tuple[Any, V]], state: Any, asked: jax.Array) -> tuple[Any, V, dict[str, jax.Array]]:
+    """The new state and the values of `step(state)`, and the numbers of the updates in it by their names; of a state with several
+    learners each begins with the place of its learner, such as `generator_gradient_norm`."""
+
+    def is_learner(node: Any) -> bool:
+        return isinstance(node, Learner)
+
+    def each(change: Callable[[Any], Any], state: Any) -> Any:
+        return jax.tree.map(lambda node: change(node) if is_learner(node) else node, state, is_leaf=is_learner)
+
+    state, values = step(each(lambda learner: dataclasses.replace(learner, updates=Updates.none(asked)), state))
+    found = jax.tree_util.tree_leaves_with_path(state, is_leaf=is_learner)
+    learners = {jax.tree_util.keystr(path, simple=True, separator="_"): node for path, node in found if is_learner(node)}
+    told = {
+        f"{place}_{name}" if len(learners) > 1 else name: getattr(learner.updates, name)
+        for place, learner in learners.items()
+        if learner.updates is not None
+        for name in OF_UPDATES
+    }
+    return each(lambda learner: dataclasses.replace(learner, updates=None), state), values, told

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, Literal
 
 import jax
+import jax.numpy as jnp
 import optax
 from optax.contrib import MuonDimensionNumbers
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, model_validator
@@ -67,6 +68,16 @@ class Optimizer(Frozen):
             return main
         rise = optax.linear_schedule(0.0, self.learning_rate, self.warmup)
         return optax.join_schedules([rise, main], [self.warmup])
+
+    def learning_rate_now(self, opt_state: Any, steps: int) -> jax.Array:
+        """The learning rate of the update that follows a state of `build(steps)`, whose count is its own: a network that moves
+        every other step, or starts from another run's weights, is at another place of the schedule than the run."""
+
+        def is_count(node: Any) -> bool:
+            return isinstance(node, optax.ScaleByScheduleState)
+
+        count = next(node.count for node in jax.tree.leaves(opt_state, is_leaf=is_count) if is_count(node))
+        return jnp.asarray(self.learning_rate_at(steps)(count), jnp.float32)
 
     def build(self, steps: int) -> optax.GradientTransformation:
         """The transformation for a run of `steps` steps."""

@@ -233,14 +233,18 @@ def _curves(rows: Sequence[Any], batch: Any) -> Iterator[str]:
 
 
 def _clock(rows: Sequence[Any], batch: Any) -> dict[float, float] | None:
-    """Seconds of training until the step of each row of it, by the speeds that the rows tell; None where one tells none."""
+    """Seconds of training until the step of each row of it; of rows of older versions, which do not tell them, by the speeds that
+    they tell; None where one tells neither."""
     seconds, clock = 0.0, dict[float, float]()
     for row in rows:
         if row.split == "train":
             rate, steps_of = row.values.get(_RATE), (row.model_extra or {}).get("steps")
-            if not rate or not isinstance(steps_of, int) or not isinstance(batch, int):
+            if row.seconds is not None:
+                seconds = row.seconds
+            elif rate and isinstance(steps_of, int) and isinstance(batch, int):
+                seconds += steps_of * batch / rate
+            else:
                 return None
-            seconds += steps_of * batch / rate
             clock[row.step] = seconds
     return clock or None
 

@@ -327,9 +327,20 @@ class Row(Record):
 
     @property
     def values(self) -> dict[str, float]:
-        """The numbers of the row that are no count of its own."""
+        """The numbers of the row that are no count of its own, and nothing of the optimizer: what a line has room for."""
         extra = self.model_extra or {}
-        return {name: float(value) for name, value in extra.items() if name != "steps" and _is_number(value)}
+        return {name: float(value) for name, value in extra.items() if not _is_aside(name) and _is_number(value)}
+
+    @property
+    def seconds(self) -> float | None:
+        """Of training until its step; None in rows of older versions."""
+        value: Any = (self.model_extra or {}).get("seconds")
+        return float(value) if _is_number(value) else None
+
+
+def _is_aside(name: str) -> bool:
+    """Of several networks each has a rate and norms of its own, whose names begin with that of the network."""
+    return name in ("steps", "seconds") or name.endswith(("learning_rate", "gradient_norm", "update_norm"))
 
 
 def _is_number(value: Any) -> bool:

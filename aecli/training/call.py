@@ -13,6 +13,7 @@ import numpy as np
 from aecli.config.schema import Binarize, Experiment
 from aecli.core.flop import products
 from aecli.core.keys import Stream, stream
+from aecli.core.learner import watched
 from aecli.core.model import Batch, Model, Spec, Values, check_values
 from aecli.data.binarize import draw
 from aecli.data.rows import apart
@@ -32,9 +33,9 @@ def advance(
     first: jax.Array,
     count: jax.Array,
     root: jax.Array,
-) -> tuple[Any, dict[str, jax.Array]]:
-    """Does steps `first` to `first + count - 1` on the batches of `chunk`. Gives the state, and of each training value the sum
-    over the examples of every step, float32 [most]; beyond `count` zeros.
+) -> tuple[Any, dict[str, jax.Array], dict[str, jax.Array]]:
+    """Does steps `first` to `first + count - 1` on the batches of `chunk`. Gives the state, of each training value the sum
+    over the examples of every step, float32 [most]; beyond `count` zeros; and the numbers of the updates in the last step.
 
     The count is no constant of the compiled program: one program serves calls of every length, so that a run cut at any step
     goes on with the same bits. Neither are the values summed over the steps here: how many steps a call has depends on the
@@ -49,20 +50,23 @@ def advance(
             image, intensity = draw(image, stream(root, Stream.BINARIZE, first + i)), image
         return Batch(image, label, jnp.ones(label.shape, bool), intensity, pair=pair)
 
-    def step(i: jax.Array, carry: tuple[Any, dict[str, jax.Array]]) -> tuple[Any, dict[str, jax.Array]]:
-        state, sums = carry
-        state, values = train_step(state, batch(i), stream(root, Stream.TRAIN, first + i))
-        return state, {name: sums[name].at[i].set(jnp.sum(value.astype(jnp.float32))) for name, value in values.items()}
+    def step(i: jax.Array, carry: tuple[Any, dict[str, jax.Array], Any]) -> tuple[Any, dict[str, jax.Array], Any]:
+        state, sums, _ = carry
+        state, values, updates = train_step(state, batch(i), stream(root, Stream.TRAIN, first + i), i + 1 == count)
+        return state, {name: sums[name].at[i].set(jnp.sum(value.astype(jnp.float32))) for name, value in values.items()}, updates
 
-    train_step = jax.jit(model.train_step)  # so that it is traced once, for the names of the values and for the loop
+    @jax.jit  # so that it is traced once, for the names of the values and for the loop
+    def train_step(state: Any, batch: Batch, key: jax.Array, last: jax.Array) -> tuple[Any, Values, dict[str, jax.Array]]:
+        return watched(lambda state: model.train_step(state, batch, key), state, last)
 
-    def trial() -> tuple[jax.Array, Values]:
+    def trial() -> tuple[jax.Array, Values, dict[str, jax.Array]]:
         some = batch(jnp.int32(0))
-        return some.label, train_step(state, some, root)[1]
+        return some.label, *train_step(state, some, root, jnp.bool_(True))[1:]
 
-    label, values = jax.eval_shape(trial)
+    label, values, updates = jax.eval_shape(trial)
     check_values(model, "train_step", values, len(label))
-    return jax.lax.fori_loop(0, count, step, (state, {name: jnp.zeros(chunk.most) for name in values}))
+    nothing = {name: jnp.zeros(chunk.most) for name in values}, {name: jnp.zeros(()) for name in updates}
+    return jax.lax.fori_loop(0, count, step, (state, *nothing))
 
 
 def steps_program(experiment: Experiment, spec: Spec, train_size: int, state: Any, chunk: Chunk) -> Program[float]:
@@ -100,16 +104,21 @@ when a signal comes."""
 
 @dataclasses.dataclass(frozen=True)
 class Call:
-    """What the device was asked for: `count` steps from `first` on, and their `values`, each [count]."""
+    """What the device was asked for: `count` steps from `first` on, their `values`, each [count], and the numbers of
+    the `updates` in the last."""
 
     first: int
     count: int
     values: dict[str, Any]
+    updates: dict[str, Any] = dataclasses.field(default_factory=dict[str, Any])
 
     def done(self) -> Call:
-        """With the values on the host. Waits for the device."""
-        values = {name: value[: self.count] for name, value in jax.device_get(self.values).items()}
-        return dataclasses.replace(self, values=values)
+        """With the numbers on the host. Waits for the device."""
+        values, updates = jax.device_get((self.values, self.updates))
+        values = {name: value[: self.count] for name, value in values.items()}
+        # By their shortest digits: 0.001 in place of 0.0010000000474974513.
+        updates = {name: float(str(np.float32(value))) for name, value in updates.items()}
+        return dataclasses.replace(self, values=values, updates=updates)
 
     def bad(self) -> int | None:
         """The first step with a value that is not finite."""

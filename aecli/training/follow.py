@@ -32,7 +32,7 @@ def follow(experiment: Experiment, dataset: Dataset, template: Any, place: Place
             order = crew.hear(lambda: signals.received)
             step, count = int(order["step"]), int(order["count"])
             chunk = feed.chunk(step, count)
-            state, values = program(state, chunk, np.int32(step), np.int32(count), root)
+            state, *told = program(state, chunk, np.int32(step), np.int32(count), root)
             if pending is not None:
                 pending.done()
-            pending = Call(step, count, values)
+            pending = Call(step, count, *told)

@@ -50,9 +50,10 @@ class LoopState:
 
 @dataclasses.dataclass
 class Interval:
-    """Sums of the training values since the last row."""
+    """Sums of the training values since the last row, and the numbers of the last updates."""
 
     sums: dict[str, float] = dataclasses.field(default_factory=dict[str, float])
+    updates: dict[str, float] = dataclasses.field(default_factory=dict[str, float])
     steps: int = 0
     since: float = dataclasses.field(default_factory=time.monotonic)
 
@@ -61,6 +62,8 @@ class Interval:
             for value in values.tolist():  # in order: the sum of a part and a part would have other last bits
                 self.sums[name] = self.sums.get(name, 0.0) + value
         self.steps += call.count
+        # A network that rests in the last step has no update there.
+        self.updates = {name: value for name, value in call.updates.items() if isfinite(value)}
 
     def averages(self, batch_size: int) -> dict[str, float]:
         return {name: self.sums[name] / (self.steps * batch_size) for name in loss_first(self.sums)}
@@ -142,7 +145,7 @@ class Training:
                 chunk = feed.chunk(step, count)  # while the device works on the call before
                 self._crew.order({"step": step, "count": count})
                 program = self._steps_program = self._steps_program or self._program(self._state, chunk)
-                self._state, values = program.call(self._state, chunk, np.int32(step), np.int32(count), self._root)
+                self._state, *told = program.call(self._state, chunk, np.int32(step), np.int32(count), self._root)
                 if not begun:
                     begun, interval = True, Interval()
                     progress.begin(step)
@@ -151,7 +154,7 @@ class Training:
                     self._look(pending, interval)
                 now = time.monotonic()
                 per_call, called = adapt(per_call, now - called), now
-                pending = Call(step, count, values)
+                pending = Call(step, count, *told)
                 self._at.step = step + count
                 if self._at.step == self._schedule.next_stop(step):
                     self._look(pending, interval)
@@ -217,7 +220,8 @@ class Training:
         values = interval.averages(self._data.batch_size)
         progress.update(step, values, self._rate(interval))
         if self._schedule.is_log(step):
-            self._row("train", values, steps=interval.steps, images_per_s=round(self._rate(interval), 1))
+            rate = round(self._rate(interval), 1)
+            self._row("train", values, steps=interval.steps, images_per_s=rate, **interval.updates)
         if self._schedule.is_eval(step):
             self._tell(progress, "train     ", values)
         improved = self._schedule.is_eval(step) and self._evaluate(progress)
@@ -274,9 +278,10 @@ class Training:
         raise InterruptedRun(signum, f"stopped at step {self._at.step}, which is saved", f"aecli train --resume {self._run.id}")
 
     def _row(self, split: str, values: dict[str, float], **facts: Any) -> None:
-        self._run.append_metrics(
-            {"split": split, "step": self._at.step, "epoch": round(self._schedule.epoch(self._at.step), 4), **values, **facts}
-        )
+        at = self._at
+        seconds = {} if at.seconds is None else {"seconds": round(at.seconds, 3)}
+        epoch = round(self._schedule.epoch(at.step), 4)
+        self._run.append_metrics({"split": split, "step": at.step, "epoch": epoch, **values, **facts, **seconds})
 
     def _tell(self, progress: Progress, split: str, values: dict[str, float]) -> None:
         shown = "  ".join(f"{name} {value:.5g}" for name, value in values.items())

@@ -30,7 +30,7 @@ def pace(advance: Any, feed: Feed, state: Any, root: jax.Array, seconds: float, 
     step, count, settled, end = 0, 1, False, 0.0
     while not settled or len(times) < LEAST_CALLS or time.monotonic() < end:
         begun = time.monotonic()
-        state, _ = jax.block_until_ready(advance(state, feed.chunk(step, count), np.int32(step), np.int32(count), root))
+        state, *_ = jax.block_until_ready(advance(state, feed.chunk(step, count), np.int32(step), np.int32(count), root))
         spent = time.monotonic() - begun
         step += count
         if settled:
