@@ -72,16 +72,19 @@ def report(page: Page, folder: Path) -> Path:
 
 
 def look(page: Path, picture: Path, width: int, height: int, dark: bool) -> None:
-    """Takes a picture of a page in a window. Raises Failed if the console is not empty."""
+    """Takes a picture of a page in a window. Raises Failed if there is none, or the console is not empty."""
+    made = page.with_suffix(".png")
+    made.unlink(missing_ok=True)
     command = [browser(), "--headless", "--disable-gpu", "--hide-scrollbars", "--force-device-scale-factor=1"]
     command += [f"--window-size={width},{height}", "--host-resolver-rules=MAP * ~NOTFOUND", "--enable-logging=stderr", "--v=0"]
     command += ["--no-sandbox"] if os.geteuid() == 0 else []
     command += ["--blink-settings=preferredColorScheme=0"] if dark else []
-    done = subprocess.run([*command, f"--screenshot={picture}", f"file://{page}"], capture_output=True, text=True, timeout=120)
+    done = subprocess.run([*command, f"--screenshot={made}", f"file://{page}"], capture_output=True, text=True, timeout=120)
     if said := CONSOLE.findall(done.stderr):
         raise Failed(f"{page.name} says on the console: {said[0]}")
-    if not picture.exists():
+    if done.returncode or not made.exists():
         raise Failed(f"no picture of {page.name}: {done.stderr[-300:]}")
+    shutil.copy(made, picture)
 
 
 def main() -> None:

@@ -12,10 +12,7 @@ from pathlib import Path
 import pytest
 from process import called, environment
 
-from aecli.cli import completing
 from aecli.cli.app import app
-from aecli.config import shipped
-from aecli.config.names import variants
 from aecli.evaluation.registry import EVALUATORS
 from aecli.evaluation.request import EVALUATOR_NAMES
 from aecli.sampling.modes import MODES
@@ -53,6 +50,11 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("eval last --nix", "--nix", "aecli eval --help"),
         ("help nix", "nix", "aecli --help"),
         ("data prepare", "NAME", "aecli data prepare --help"),
+        ("runs --where seed=3 --nix", "--nix", "aecli runs --help"),
+        ("sweep quickstart --grid model.beta=1,2 --sedes 3", "Possible options: --seeds", "aecli sweep --help"),
+        ("check --data --nix quickstart", "--nix", "aecli check --help"),
+        ("sample last --seed 3 --nix", "--nix", "aecli sample --help"),
+        ("train quickstart --set seed=3 --nix", "--nix", "aecli train --help"),
         ("runs --variant vea", "vea", "did you mean 'vae'?"),
         ("sample last --mode priro", "priro", "did you mean 'prior'?"),
         ("export last --format onyx -o x", "onyx", "onnx"),
@@ -85,7 +87,7 @@ VERBS = sorted(str(command.name or getattr(command.callback, "__name__", "")) fo
 
 @pytest.mark.parametrize("verb", VERBS)
 def test_help_stands_before_or_behind_the_verb(verb: str, tmp_path: Path) -> None:
-    before, behind = called("help", verb, cwd=tmp_path), called(verb, "--help", cwd=tmp_path)
+    before, behind = called("--debug", "help", verb, "--quiet", cwd=tmp_path), called(verb, "--help", cwd=tmp_path)
     assert before.returncode == 0 and before.stdout == behind.stdout and before.stdout.startswith(f"Usage: aecli {verb}")
 
 
@@ -108,6 +110,18 @@ def test_quiet_leaves_results_warnings_and_errors(place: Path) -> None:
     run = Path(place / "runs" / quiet.stdout.strip())
     (run / "metrics.jsonl").write_bytes((run / "metrics.jsonl").read_bytes() + b"{ no row\n")
     assert "1 line cannot be read" in called("-q", "show", run.name, cwd=place).stderr
+    failing = (
+        "sweep",
+        "mine.yaml",
+        "--grid",
+        "optimizer.learning_rate=1e30",
+        "--set",
+        "optimizer.name=sgd",
+        "--set",
+        "train.steps=40",
+    )
+    done = called(*failing, "--quiet", cwd=place)
+    assert done.returncode == 6 and "diverged" in done.stderr and "help:" in done.stderr and "begins" not in done.stderr
     assert called("train", "mine.yaml", cwd=place).stderr, "a process that called before does not quieten the next"
 
 
@@ -141,17 +155,18 @@ def test_env_tells_the_program_and_the_machine_and_no_secret(tmp_path: Path, mon
     ],
 )
 def test_the_shell_is_offered_what_there_is(line: str, offered: set[str], place: Path) -> None:
-    assert _completed(line, place) == offered
+    assert set(_completed(line, place)) == offered
 
 
 def test_runs_are_offered_the_newest_first_and_wherever_they_are(place: Path, tmp_path: Path) -> None:
     ids = {path.name for path in (place / "runs").iterdir() if (path / "run.json").exists()}
-    assert _completed("aecli show ", place) == {"last", *ids} == _completed("aecli rm ", place)
-    assert _completed(f"aecli show --runs-dir {place / 'runs'} min", tmp_path) == ids
-    assert _completed("aecli show ", tmp_path) == {"last"}
+    newest = sorted(ids, key=lambda name: -(place / "runs" / name).stat().st_mtime)
+    assert _completed("aecli show ", place) == ["last", *newest] == _completed("aecli rm ", place)
+    assert _completed(f"aecli show --runs-dir {place / 'runs'} min", tmp_path) == newest
+    assert _completed("aecli show ", tmp_path) == ["last"]
 
 
-def _completed(line: str, cwd: Path) -> set[str]:
+def _completed(line: str, cwd: Path) -> list[str]:
     """What bash is offered at the end of a line, as its script asks a process."""
     words = line.split(" ")
     asked = {"_AECLI_COMPLETE": "complete_bash", "COMP_WORDS": line, "COMP_CWORD": str(len(words) - 1)}
@@ -164,7 +179,7 @@ def _completed(line: str, cwd: Path) -> set[str]:
         timeout=120,
     )
     assert done.stderr == ""
-    return set(done.stdout.split())
+    return done.stdout.split()
 
 
 def test_completing_imports_no_jax_and_reads_what_is_damaged_as_nothing(tmp_path: Path) -> None:
@@ -172,11 +187,16 @@ def test_completing_imports_no_jax_and_reads_what_is_damaged_as_nothing(tmp_path
     subprocess.run([sys.executable, "-c", code], check=True, env=environment(), timeout=120)
     (tmp_path / "runs" / "a" / "eval").mkdir(parents=True)
     (tmp_path / "runs" / "a" / "run.json").write_text("{}")
-    for name, text in (("test.json", "{"), ("more.json", "3"), ("good.json", '{"mse": {}}')):
+    for name, text in (
+        ("test.json", "{"),
+        ("more.json", "3"),
+        ("list.json", '[1, "a"]'),
+        ("deep.json", "[" * 100_000),
+        ("good.json", '{"mse": {}}'),
+    ):
         (tmp_path / "runs" / "a" / "eval" / name).write_text(text)
     os.symlink("nowhere", tmp_path / "runs" / "b")
-    assert _completed("aecli compare last --metric ", tmp_path) == {"mse"}
-    assert set(completing.shipped_configs("")) == set(shipped.names()) and tuple(completing.variants("")) == variants()
+    assert _completed("aecli compare last --metric ", tmp_path) == ["mse"]
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])

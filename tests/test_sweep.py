@@ -126,7 +126,7 @@ def test_what_is_done_is_not_done_again_and_what_was_removed_is(whole: Path, tmp
 
 def validations(run: Run) -> list[dict[str, Any]]:
     """Rows of training tell of the steps since a run went on; these are the same."""
-    return [row.model_dump() for row in run.rows() if row.split == "validation"]
+    return [row.model_dump(exclude={"seconds"}) for row in run.rows() if row.split == "validation"]
 
 
 def children(pid: int) -> list[int]:

@@ -93,9 +93,12 @@ def main() -> None:
     if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
         sys.stdout.reconfigure(errors="backslashreplace")  # as stderr is: names of classes are in any letters
     arguments = sys.argv[1:]
-    for flag in ("--debug", "--quiet"):  # which may stand anywhere, also behind the verb
-        if flag in arguments:
-            arguments = [flag, *(argument for argument in arguments if argument != flag)]
-    if arguments[:1] == ["help"]:
-        arguments = [*arguments[1:], "--help"]
+    anywhere = ("--debug", "--quiet")  # also behind the verb
+    flags = [flag for flag in anywhere if flag in arguments]
+    rest = [argument for argument in arguments if argument not in anywhere]
+    if rest[:1] == ["-q"]:
+        flags, rest = [*flags, "-q"], rest[1:]
+    if rest[:1] == ["help"]:
+        rest = [*rest[1:], "--help"]
+    arguments = [*flags, *rest]
     app(arguments, prog_name="aecli")

@@ -7,6 +7,7 @@ import json
 import os
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any, cast
 
 import typer
 
@@ -14,7 +15,9 @@ from aecli.config import shipped
 from aecli.config.names import variants as variant_names
 from aecli.evaluation.request import EVALUATOR_NAMES
 from aecli.sampling.request import MODE_NAMES
+from aecli.system.reading import Unreadable, open_regular
 
+MOST_BYTES = 10**6
 NEWEST = 50
 """Runs whose numbers are looked through for names of metrics."""
 
@@ -64,11 +67,18 @@ def metrics(context: typer.Context, incomplete: str) -> list[str]:
     for run in _runs(context)[:NEWEST]:
         for entry in _entries(Path(run.path) / "eval"):
             if entry.name.endswith(".json") and not entry.name.startswith("."):
-                try:
-                    known |= dict.fromkeys(json.loads(Path(entry.path).read_bytes()))
-                except (OSError, ValueError, TypeError):
-                    continue
+                known |= dict.fromkeys(_keys(Path(entry.path)))
     return _in_list(sorted(known), incomplete)
+
+
+def _keys(path: Path) -> list[str]:
+    """Of the numbers in a file, their names alone: whoever uses them reads the file through its form."""
+    try:
+        with os.fdopen(open_regular(path), "rb") as file:
+            told = json.loads(file.read(MOST_BYTES))
+    except (OSError, ValueError, RecursionError, Unreadable):
+        return []
+    return [*cast("dict[str, Any]", told)] if isinstance(told, dict) else []
 
 
 def _in_list(known: Iterable[str], incomplete: str) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 import signal
 import sys
@@ -21,14 +22,17 @@ class Group(TyperGroup):
     def main(self, *arguments: Any, **options: Any) -> Any:
         from aecli.system.signals import leave_to_python
 
+        alone = options.get("standalone_mode", True)
         with escaping():
             try:
                 try:
                     # What typer would print of its own errors and exit with is told here, as every other error is.
                     code = super().main(*arguments, **options | {"standalone_mode": False})
+                    if not alone:
+                        return code
                     raise SystemExit(code if isinstance(code, int) else 0)
                 except Exception as error:
-                    if not _is_usage(error):
+                    if not (alone and _is_usage(error)):
                         raise
                     raise SystemExit(_tell(error, arguments[0] if arguments else ())) from None
                 finally:
@@ -80,9 +84,12 @@ def _is_usage(error: Exception) -> bool:
     return type(error).__module__.startswith(("click", "typer"))
 
 
-_SETTING = re.compile(r"\A(?:--|\+{1,2}|~)?((?:seed|data|model|optimizer|train)(?:\.\w+)*)(?:=(.*))?\Z", re.DOTALL)
+_SETTING = re.compile(r"(?:--|\+{1,2}|~)?((?:seed|data|model|optimizer|train)(?:\.\w+)*)(?:=(.*))?", re.DOTALL)
 """A setting as Hydra and Lightning's command line take it."""
 _CONFIG = ("--config", "-c", "--config-name", "--config-path", "--config-file")
+_OF_A_CONFIG = ("train", "check", "bench", "sweep")
+"""Verbs that take a config, and settings by --set."""
+_EXTRA = re.compile(r"unexpected extra arguments?(?:\(s\))? \((.*)\)", re.DOTALL)
 
 
 def _tell(error: Any, arguments: Sequence[str]) -> int:
@@ -95,23 +102,32 @@ def _tell(error: Any, arguments: Sequence[str]) -> int:
         return int(error.exit_code)
     context = getattr(error, "ctx", None)
     text = str(error.format_message()).strip().rstrip(".")
-    verb = context.command_path if context is not None else "aecli"
-    known = AecliError(text[:1].lower() + text[1:], _habit(arguments, verb) or f"{verb} --help")
+    path = context.command_path if context is not None else "aecli"
+    habit = _habit(_at_fault(error, text, arguments), arguments, path)
+    known = AecliError(text[:1].lower() + text[1:], habit or f"{path} --help")
     print(printable_lines(known.render()), file=sys.stderr)
     return int(error.exit_code)
 
 
-def _habit(arguments: Sequence[str], verb: str) -> str | None:
+def _at_fault(error: Any, text: str, arguments: Sequence[str]) -> str:
+    """The argument that no verb takes, as it was given; nothing where the error is another one."""
+    if (found := _EXTRA.search(text)) is not None:
+        return next((argument for argument in arguments if f"{found[1]} ".startswith(f"{argument} ")), "")
+    option = str(getattr(error, "option_name", None) or "") if type(error).__name__ == "NoSuchOption" else ""
+    return next((argument for argument in arguments if option and argument.partition("=")[0] == option), option)
+
+
+def _habit(argument: str, arguments: Sequence[str], path: str) -> str | None:
     """How what was meant is said here, where it is known from other programs."""
-    for number, argument in enumerate(arguments):
-        before, after = arguments[number - 1] if number else "", arguments[number + 1 : number + 2]
-        found = _SETTING.match(argument)
-        if found and before != "--set" and (found[2] is not None or argument.startswith("--")):
-            value = found[2] if found[2] is not None else after[0] if after else "VALUE"
-            return f"settings are changed by --set: {verb} CONFIG --set {found[1]}={value}"
-        if argument == "-q":
-            return "-q stands before the verb; --quiet anywhere"
-        if argument.partition("=")[0] in _CONFIG:
-            value = argument.partition("=")[2] or (after[0] if after else "CONFIG")
-            return f"the config stands behind the verb: {verb} {value}"
+    if argument == "-q":
+        return "-q stands before the verb; --quiet anywhere"
+    if path.rpartition(" ")[2] not in _OF_A_CONFIG:
+        return None
+    name, _, value = argument.partition("=")
+    given = value or next((after for before, after in itertools.pairwise(arguments) if before == argument), "")
+    if name in _CONFIG:
+        return f"the config stands behind the verb: {path} {given or 'CONFIG'}"
+    found = _SETTING.fullmatch(argument)
+    if found is not None and (found[2] is not None or argument.startswith("--")):
+        return f"settings are changed by --set: {path} CONFIG --set {found[1]}={given or 'VALUE'}"
     return None

@@ -141,7 +141,7 @@ def rm(
 
     going = chosen(runs_dir, run_names)
     for run, state, files, size in going:
-        say(f"{run.id}  {state}, {files:,} file{'s' * (files != 1)}, {gigabytes(size)}")
+        tell(f"{run.id}  {state}, {files:,} file{'s' * (files != 1)}, {gigabytes(size)}")
     count = "this run" if len(going) == 1 else f"these {len(going)} runs"
     if not yes:
         if not (sys.stdin.isatty() and sys.stderr.isatty()):

@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from aecli.errors import printable, printable_lines
-from aecli.system.progress import duration, say
+from aecli.system.progress import duration, is_quiet, tell
 from aecli.system.terminal import unescaped
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ class Board:
         self._drawn = 0.0
 
     def __enter__(self) -> Board:
-        if sys.stderr.isatty():
+        if sys.stderr.isatty() and not is_quiet():
             from rich.console import Console
             from rich.live import Live
 
@@ -50,11 +50,15 @@ class Board:
     def watch(self) -> Watch:
         from aecli.sweeps.flow import Watch
 
-        return Watch(self.say, self.look)
+        return Watch(self.say, self.look, self.warn)
 
     def say(self, line: str) -> None:
+        if not is_quiet():
+            self.warn(line)
+
+    def warn(self, line: str) -> None:
         if self._live is None:
-            say(line)
+            tell(line)
         else:
             self._live.console.print(printable_lines(line), soft_wrap=True)
 

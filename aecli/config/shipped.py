@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import yaml
 
@@ -14,6 +15,8 @@ from aecli.errors import did_you_mean
 
 _PACKAGE = Path(aecli.__file__).resolve().parent
 FOLDER = "configs"
+_SETTING = re.compile(r"[+~]*(seed|data|model|optimizer|train)(\.\w+)*=")
+"""What is meant for --set."""
 
 
 def folder() -> Path | None:
@@ -40,15 +43,26 @@ class Reached(NamedTuple):
 
 
 def reached(variant: str) -> Iterator[Reached]:
-    """The configs of a variant, each with what it reached; with no numbers where nobody trained it."""
+    """The configs of a variant, each with what it reached; with no numbers where nobody trained it. What is no config is left
+    out: a draft may lie there."""
     place = folder()
     if place is None:
         return
-    told = [Reached(**row) for row in json.loads((place / "numbers.json").read_text())]
+    try:
+        told = [Reached(**row) for row in json.loads((place / "numbers.json").read_text(encoding="utf-8"))]
+    except FileNotFoundError:
+        told = []
     for name in names():
-        if yaml.safe_load((place / f"{name}.yaml").read_text())["model"]["variant"] == variant:
+        if _variant_of(place / f"{name}.yaml") == variant:
             of_it = [each for each in told if each.config == name]
             yield from of_it or [Reached(name, (), {})]
+
+
+def _variant_of(path: Path) -> Any:
+    try:
+        return yaml.safe_load(path.read_text(encoding="utf-8"))["model"]["variant"]
+    except (OSError, ValueError, yaml.YAMLError, KeyError, TypeError):
+        return None
 
 
 def file_of(path: Path) -> Path | None:
@@ -63,7 +77,7 @@ def file_of(path: Path) -> Path | None:
 
 def help_of(path: Path) -> str:
     """What is told whoever named a file that there is not."""
-    if "=" in path.name:
+    if _SETTING.match(str(path)):
         return f"settings are changed by --set, behind the config: --set {path}"
     known = names()
     near = did_you_mean(path.stem, known)

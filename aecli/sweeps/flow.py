@@ -50,10 +50,15 @@ class Status(NamedTuple):
 
 
 class Watch(NamedTuple):
-    """Whoever looks on: lines, and the status again and again."""
+    """Whoever looks on: lines, the status again and again, and lines of what went wrong, which are said where nobody takes them
+    by themselves."""
 
     say: Callable[[str], None] = lambda line: None
     look: Callable[[Status], None] = lambda status: None
+    alarm: Callable[[str], None] | None = None
+
+    def warn(self, line: str) -> None:
+        (self.alarm or self.say)(line)
 
 
 NOBODY = Watch()
@@ -178,7 +183,7 @@ def go_on(
     a signal, with every run saved, and RunError if another process works on it, or this version of aecli would make other cells
     of it."""
     with sweep.locked():
-        _adopt(sweep, watch.say)
+        _adopt(sweep, watch.warn)
         sitting = _Sitting(sweep, watch, fail_fast)
         sitting.work(engine, sitting.to_do(retry, attached()))
         plan = sweep.plan()
@@ -214,7 +219,7 @@ class _Sitting:
     def to_do(self, retry: bool, attached: Collection[int]) -> list[Cell]:
         """The cells that something is left of. What is not gone on with is told."""
         todo: list[Cell] = []
-        say, selected = self._watch.say, self._sweep.selected()
+        say, selected = self._watch.warn, self._sweep.selected()
         for state in states.look(self._sweep):
             number, left = state.cell.cell, state.left(self._plan, selected)
             if not left:
@@ -275,16 +280,17 @@ class _Sitting:
             self._ended[end.cell] = end
             now[end.cell - 1] = states.look_at(self._sweep, end.cell)
             told, outcome = self._told(end, now[end.cell - 1]), end.outcome
-            self._watch.say(told if outcome.code > 128 else f"{told}; {status().left}")
+            tell = self._watch.warn if outcome.code else self._watch.say
+            tell(told if outcome.code > 128 else f"{told}; {status().left}")
             if 0 < outcome.code < 128:
-                self._watch.say((f"  help: {outcome.help}\n" if outcome.help else "") + f"  log: {self._sweep.log(end.cell)}")
+                tell((f"  help: {outcome.help}\n" if outcome.help else "") + f"  log: {self._sweep.log(end.cell)}")
             if end.outcome.code == StorageError.code and not self._full:
                 self._full = True
-                self._watch.say("no other cell is begun: the next would fail in the same way")
+                self._watch.warn("no other cell is begun: the next would fail in the same way")
 
         with Signals() as signals:
             running = Running(
-                began, ended, lambda: self._watch.look(status()), lambda: signals.received, self._gives_up, self._watch.say
+                began, ended, lambda: self._watch.look(status()), lambda: signals.received, self._gives_up, self._watch.warn
             )
             engine(self._sweep, cells, running)
             self._watch.look(status())

@@ -27,6 +27,10 @@ def be_quiet(quiet: bool = True) -> None:
     _quiet = quiet
 
 
+def is_quiet() -> bool:
+    return _quiet
+
+
 def say(line: str) -> None:
     """Tells what a person may like to know; nothing when they want it quiet."""
     if not _quiet:

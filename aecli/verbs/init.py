@@ -13,7 +13,7 @@ from aecli.config.schema import HEEDED, OF_TFDS, OWN_FILES, UNUSED, Data
 from aecli.config.values import as_config
 from aecli.core.model import Spec
 from aecli.data.sources.registry import check_name, peek
-from aecli.errors import AecliError, UsageError, did_you_mean
+from aecli.errors import AecliError, SettingError, UsageError, did_you_mean
 from aecli.system.files import write_atomic
 from aecli.system.progress import say
 from aecli.verbs import check
@@ -61,14 +61,19 @@ def _block(data: str, before: Mapping[str, Any], beside: Path) -> dict[str, Any]
     """The block `data` for other data, with those settings of the one `before` that are not about its own."""
     kind, colon, path = data.partition(":")
     if colon and kind not in OWN_FILES:
-        raise UsageError(f"there is no kind of files called '{kind}'", f"kinds: {', '.join(OWN_FILES)}")
+        kind, colon = data, ""  # a version of a data set, as mnist:3.0.1
     if kind in OWN_FILES and not path:
         raise UsageError(f"{kind} needs a path", f"--data {kind}:PATH")
     unused = {setting for settings in HEEDED.values() for setting in settings} - set(HEEDED.get(kind, OF_TFDS))
     unused |= set(UNUSED[kind][0]) if kind in UNUSED else set()
     kept = {key: value for key, value in before.items() if key not in {*_OF_ITS_DATA, *unused}}
     if not colon:
-        check_name(kind)
+        try:
+            check_name(kind)
+        except SettingError as error:
+            raise UsageError(
+                error.message, f"{error.help}; own files: {', '.join(f'{name}:PATH' for name in OWN_FILES)}"
+            ) from None
         return {"name": kind, **kept}
     found = peek(Data(name=kind, path=os.path.abspath(os.path.expanduser(path))))
     place = path if os.path.isabs(os.path.expanduser(path)) else os.path.relpath(path, beside)
