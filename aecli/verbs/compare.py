@@ -293,14 +293,14 @@ def _command(member: Member, split: str, evaluators: Sequence[str], members: Seq
     """What measures a run as the others were."""
     words = [member.id, *options_of(split)]
     words += ["--only", ",".join(evaluators)] if evaluators else []
-    for evaluator, key, usual in (
-        ("likelihood", "samples", _REQUEST.samples),
-        ("generation", "draws", _REQUEST.draws),
-        ("augmentation", "per_class", _REQUEST.per_class),
+    for evaluator, key, flag, usual in (
+        ("likelihood", "samples", "--importance-samples", _REQUEST.samples),
+        ("generation", "draws", "--draws", _REQUEST.draws),
+        ("augmentation", "per_class", "--per-class", _REQUEST.per_class),
     ):
         of = [n.protocol.get(key) for m in members for n in m.numbers.values() if n.evaluator == evaluator]
         asked = next((value for value in of if isinstance(value, int)), usual)
-        words += [f"--{key.replace('_', '-')}", str(asked)] if evaluator in evaluators and asked != usual else []
+        words += [flag, str(asked)] if evaluator in evaluators and asked != usual else []
     return command(member.run, "eval", words)
 
 
