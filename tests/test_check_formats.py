@@ -72,6 +72,14 @@ def test_what_would_end_a_command_is_encoded() -> None:
     assert command["message"] == "50 % of\n::error file=x::no\\u000d\\u001b[2J"
 
 
+def test_a_mistake_in_a_flag_is_told_at_the_config(place: Path) -> None:
+    arguments = ("check", "tiny.yaml", "--set", "model.latnet=3", "--format")
+    command = read(called(*arguments, "github", cwd=place).stdout.strip())
+    assert command["file"] == "tiny.yaml" and "line" not in command and "--set model.latnet=3: 'latnet'" in command["message"]
+    (told,) = json.loads(called(*arguments, "json", cwd=place).stdout)
+    assert told["errors"][0]["file"] == "tiny.yaml"
+
+
 def test_an_error_that_is_no_mistake_of_the_config_has_its_own_place() -> None:
     (found,) = diagnostics("my.yaml", VariantError("aecli.models.mine", 7, "no Model", "one Model a file", "write one"))
     assert (found.file, found.line, found.label, found.help) == ("aecli/models/mine.py", 7, "one Model a file", "write one")

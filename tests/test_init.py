@@ -93,6 +93,25 @@ def test_what_does_not_fit_is_written_and_told(own: Path) -> None:
     assert parse((own / "gan_digits.yaml").read_text(), "config").experiment.model.variant == "gan"
 
 
+def test_what_needs_a_setting_more_is_written_and_told(own: Path) -> None:
+    np.savez(own / "wide.npz", image=np.linspace(0, 7, 20 * 64, dtype=np.float32).reshape(20, 8, 8))
+    begun = begin("quickstart", Path("w.yaml"), "npz:wide.npz")
+    assert begun.wrong is not None and "data.range" in str(begun.wrong.help)
+    text = (own / "w.yaml").read_text()
+    assert "  #range: null" in text and "label:" not in text, "what an npz file does not heed is left out"
+    (own / "w.yaml").write_text(text.replace("  #range: null", "  range: [0, 7]").replace("batch_size: 64", "batch_size: 9"))
+    done = called("check", "w.yaml", cwd=own)
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_name_of_the_file_stays_in_its_comment(own: Path) -> None:
+    name = "a\x1b[31m b\u2028model: {}.yaml"
+    begun = begin("quickstart", Path(name))
+    assert begun.wrong is None and load(Path(name)).experiment.model.variant == "vae"
+    done = called("init", "-o", "my own.yaml", cwd=own)
+    assert done.stderr.endswith("next: aecli train 'my own.yaml'\n")
+
+
 def test_settings_of_the_other_data_stay_behind(own: Path) -> None:
     """Which part is held out for a published number, and how it is binarized where data has no pixels, are of that data."""
     begin("vae_published_fashion", Path("a.yaml"), "digits")

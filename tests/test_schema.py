@@ -130,6 +130,8 @@ MISTAKES = {
     "a codebook too large": config("variant: vq, codes: 65537"),
     "own files without a path": config(data="name: folder"),
     "own files with a null path": config(data="name: npz, path: null"),
+    "a label of a folder": config(data="name: folder, path: ., label: kind"),
+    "a label of an npz file": config(data="name: npz, path: ., label: kind"),
     "a path of a data set": config(data="name: digits, path: here"),
     "a setting of vectors": config(data="name: digits, standardize: mean"),
     "a background of an array": config(data="name: npz, path: ., background: black"),

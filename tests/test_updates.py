@@ -182,3 +182,9 @@ def test_curves_over_time_are_by_the_seconds_that_rows_tell() -> None:
     assert _clock(old, 32) == {10: 1.0, 20: 2.0}
     assert _clock([validated(Row, {**told, "step": 10, "seconds": 0.7}), *old[1:]], 32) == {10: 0.7, 20: 1.7}
     assert _clock([validated(Row, {"split": "train", "epoch": 1.0, "step": 10, "seconds": 0.7})], 32) == {10: 0.7}
+
+
+def test_what_is_told_of_an_update_is_no_value_of_a_line() -> None:
+    """By its names, and by those with the place of a learner before them."""
+    told = dict.fromkeys([name for each in OF_UPDATES for name in (each, f"generator_{each}")], 1.0)
+    assert Row.model_validate({"split": "train", "step": 1, "epoch": 1.0, "loss": 2.0, **told}).values == {"loss": 2.0}

@@ -90,7 +90,11 @@ def diagnostics(path: str, error: AecliError) -> Sequence[Diagnostic]:
     """The mistakes of a config, each with its place; of another error the one that it is, at the top of the config or in the
     variant's file."""
     if isinstance(error, ConfigError):
-        return error.diagnostics
+        # What stands in no file is a flag's, which is told with it: the config that it was for is the place.
+        return [
+            each if each.line or each.file == path else each._replace(file=path, message=f"{each.file}: {each.message}")
+            for each in error.diagnostics
+        ]
     kind = type(error).__name__.removesuffix("Error").lower()
     if isinstance(error, VariantError):
         return [Diagnostic(error.file, error.line, 1, kind, error.message, label=error.rule, help=error.help or "")]

@@ -64,7 +64,7 @@ def compare(
     from aecli.errors import UsageError, did_you_mean
     from aecli.reports.table import FORMATS, PLAIN, width
     from aecli.runs import directory
-    from aecli.system.progress import say
+    from aecli.system.progress import tell
     from aecli.verbs import compare as verb
 
     if format not in FORMATS:
@@ -93,7 +93,7 @@ def compare(
     print(text)
     if format in ("csv", "latex", "json"):
         for line in (*comparison.notes, *comparison.commands()):
-            say(line)
+            tell(line)
 
 
 def report(

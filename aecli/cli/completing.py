@@ -18,6 +18,7 @@ from aecli.sampling.request import MODE_NAMES
 from aecli.system.reading import Unreadable, open_regular
 
 MOST_BYTES = 10**6
+"""Of a file of numbers."""
 NEWEST = 50
 """Runs whose numbers are looked through for names of metrics."""
 

@@ -12,6 +12,7 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
+from aecli.config.values import as_other_programs_have_it
 from aecli.errors import AecliError, InterruptedRun, printable_lines, translate
 from aecli.system.terminal import escaping, silence
 
@@ -84,8 +85,6 @@ def _is_usage(error: Exception) -> bool:
     return type(error).__module__.startswith(("click", "typer"))
 
 
-_SETTING = re.compile(r"(?:--|\+{1,2}|~)?((?:seed|data|model|optimizer|train)(?:\.\w+)*)(?:=(.*))?", re.DOTALL)
-"""A setting as Hydra and Lightning's command line take it."""
 _CONFIG = ("--config", "-c", "--config-name", "--config-path", "--config-file")
 _OF_A_CONFIG = ("train", "check", "bench", "sweep")
 """Verbs that take a config, and settings by --set."""
@@ -127,7 +126,6 @@ def _habit(argument: str, arguments: Sequence[str], path: str) -> str | None:
     given = value or next((after for before, after in itertools.pairwise(arguments) if before == argument), "")
     if name in _CONFIG:
         return f"the config stands behind the verb: {path} {given or 'CONFIG'}"
-    found = _SETTING.fullmatch(argument)
-    if found is not None and (found[2] is not None or argument.startswith("--")):
-        return f"settings are changed by --set: {path} CONFIG --set {found[1]}={given or 'VALUE'}"
+    if (found := as_other_programs_have_it(argument)) is not None:
+        return f"settings are changed by --set: {path} CONFIG --set {found[0]}={found[1] or given or 'VALUE'}"
     return None

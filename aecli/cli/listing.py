@@ -35,7 +35,9 @@ def variants(
 
 
 def schema(
-    out: Annotated[Path | None, typer.Option("-o", "--out", metavar="FILE", help="Write it there, not to stdout.")] = None,
+    out: Annotated[
+        Path | None, typer.Option("-o", "--out", metavar="FILE", readable=False, help="Write it there, not to stdout.")
+    ] = None,
 ) -> None:
     """Print the JSON Schema of a config, for editors: aecli schema -o configs/aecli.schema.json."""
     from aecli.config.json_schema import json_schema

@@ -12,7 +12,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from aecli.config import yamlfile
-from aecli.config.schema import HEEDED, OF_TFDS, UNUSED, Experiment, plain
+from aecli.config.schema import Experiment, plain, unheeded
 
 WIDTH = 100
 """Columns of the longest line: a description that does not fit beside its setting stands above it."""
@@ -31,16 +31,9 @@ def commented(experiment: Experiment, given: Mapping[str, Any], head: Sequence[s
         lines += [
             "",
             f"{'' if settings else '#'}{name}:",
-            *_block(block, settings, _unheeded(experiment) if name == "data" else ()),
+            *_block(block, settings, unheeded(experiment.data.name) if name == "data" else ()),
         ]
     return "\n".join(lines) + "\n"
-
-
-def _unheeded(experiment: Experiment) -> set[str]:
-    """The settings that are for data of another name."""
-    name = experiment.data.name
-    others = {setting for settings in HEEDED.values() for setting in settings}
-    return (others | set(UNUSED.get(name, ((), ""))[0])) - set(HEEDED.get(name, OF_TFDS))
 
 
 def _block(block: BaseModel, given: Mapping[str, Any], left_out: Collection[str]) -> list[str]:

@@ -98,6 +98,7 @@ def _rules_of_data(properties: Mapping[str, Json]) -> list[Json]:
         users = [name for name, heeded in HEEDED.items() if setting in heeded]
         others = {"enum": [name for name in HEEDED if name not in users]} if setting in OF_TFDS else {"not": {"enum": users}}
         rest(others, [setting])
-    for name, (settings, _) in UNUSED.items():
-        rest({"const": name}, settings)
+    for name, unused in UNUSED.items():
+        for settings, _ in unused:
+            rest({"const": name}, settings)
     return rules

@@ -47,13 +47,20 @@ HEEDED: Mapping[str, tuple[str, ...]] = {
 """The settings of `data` that are for own files, by the name that heeds them."""
 OF_TFDS = ("background",)
 """Those among them that TFDS data sets heed too, whose images are encoded files."""
-UNUSED: Mapping[str, tuple[tuple[str, ...], str]] = {
-    "vectors": (("size", "channels", "binarize", "augment"), "for images, and these are vectors"),
-    "pairs": (("binarize",), "for images alone, and these are pairs"),
-}
-"""Settings that data of such a name has no use for, and what they are for."""
 FOLDERS = ("folder", "pairs")
 """Names of data whose path is a folder of image files."""
+_LABEL = (
+    ("label",),
+    "names a feature of a TFDS data set, or an array or column of vectors; whether the labels of a folder or an npz file are read"
+    " is told by data.labels",
+)
+UNUSED: Mapping[str, tuple[tuple[tuple[str, ...], str], ...]] = {
+    "folder": (_LABEL,),
+    "pairs": (_LABEL, (("binarize",), "is for images alone, and these are pairs")),
+    "npz": (_LABEL,),
+    "vectors": ((("size", "channels", "binarize", "augment"), "is for images, and these are vectors"),),
+}
+"""Settings that data of such a name has no use for, and what one of them is for."""
 Standardize = Literal["none", "mean", "zscore"]
 _ANY_STEPS = 10**6
 
@@ -71,6 +78,12 @@ def _no_boolean(value: Any) -> Any:
     if isinstance(value, bool):
         raise PydanticCustomError("number_type", "Input should be a number, not a boolean")
     return value
+
+
+def unheeded(name: str) -> frozenset[str]:
+    """The settings of `data` that are not for data of this name."""
+    of_others = {setting for settings in HEEDED.values() for setting in settings} - set(HEEDED.get(name, OF_TFDS))
+    return frozenset(of_others.union(*(settings for settings, _ in UNUSED.get(name, ()))))
 
 
 class Data(Frozen):
@@ -157,14 +170,9 @@ class Data(Frozen):
             raise ValueError("classes are chosen by their labels: leave out labels: none")
         if self.labels == "folders" and self.name not in FOLDERS:
             raise ValueError(f"labels: folders is for {' and '.join(f'name: {name}' for name in FOLDERS)}")
-        if self.name in (*FOLDERS, "npz") and self.label is not None:
-            raise ValueError(
-                "label names a feature of a TFDS data set, or an array or column of vectors; whether the labels of a folder"
-                " or an npz file are read is told by data.labels"
-            )
-        settings, what = UNUSED.get(self.name, ((), ""))
-        if unused := [setting for setting in settings if self.changed(setting)]:
-            raise ValueError(f"{' and '.join(unused)} {'is' if len(unused) == 1 else 'are'} {what}")
+        for settings, what in UNUSED.get(self.name, ()):
+            if unused := [setting for setting in settings if self.changed(setting)]:
+                raise ValueError(f"{' and '.join(unused)} {what if len(unused) == 1 else what.replace('is', 'are', 1)}")
         if self.dtype == "float32" and self.changed("size", "channels", "binarize"):
             raise ValueError("dtype: float32 keeps images as they are: leave out size, channels and binarize")
         return self

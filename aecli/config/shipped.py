@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -11,12 +10,11 @@ from typing import Any, NamedTuple
 import yaml
 
 import aecli
+from aecli.config.values import as_other_programs_have_it
 from aecli.errors import did_you_mean
 
 _PACKAGE = Path(aecli.__file__).resolve().parent
 FOLDER = "configs"
-_SETTING = re.compile(r"[+~]*(seed|data|model|optimizer|train)(\.\w+)*=")
-"""What is meant for --set."""
 
 
 def folder() -> Path | None:
@@ -77,8 +75,8 @@ def file_of(path: Path) -> Path | None:
 
 def help_of(path: Path) -> str:
     """What is told whoever named a file that there is not."""
-    if _SETTING.match(str(path)):
-        return f"settings are changed by --set, behind the config: --set {path}"
+    if (setting := as_other_programs_have_it(str(path))) is not None:
+        return f"settings are changed by --set, behind the config: --set {setting[0]}={setting[1]}"
     known = names()
     near = did_you_mean(path.stem, known)
     return near or "name a YAML file, or a config that comes with aecli, such as quickstart"

@@ -4,12 +4,23 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
 from aecli.errors import UsageError
 
 _DEEPEST = 50
+_SETTING = re.compile(r"(?:--|\+{1,2}|~)?((?:seed|data|model|optimizer|train)(?:\.\w+)*)(?:=(.*))?", re.DOTALL)
+
+
+def as_other_programs_have_it(argument: str) -> tuple[str, str | None] | None:
+    """The setting and the value, if it has one, of an argument as Hydra (`a.b=c`, `+a.b=c`) and Lightning (`--a.b=c`, `--a.b`)
+    take it; None of any other."""
+    found = _SETTING.fullmatch(argument)
+    if found is None or (found[2] is None and not argument.startswith("--")):
+        return None
+    return found[1], found[2]
 
 
 def as_config(blocks: Mapping[str, Any]) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from aecli.errors import InterruptedRun
-from aecli.system.progress import say
+from aecli.system.progress import tell
 
 T = TypeVar("T")
 
@@ -19,6 +19,6 @@ def signalled_again(work: Callable[[], T]) -> T:
         return work()
     except InterruptedRun as error:
         stopped = error
-    say(stopped.render())
+    tell(stopped.render())
     signal.raise_signal(stopped.signum)
     raise stopped

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from aecli.system.files import exclusive, replacing, write_atomic
-from aecli.system.progress import say
+from aecli.system.progress import say, tell
 from aecli.system.reading import Unreadable, open_regular, set_aside
 
 MOST_BYTES = 16 * 2**30
@@ -144,7 +144,7 @@ def kept(path: Path, key: str) -> dict[str, Any] | None:
         return None
     except Unreadable as error:
         with contextlib.suppress(OSError, Unreadable):
-            say(f"{path} is not what was written ({error}): set aside as {set_aside(path).name}, and made anew")
+            tell(f"{path} is not what was written ({error}): set aside as {set_aside(path).name}, and made anew")
         return None
 
 

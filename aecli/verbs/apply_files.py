@@ -27,7 +27,7 @@ from aecli.runs.directory import Run
 from aecli.runs.trained import Trained, load, spec_of, stored_experiment
 from aecli.sampling.pictures import to_uint8
 from aecli.system.arrays import write_in_pieces
-from aecli.system.progress import say, warn
+from aecli.system.progress import say, tell, warn
 from aecli.system.reading import kind_of
 from aecli.verbs import apply
 from aecli.verbs.telling import NOBODY, Watch
@@ -128,7 +128,7 @@ def _open(run: Run, request: Request, data_path: str | None) -> tuple[Rows, dict
     if labels is not None:
         return LabelledRows(whole.rows, labels), _labels(labels, known) | more, whole
     if whole.classes:
-        say(f"the classes {some(whole.classes)} are not those of the run, {some(known) or 'which has none'}")
+        tell(f"the classes {some(whole.classes)} are not those of the run, {some(known) or 'which has none'}")
     # The model is told no class that it does not know.
     unknown = LabelledRows(whole.rows, np.full(len(whole.rows), -1, np.int32))
     return unknown, _labels(whole.rows.labels, whole.classes) | more, whole

@@ -29,7 +29,7 @@ from aecli.runs.trained import Trained, load
 from aecli.sampling.samplers import Fitted, fitted_of
 from aecli.sampling.through import through
 from aecli.system.files import exclusive
-from aecli.system.progress import say, warn
+from aecli.system.progress import say, tell, warn
 from aecli.system.signals import Terminated
 from aecli.verbs.eval_times import Times, Work, last_time, of_left_out, plan, remember
 from aecli.verbs.other_data import Anomalies, Other, open_anomalies, open_other
@@ -211,7 +211,7 @@ def evaluate_run(
         stored = numbers.read(folder, name, info.identity, values=True)
         if stored.wrong is not None:
             aside = " and ".join(numbers.put_aside(folder, name))
-            say(f"eval/{name}.json and its values: {stored.wrong}; set aside as {aside}")
+            tell(f"eval/{name}.json and its values: {stored.wrong}; set aside as {aside}")
         before = version_of([number.protocol for number in stored.numbers.values()])
         if before not in (None, VERSION):
             notes += (f"eval/{name}.json held numbers of version {before} of the metrics; these are of version {VERSION}",)

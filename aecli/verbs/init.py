@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import os
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
 from aecli.config import load, shipped, yamlfile
 from aecli.config.commented import commented
-from aecli.config.schema import HEEDED, OF_TFDS, OWN_FILES, UNUSED, Data
+from aecli.config.schema import OWN_FILES, Data, unheeded
 from aecli.config.values import as_config
 from aecli.core.model import Spec
-from aecli.data.sources.registry import check_name, peek
-from aecli.errors import AecliError, SettingError, UsageError, did_you_mean
+from aecli.data.sources.registry import Peeked, check_name, peek
+from aecli.errors import AecliError, SettingError, UsageError, did_you_mean, printable
 from aecli.system.files import write_atomic
 from aecli.system.progress import say
 from aecli.verbs import check
@@ -50,7 +51,9 @@ def begin(name: str, out: Path | None = None, data: str | None = None) -> Begun:
         given["data"] = _block(data, given["data"], out.parent)
     parsed = load.parse(as_config(given), source.stem, check_name=check_name)
     about = f"Begun from {source.stem}, which comes with aecli. A line that begins with # and a setting has its default."
-    write_atomic(out, commented(parsed.experiment, given, [f"aecli train {out}", "", about]).encode())
+    write_atomic(
+        out, commented(parsed.experiment, given, [f"aecli train {printable(shlex.quote(str(out)))}", "", about]).encode()
+    )
     try:
         return Begun(out, check.hold_against_data(load.load(out, check_name=check_name)))
     except AecliError as error:
@@ -64,9 +67,7 @@ def _block(data: str, before: Mapping[str, Any], beside: Path) -> dict[str, Any]
         kind, colon = data, ""  # a version of a data set, as mnist:3.0.1
     if kind in OWN_FILES and not path:
         raise UsageError(f"{kind} needs a path", f"--data {kind}:PATH")
-    unused = {setting for settings in HEEDED.values() for setting in settings} - set(HEEDED.get(kind, OF_TFDS))
-    unused |= set(UNUSED[kind][0]) if kind in UNUSED else set()
-    kept = {key: value for key, value in before.items() if key not in {*_OF_ITS_DATA, *unused}}
+    kept = {key: value for key, value in before.items() if key not in {*_OF_ITS_DATA, *unheeded(kind)}}
     if not colon:
         try:
             check_name(kind)
@@ -75,7 +76,13 @@ def _block(data: str, before: Mapping[str, Any], beside: Path) -> dict[str, Any]
                 error.message, f"{error.help}; own files: {', '.join(f'{name}:PATH' for name in OWN_FILES)}"
             ) from None
         return {"name": kind, **kept}
-    found = peek(Data(name=kind, path=os.path.abspath(os.path.expanduser(path))))
+    full = os.path.abspath(os.path.expanduser(path))
+    try:
+        found = peek(Data(name=kind, path=full))
+    except AecliError:
+        if not os.path.exists(full):
+            raise
+        found = Peeked(None, {})  # it needs a setting more, which is told once the config is there to take it
     place = path if os.path.isabs(os.path.expanduser(path)) else os.path.relpath(path, beside)
     size = None if found.spec is None or kind == "vectors" else _size(found.spec)
     if "train" in found.sizes:

@@ -26,7 +26,7 @@ from aecli.system import threads
 from aecli.system.files import write_atomic
 from aecli.system.hosts import Follower, Leader
 from aecli.system.placement import Placement, local_devices, placement_of_all
-from aecli.system.progress import say, warn
+from aecli.system.progress import say, tell, warn
 from aecli.system.reading import Unreadable
 from aecli.training.follow import follow
 from aecli.training.loop import train
@@ -160,7 +160,7 @@ def resume(run: Run, sets: Sequence[str], data_path: str | None = None, crew: Le
         experiment = stored_experiment(run, sets)
         crew.agree("program", lambda: alike.program(experiment), alike.check_program)
         threads.use(experiment.train.threads)
-        run.mend(say)
+        run.mend(tell)
         recorded, known = run.recorded(), commits.steps(run.checkpoints)
         if lost := commits.check_not_lost(run.checkpoints, run.id, recorded.step):
             warn(lost)
