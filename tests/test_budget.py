@@ -110,7 +110,7 @@ def test_a_run_of_a_budget_is_that_of_its_steps_to_the_bit_and_is_measured_once(
     again = called("train", "--resume", run.id, "--set", f"train.steps={found.steps + 2}", cwd=tmp_path)
     assert again.returncode == 0 and run.recorded().step == found.steps + 2
     refused = called("train", "--resume", run.id, "--set", length, cwd=tmp_path)
-    assert refused.returncode == 2 and "only train.steps and train.epochs may change" in refused.stderr
+    assert refused.returncode == 2 and "only train.steps, train.epochs and train.trackers may change" in refused.stderr
     assert "length     train." in called("show", run.id, cwd=tmp_path).stdout
 
 

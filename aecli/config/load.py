@@ -181,10 +181,12 @@ def combine(
 
 
 def dump_steps(text: str, experiment: Experiment) -> str:
-    """A resolved config with the number of steps and epochs of another experiment, everything else as it stands there: a version
-    that knows more settings adds none to it."""
+    """A resolved config with the number of steps and epochs of another experiment, and its trackers, everything else as it stands
+    there: a version that knows more settings adds none to it."""
     blocks = cast("dict[str, Any]", yamlfile.parse(text, "config.resolved.yaml").data)
     train = {**cast("dict[str, Any]", blocks["train"]), "steps": experiment.train.steps, "epochs": experiment.train.epochs}
+    if experiment.train.trackers or "trackers" in train:
+        train["trackers"] = experiment.train.trackers
     return to_yaml({**blocks, "train": train})
 
 

@@ -62,6 +62,7 @@ UNUSED: Mapping[str, tuple[tuple[tuple[str, ...], str], ...]] = {
 }
 """Settings that data of such a name has no use for, and what one of them is for."""
 Standardize = Literal["none", "mean", "zscore"]
+Tracker = Literal["tensorboard", "wandb", "mlflow"]
 _ANY_STEPS = 10**6
 
 
@@ -250,6 +251,19 @@ class Train(Frozen):
         description="that products are spread over on a CPU, which decides the order of sums and so the last bits; by default a"
         " thread for each core",
     )
+
+    trackers: tuple[Tracker, ...] = Field(
+        default=(),
+        json_schema_extra={"uniqueItems": True},
+        description="what else shows the rows of training and the pictures, from files in the run: [tensorboard], wandb, mlflow",
+    )
+
+    @field_validator("trackers")
+    @classmethod
+    def _each_once(cls, value: tuple[Tracker, ...]) -> tuple[Tracker, ...]:
+        if repeated := [name for name in value if value.count(name) > 1]:
+            raise ValueError(f"{repeated[0]} is there twice")
+        return value
 
     @model_validator(mode="after")
     def _one_length(self) -> Train:

@@ -18,7 +18,7 @@ from aecli.system.reading import Unreadable
 SEED = "seed"
 START = "from"
 """The run whose weights a run started from, which no config says: runs with other beginnings do not differ in the seed alone."""
-DECIDES_NOTHING = ("data.path", "data.tier")
+DECIDES_NOTHING = ("data.path", "data.tier", "train.trackers")
 """Settings that no number depends on where the data's fingerprint is equal."""
 _VALUES = {
     "linear_probe_accuracy": "linear_probe",

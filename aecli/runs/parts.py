@@ -10,7 +10,7 @@ from pathlib import Path
 from aecli.errors import RunError
 from aecli.system.reading import kind_of
 
-FOLDERS = ("checkpoints", "samples", "eval", "samplers")
+FOLDERS = ("checkpoints", "samples", "eval", "samplers", "tensorboard", "wandb", "mlflow")
 MOST = 200_000
 """Entries in all."""
 

@@ -15,8 +15,9 @@ from aecli.config import yamlfile
 from aecli.errors import ConfigError, RunError
 from aecli.runs.records import Commit, DataFacts, RunFile
 
-FREE = {"train": ("steps", "epochs"), "data": ("tier",)}
-"""Settings that are not sealed: a resumed run may change how long it trains, and where images live decides no number."""
+FREE = {"train": ("steps", "epochs", "trackers"), "data": ("tier",)}
+"""Settings that are not sealed: a resumed run may change how long it trains, and neither where images live nor who else is told
+of the training decides a number."""
 _FILE = "config.resolved.yaml"
 _MEND = "restore it from a backup, or train anew: its numbers would be of another experiment"
 

@@ -6,6 +6,7 @@ import dataclasses
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from functools import partial
 from math import isfinite
 from typing import Any
@@ -31,6 +32,7 @@ from aecli.system.untraced import Program
 from aecli.training.call import Call, adapt, all_finite, steps_program
 from aecli.training.monitor import check_monitor, validate
 from aecli.training.schedule import Schedule
+from aecli.training.writers import Rows
 
 
 @dataclasses.dataclass
@@ -114,6 +116,7 @@ class Training:
         self._running_since: float | None = None
         if restored is None and start is not None:
             self._save()  # the run has what it starts from, whatever becomes of where that came from
+        self._rows = Rows(run, self._train.trackers, warn)
 
     def _first_state(self, experiment: Experiment, template: Any) -> Any:
         """Compiled and computed while the steps are compiled beside, or read: much of that is done by one core, and without
@@ -173,6 +176,10 @@ class Training:
         if self._saved != self._at.step:
             self._save()
         return "stopped early: no better " + self._train.monitor if self._at.step < self._steps else "done"
+
+    def close(self) -> None:
+        """The trackers are told no more."""
+        self._rows.close()
 
     @property
     def at(self) -> LoopState:
@@ -281,7 +288,7 @@ class Training:
         at = self._at
         seconds = {} if at.seconds is None else {"seconds": round(at.seconds, 3)}
         epoch = round(self._schedule.epoch(at.step), 4)
-        self._run.append_metrics({"split": split, "step": at.step, "epoch": epoch, **values, **facts, **seconds})
+        self._rows.append({"split": split, "step": at.step, "epoch": epoch, **values, **facts, **seconds})
 
     def _tell(self, progress: Progress, split: str, values: dict[str, float]) -> None:
         shown = "  ".join(f"{name} {value:.5g}" for name, value in values.items())
@@ -334,7 +341,8 @@ def train(
             training = Training(experiment, run, dataset, template, place, signals, warn, start, crew)
             if training.resumed_from is not None:
                 say(f"resuming at step {training.resumed_from}")
-            reason = training.run()
+            with closing(training):
+                reason = training.run()
     except DivergedError as error:
         run.set_state("diverged", reason=error.message)
         raise

@@ -23,6 +23,7 @@ from aecli.sampling.request import SampleRequest
 from aecli.system import threads
 from aecli.system.placement import placement
 from aecli.system.progress import say, warn
+from aecli.training import writers
 from aecli.training.loop import train
 from aecli.verbs import budget
 from aecli.verbs.evaluate import evaluate_run
@@ -40,8 +41,10 @@ def smoke(config: Config) -> str:
         whole = open_dataset(full.data, say)
         duplicates.tell(whole, warn)
         dataset = subset(whole, 2 * full.data.batch_size, 64)
+        writers.check_installed(full.train.trackers)
         two = full.of_steps(2)
-        experiment = two.model_copy(update={"train": two.train.model_copy(update={"eval_every": 1, "checkpoint_every": None})})
+        short = two.train.model_copy(update={"eval_every": 1, "checkpoint_every": None, "trackers": ()})
+        experiment = two.model_copy(update={"train": short})
         with tempfile.TemporaryDirectory(prefix="aecli-smoke-") as folder:
             place = placement(experiment.data.batch_size)
             template = state_template(experiment, dataset.spec, len(dataset.train), place)
@@ -66,6 +69,7 @@ def hold_against_data(config: Config, decode: bool = False) -> str:
     model cannot serve the data, or a batch is larger than what is left to train on, DataError if that cannot be read."""
     with config.locating():
         experiment = config.experiment
+        writers.check_installed(experiment.train.trackers)
         name = experiment.data.name
         if decode:
             spec = _decoded(experiment.data)

@@ -19,6 +19,7 @@ from aecli.sampling.modes import MODES, check_drawn, check_mode
 from aecli.sampling.request import DEFAULT, SampleRequest
 from aecli.system.arrays import write_arrays
 from aecli.system.progress import say, warn
+from aecli.training.writers import add_picture
 
 _OPTIONS = ("temperature", "region", "path", "projection")
 """The fields of a request that only some modes heed."""
@@ -42,17 +43,19 @@ def sample(
 def sample_run(
     run: Run, trained: Trained, open_data: Callable[[], Dataset], request: SampleRequest = DEFAULT
 ) -> tuple[Path, Path]:
-    """Writes a labelled PNG grid and the arrays as npz into the run's `samples/`, and returns their paths. `open_data` is called
-    if images are needed, once. The request is one that `check_request` and `check_ability` let pass."""
+    """Writes a labelled PNG grid and the arrays as npz into the run's `samples/`, the grid also for the run's trackers; returns
+    the two paths. `open_data` is called if images are needed, once. The request is one that `check_request` and `check_ability`
+    let pass."""
     mode = MODES[request.mode]
     n = request.n or mode.n
     data, fitted = cache(open_data), None
     if request.sampler is not None:
         fitted = samplers.fitted_of(run, trained, request.sampler, request.components, lambda: data().train, say)
     drawn = mode.show(Given(trained, data, n, request, fitted))
-    return _write(
-        run.path / "samples", "-".join([*_words(request), f"step{trained.step}", f"seed{request.seed}", f"n{n}"]), drawn
-    )
+    stem = "-".join([*_words(request), f"step{trained.step}", f"seed{request.seed}", f"n{n}"])
+    written = _write(run.path / "samples", stem, drawn)
+    add_picture(run, trained.experiment.train.trackers, request.mode, drawn.picture, trained.step, warn)
+    return written
 
 
 def check_request(request: SampleRequest) -> None:

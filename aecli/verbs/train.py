@@ -28,11 +28,12 @@ from aecli.system.hosts import Follower, Leader
 from aecli.system.placement import Placement, local_devices, placement_of_all
 from aecli.system.progress import say, tell, warn
 from aecli.system.reading import Unreadable
+from aecli.training import writers
 from aecli.training.follow import follow
 from aecli.training.loop import train
 from aecli.verbs import alike, budget
 
-MAY_CHANGE = ("train.steps", "train.epochs")
+MAY_CHANGE = ("train.steps", "train.epochs", "train.trackers")
 """The only settings that a resumed run may change."""
 
 
@@ -61,6 +62,7 @@ def start(
     with config.locating():
         experiment = config.experiment
         _check_processes(experiment, crew)
+        writers.check_installed(experiment.train.trackers)
         crew.agree("program", lambda: alike.program(experiment), alike.check_program)
         count = threads.use(experiment.train.threads)
         dataset = open_dataset(experiment.data, say)
@@ -158,6 +160,7 @@ def resume(run: Run, sets: Sequence[str], data_path: str | None = None, crew: Le
     _check_sets(sets)
     with run.locked():
         experiment = stored_experiment(run, sets)
+        writers.check_installed(experiment.train.trackers)
         crew.agree("program", lambda: alike.program(experiment), alike.check_program)
         threads.use(experiment.train.threads)
         run.mend(tell)
@@ -226,7 +229,8 @@ def _check_sets(sets: Sequence[str]) -> None:
     for flag in sets:
         if flag.split("=")[0].strip() not in MAY_CHANGE:
             where = "--data-path says where the data is by now" if flag.startswith("data.path") else None
-            raise UsageError(f"--set {flag}: a resumed run keeps its settings; only {' and '.join(MAY_CHANGE)} may change", where)
+            free = f"{', '.join(MAY_CHANGE[:-1])} and {MAY_CHANGE[-1]}"
+            raise UsageError(f"--set {flag}: a resumed run keeps its settings; only {free} may change", where)
 
 
 def tell_unused_pairs(model: Model, spec: Spec) -> None:
