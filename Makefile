@@ -2,6 +2,7 @@
 # make test: the whole suite.   make quick: two minutes of it.   AECLI_SOAK=1 make test: compiled as for a user, and many kills.
 # make wheel: what is published, installed into an empty environment and run.
 # make look: pictures of reports, by Chromium, for the documents.
+# make docs: the documentation as pages, in docs/_build/index.html.
 # make numbers: every config trained whole, with several seeds (hours; it goes on where it was stopped).
 # Another interpreter or place: make test PYTHON=python3.13 VENV=.venv-3.13
 PYTHON ?= python3
@@ -10,7 +11,7 @@ BIN := $(VENV)/bin
 LOCK := requirements.lock
 TOGETHER := -n 2 --dist loadscope --no-loadscope-reorder
 
-.PHONY: setup demo test onnx quick faults fuzz lint wheel bench bench-quick numbers look lock clean
+.PHONY: setup demo test docs onnx quick faults fuzz lint wheel bench bench-quick numbers look lock clean
 
 setup: $(VENV)/.installed
 
@@ -64,6 +65,15 @@ lint: setup
 wheel: setup
 	.ci/wheel $(BIN)
 
+# Plain Markdown and what the code tells, in an environment of its own; a warning is an error.
+docs: setup .venv-docs/.installed
+	.venv-docs/bin/python -m sphinx --fresh-env --fail-on-warning --keep-going --quiet --builder html docs docs/_build $(ARGS)
+
+.venv-docs/.installed: $(LOCK) pyproject.toml
+	$(PYTHON) -m venv --without-pip .venv-docs
+	$(BIN)/uv pip install --quiet --python .venv-docs/bin/python --constraint $(LOCK) --editable '.[docs]'
+	touch $@
+
 # An hour and more, on a machine that does nothing else. The peers live in an environment of their own. make bench ARGS=--keep
 bench: setup .venv-peers/.installed
 	$(BIN)/python benchmarks/suite.py --peers .venv-peers/bin/python $(ARGS)
@@ -90,4 +100,4 @@ lock:
 	  --no-annotate --no-header --extra dev pyproject.toml --output-file $(LOCK)
 
 clean:
-	rm -rf $(VENV) build dist .pytest_cache .ruff_cache
+	rm -rf $(VENV) build dist docs/_build docs/reference .pytest_cache .ruff_cache

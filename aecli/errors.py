@@ -1,8 +1,7 @@
 """What can go wrong for a user, each kind with its exit code, and how it is written on a terminal.
 
-Exit codes: 0 ok, 1 a bug in aecli or an export that differs from its run, 2 usage, config or a variant's file, 3 data, 4 run
-missing, locked or in the wrong state, 5 checkpoint corrupt or incompatible, 6 diverged, 7 disk or permissions, 8 device, memory
-or another process, 129, 130 and 143 interrupted by SIGHUP, SIGINT and SIGTERM.
+The first line of each class says what its code means: the documentation lists them. 0 is no error, 1 also a bug of aecli, and a
+signal's code is 128 and its number: 129, 130 and 143 for SIGHUP, SIGINT and SIGTERM.
 """
 
 from __future__ import annotations
@@ -20,7 +19,9 @@ T = TypeVar("T")
 
 
 class AecliError(Exception):
-    """An error that the user can act on: what and where in the message, the fix in `help`."""
+    """An evaluator that failed, an export that is not what its run is, or a bug of aecli.
+
+    The base of whatever the user can act on: what and where in the message, the fix in `help`."""
 
     code: ClassVar[int] = 1
 
@@ -33,35 +34,49 @@ class AecliError(Exception):
 
 
 class UsageError(AecliError):
+    """A command that is not one: its verb, a flag, an argument, or two that do not go together."""
+
     code = 2
 
 
 class DataError(AecliError):
+    """Data that cannot be read, is not what the config says, or has changed since the run was trained."""
+
     code = 3
 
 
 class RunError(AecliError):
+    """A run that is missing, locked, edited, damaged, or in the wrong state for what is asked."""
+
     code = 4
 
 
 class CheckpointError(AecliError):
+    """A checkpoint that is damaged, lost, or of another model."""
+
     code = 5
 
 
 class DivergedError(AecliError):
+    """A training whose loss is no longer finite."""
+
     code = 6
 
 
 class StorageError(AecliError):
+    """A disk that is full, a path that is not there, or permissions that are missing."""
+
     code = 7
 
 
 class DeviceError(AecliError):
+    """A device or memory that does not suffice, or a process that trained along and was lost."""
+
     code = 8
 
 
 class InterruptedRun(AecliError):
-    """A signal ended the work at a step boundary, with the state saved; the exit code is 128 + the signal."""
+    """A signal that ended the work at the end of a step, with the state saved; the code is 128 and the signal's number."""
 
     def __init__(self, signum: int, message: str, help: str | None = None) -> None:
         super().__init__(message, help)
@@ -129,7 +144,9 @@ MAX_SHOWN = 100
 
 
 class ConfigError(AecliError):
-    """Every mistake of one config at once, in line order. Of many the first are told, and how many more there are."""
+    """Mistakes in a config, all of them at once.
+
+    They are in line order; of many the first are told, and how many more there are."""
 
     code = 2
 
@@ -152,8 +169,10 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
 
 
 class VariantError(AecliError):
-    """A file of aecli/models/ that breaks a rule of the contract, or whose code raises an error: its author's to mend, so no bug
-    of aecli. `module` is the file's, `line` counts from 1; 0 means that no line is at fault."""
+    """A file of aecli/models/ that breaks a rule of the contract, or whose code raises an error.
+
+    It is its author's to mend, so no bug of aecli. `module` is the file's, `line` counts from 1; 0 means that no line is at
+    fault."""
 
     code = 2
 
@@ -257,7 +276,9 @@ def blame_variant(error: BaseException, loading: str = "") -> VariantError | Non
 
 
 class SettingError(AecliError):
-    """A setting that is well-formed and yet cannot work, found with the data or the model at hand. `path` leads to it."""
+    """A setting that is well-formed and yet cannot work with the data or the model at hand.
+
+    `path` leads to it."""
 
     code = 2
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import generate
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -91,6 +93,16 @@ def test_an_evaluator_measures_what_it_declares_and_all_numbers_are_finite(measu
         assert all(np.isfinite(value) for value in metric.baselines.values()), key
         assert not metric.baselines or metric.better is not None, f"{key}: a baseline is better or worse"
         json.dumps(metric.as_json(), allow_nan=False)
+
+
+def test_the_text_of_an_evaluator_has_the_unit_and_the_direction_of_each_metric(measured: tuple[str, Subject, Findings]) -> None:
+    name, _, found = measured
+    told = generate.metrics_told(generate.docstring(inspect.getmodule(EVALUATORS[name].measure)))
+    for key, metric in found.metrics.items():
+        declared = next((each for each in EVALUATORS[name].metrics if covers(each, key)), None)
+        same = told.get(key) or next((told[each] for each in told if declared and covers(declared, each)), None)
+        if name != registry.OBJECTIVE or same:
+            assert same == (metric.unit.partition(",")[0], metric.better), key
 
 
 def test_values_are_one_for_each_image(measured: tuple[str, Subject, Findings]) -> None:

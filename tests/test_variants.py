@@ -283,3 +283,16 @@ def test_a_setting_that_hides_what_a_model_tells_of_itself_is_refused(write: Any
     write(SOUND.replace("width: int = 3", "target_activation: float = 0.7"))
     with pytest.raises(VariantError, match="a setting is called target_activation"):
         variants.load("mine")
+
+
+def test_what_a_file_tells_is_split_at_its_headings(write: Any) -> None:
+    text = "One line.\n\nA paper - 1999.\n\nObjective\n---------\n$x$\n\n- a list\n\nWhat goes wrong\n---\nMuch.\n"
+    write(f'"""{text}"""\n{SOUND}')
+    about = variants.about(variants.load("mine"))
+    assert about.summary == "One line." and about.papers == "A paper - 1999."
+    assert about.parts == {"Objective": "$x$\n\n- a list", "What goes wrong": "Much."}
+
+
+def test_a_file_without_a_text_tells_nothing(write: Any) -> None:
+    write(SOUND)
+    assert variants.about(variants.load("mine")) == ("", "", {})

@@ -68,9 +68,9 @@ def json_schema() -> Schema:
 
     members: dict[str, Json] = {}
     for name, cls in loaded.sound.items():
-        block = blocks[named[cls]]
-        block["title"], block["description"] = name, catalog.summary(cls)
-        block["properties"] = {"variant": {"const": name, "description": catalog.summary(cls)}} | block.get("properties", {})
+        block, summary = blocks[named[cls]], catalog.about(cls).summary
+        block["title"], block["description"] = name, summary
+        block["properties"] = {"variant": {"const": name, "description": summary}} | block.get("properties", {})
         block["required"] = ["variant", *block.get("required", [])]
         members[name] = {"$ref": f"#/$defs/{named[cls]}"}
     del blocks[named[Model]]

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import re
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from types import ModuleType
 from typing import Any, NamedTuple, cast
 from weakref import WeakSet
@@ -188,11 +189,20 @@ def _line(cls: type) -> int:
         return 0
 
 
-def summary(cls: type[Model]) -> str:
-    """What a family is, in a line: the first of its file."""
-    return about(cls).partition("\n")[0]
+_HEADING = re.compile(r"^(\S.*)\n-{3,}$", re.MULTILINE)
 
 
-def about(cls: type[Model]) -> str:
-    """The text at the top of its file: in a line what it is, then its papers."""
-    return inspect.cleandoc(sys.modules[cls.__module__].__doc__ or "")
+class About(NamedTuple):
+    """What the text at the top of a variant's file tells: in a line what the family is, its papers, and by its heading each part
+    below an underlined one, in Markdown with formulas, for the documentation alone."""
+
+    summary: str
+    papers: str
+    parts: Mapping[str, str]
+
+
+def about(cls: type[Model]) -> About:
+    """What its file tells of a family."""
+    head, *rest = _HEADING.split(inspect.cleandoc(sys.modules[cls.__module__].__doc__ or ""))
+    summary, _, papers = head.partition("\n")
+    return About(summary, papers.strip(), {title: text.strip() for title, text in zip(rest[::2], rest[1::2], strict=True)})

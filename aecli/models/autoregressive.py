@@ -1,8 +1,35 @@
-"""Autoregressive model: the exact likelihood of discretized images, one value at a time.
+r"""Autoregressive model: the exact likelihood of discretized images, one value at a time.
 
 log p(x) = sum over d of log p(x_d | x_1 ... x_{d-1}) (van den Oord et al. 2016, "Pixel recurrent neural networks", equation 1),
 in raster order, the channels of a pixel in theirs; with `patch` p the image is first cut into p x p squares, in raster order,
 and the values of a square follow each other.
+
+Objective
+---------
+A step minimizes the mean over its batch of the negative log-likelihood of the image in `levels` levels,
+
+$$\ell(x) = -\log p_\theta(x) = -\sum_{d=1}^{D} \log p_\theta(x_d \mid x_1, \ldots, x_{d-1}),$$
+
+in nats, summed over its $D$ values (van den Oord et al. 2016, equation 1). It is exact; `bits_per_dim` is
+$\ell(x) / (D \log 2)$. A conditional distribution has one probability a level (`categorical`), or is a mixture of
+`components` discretized logistics. Binary images that are drawn from intensities (`data.binarize`) are trained on by the
+expectation over the draw of each pixel, unless something is `given`. In training `hybrid` $\lambda$ adds, with one other
+label $y'$ that is drawn evenly,
+
+$$-\lambda \log \frac{p_\theta(x \mid y)}{p_\theta(x \mid y) + p_\theta(x \mid y')}.$$
+
+What goes wrong
+---------------
+- **It learns images by heart.** `loss` of held-out images rises while that of training falls; `dropout` and `train.patience`
+  are against it. `copying` of `generation` says whether draws are train images.
+- **Numbers of other levels.** A likelihood of 16 levels is of other images than one of 256, and that of gray images in two
+  levels of thresholded ones. `levels` stands in the protocol, and `compare` refuses to mix them.
+- **Likely images, poor draws.** What is drawn is the input of all that follows, and mistakes add up: `nll_nats` is good,
+  `precision` and `frechet_distance` of `generation` are not.
+- **The label is ignored.** `bayes_accuracy` of `classification` is that of the `commonest class`; `hybrid` is against it, at
+  the price of a likelihood that is no longer the greatest (`nll_given_label_nats`).
+- **What is given is ignored**, or allows one image alone: `given_mse` of `translation` far above `given_mse_floor`, or
+  `diversity` near 0.
 """
 
 from __future__ import annotations

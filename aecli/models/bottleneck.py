@@ -1,7 +1,33 @@
-"""Bottleneck autoencoder: reconstruct the image from a short code.
+r"""Bottleneck autoencoder: reconstruct the image from a short code.
 
 Hinton & Salakhutdinov 2006, "Reducing the dimensionality of data with neural networks". With `net: linear` and
 `likelihood: mse` the optimum is PCA (Baldi & Hornik 1989, "Neural networks and principal component analysis").
+
+Objective
+---------
+A step minimizes the mean over its batch, `loss` of `aecli eval` is the mean over the split, of
+
+$$\ell(x) = \tfrac12 \sum_{d=1}^{D} (x_d - \hat x_d)^2, \qquad \hat x = g_\theta(f_\phi(c(x))),$$
+
+summed over the $D$ values of an image: in nats, $-\log$ of a Gaussian of sigma 1 without its constant. $c$ is the
+`corruption`, by default none, and the target is always the clean $x$. `output: sigmoid` puts
+$\hat x = \sigma(4 (y - \tfrac12))$ in the place of the decoder's output $y$. With `likelihood: bernoulli` it is the
+cross-entropy of the decoder's logits $y$,
+
+$$\ell(x) = \sum_{d=1}^{D} \bigl[\log(1 + e^{y_d}) - x_d\, y_d\bigr], \qquad \hat x_d = \sigma(y_d).$$
+
+What goes wrong
+---------------
+- **It falls short of PCA.** A linear net that is trained to its optimum makes what PCA makes of as many numbers: `pca_gap` is
+  then 0 and `principal_angle_deg` small. Of any net `reconstruction` has the `mse` of `PCA` beside the model's: a deep one
+  above it is not trained to its end.
+- **Blurred images.** The squared error is least at the mean of what an image may have been: `psnr_db` is high and `ssim` low.
+- **A cross-entropy is no likelihood.** Of gray images its least value is the sum of the entropies $H(x_d)$, not 0, so that
+  `loss` of `likelihood: bernoulli` cannot be held against that of `mse`; `mse` can, of both.
+- **Codes have no distribution.** Nothing says where codes lie, so draws need one that is fitted to them:
+  `aecli eval RUN --sampler gmm`, whose `generation` tells by `frechet_distance` and `recall` what that is worth.
+- **Codes that say little of the classes.** `representation` holds `linear_probe_accuracy` of codes beside that of raw pixels
+  and of PCA of the same size.
 """
 
 from __future__ import annotations

@@ -1,8 +1,31 @@
-"""Denoising autoencoder: restore the clean image from a corrupted one.
+r"""Denoising autoencoder: restore the clean image from a corrupted one.
 
 Vincent et al. 2008, "Extracting and composing robust features with denoising autoencoders", section 2.3. Which corruption
 decides the task: noise is denoising, a block inpainting, downsampling super-resolution, grayscale colourization, an outline the
 filling in of a line drawing.
+
+Objective
+---------
+A step minimizes the mean over its batch of half the squared error against the clean image, for one draw of the corruption
+$c$,
+
+$$\ell(x) = \tfrac12 \sum_{d=1}^{D} \bigl(x_d - \hat x_d\bigr)^2, \qquad \hat x = f_\theta(c(x)),$$
+
+summed over the $D$ values of an image: in nats, $-\log$ of a Gaussian of sigma 1 without its constant. Its optimum is the
+mean of the images that may have been corrupted so, $\hat x = \mathbb{E}[x \mid c(x)]$. `output: sigmoid` puts
+$\sigma(4 (y - \tfrac12))$ in the place of the net's output $y$.
+
+What goes wrong
+---------------
+- **Blurred means.** Where much is taken away, the mean of what may have been there is no image: `psnr_db (...)` of
+  `denoising` is high and `ssim (...)` low. A model with `given` draws in place of it (`translation`).
+- **Copying.** The net gives back what it is shown: `psnr_db (...)` is that of `corrupted, clipped` beside it.
+- **No more than a filter.** `denoising` has beside the model the best affine restorer, of Gaussian noise the Wiener filter,
+  and the filter that the corruption is usually met with.
+- **Holes that are left open.** `psnr_db (...)` counts what was never taken away: `hidden_psnr_db (...)` is of hidden pixels
+  alone, beside `mean fill`.
+- **A net for one corruption.** It is measured on that of its config; another strength is another task, and no number tells of
+  it.
 """
 
 from __future__ import annotations

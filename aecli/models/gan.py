@@ -1,8 +1,40 @@
-"""Generative adversarial network: a generator against a discriminator.
+r"""Generative adversarial network: a generator against a discriminator.
 
 Goodfellow et al. 2014, "Generative adversarial nets" (`non_saturating`, section 3); Miyato et al. 2018, "Spectral
 normalization" (`hinge`, equations 16 and 17); Gulrajani et al. 2017, "Improved training of Wasserstein GANs" (`wgan_gp`,
 equation 3); `r1` is Mescheder et al. 2018, "Which training methods for GANs do actually converge?", equation 9.
+
+Objective
+---------
+Generator $G$ and discriminator $D$ have an objective each, a mean over the batch of values of single images; $g = G(z, y)$
+with $z \sim \mathcal{N}(0, I)$, drawn anew for each. After `discriminator_steps` steps of $D$ there is one of $G$:
+
+| `objective` | minimized by $D$ (`loss`) | minimized by $G$ (`generator_loss`) |
+|---|---|---|
+| `non_saturating` | $-\log \sigma(D(x)) - \log(1 - \sigma(D(g)))$ | $-\log \sigma(D(g))$ |
+| `hinge` | $\max(0, 1 - D(x)) + \max(0, 1 + D(g))$ | $-D(g)$ |
+| `wgan_gp` | $D(g) - D(x) + \lambda\, (\lVert \nabla D(\tilde x) \rVert - 1)^2$ | $-D(g)$ |
+
+`non_saturating` (Goodfellow et al. 2014, section 3) is in nats, the others are without a unit: `hinge` is Miyato et al. 2018,
+equations 16 and 17, `wgan_gp` Gulrajani et al. 2017, equation 3, with $\lambda$ the `gradient_penalty` and
+$\tilde x = u x + (1 - u) g$ for one even $u$ of each image. `r1` $\gamma$ adds
+$\tfrac{\gamma}{2} \lVert \nabla D(x) \rVert^2$ (Mescheder et al. 2018, equation 9).
+
+None of these says how good the images are. `loss` of `aecli eval`, and of validations, is the energy score of Gneiting &
+Raftery 2007 (equation 21), $\mathbb{E} \lVert x - g \rVert - \tfrac12 \mathbb{E} \lVert g - g' \rVert$ with Euclidean norms
+over pixels.
+
+What goes wrong
+---------------
+- **Mode collapse.** Draws are good and few: `recall` and `coverage` of `generation` are low while `precision` is high.
+  `aecli sample RUN` shows one image many times.
+- **The discriminator wins.** Its `loss` falls towards 0 while `generator_loss` rises: rows of training, not of `aecli eval`.
+  Spectral normalization, `r1` and a lower `discriminator_rate` are against it.
+- **Copying.** `copying` of `generation` near 1: draws are nearer to train images than new images are; `--mode neighbours`
+  shows them.
+- **The label is ignored.** `draws_accuracy` of `augmentation` is that of guessing.
+- **No likelihood.** There is no `nll_nats`, and the energy score, of pixels, is coarse: `frechet_distance` and `kid` are what
+  tells two generators apart.
 """
 
 from __future__ import annotations

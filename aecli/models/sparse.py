@@ -1,9 +1,44 @@
-"""Sparse autoencoder: reconstruct the image from a code, perhaps wider than it, of which few units are active.
+r"""Sparse autoencoder: reconstruct the image from a code, perhaps wider than it, of which few units are active.
 
 Penalties: `l1`, Olshausen & Field 1996, "Emergence of simple-cell receptive field properties", equation 2; `kl`, Ng 2011,
 "Sparse autoencoder" (lecture notes CS294A), section 3; `square`, the same target by its squared distance; `topk`, Gao et al.
 2024, "Scaling and evaluating sparse autoencoders" (arXiv 2406.04093), equation 2, with tied initialisation and AuxK of their
 appendix A; `batch_topk`, Bussmann et al. 2024, "BatchTopK sparse autoencoders" (arXiv 2412.06410), section 3.
+
+Objective
+---------
+With activations $a = f_\phi(c(x))$, where $c$ is the `corruption`, by default none, a step minimizes the mean over its batch
+of
+
+$$\ell(x) = \tfrac12 \sum_{d=1}^{D} (x_d - \hat x_d)^2 + \lambda\, \Omega, \qquad \hat x = g_\theta(a),$$
+
+summed over the $D$ values of an image, in nats but for the constant of a Gaussian of sigma 1; $\lambda$ is `weight`. With
+$\bar a_j$ the mean activation of unit $j$, over the batch in training and as a running mean at evaluation,
+
+| `penalty` | $a$ | $\Omega$ |
+|---|---|---|
+| `l1` | ReLU | $\sum_j \lvert a_j \rvert$ |
+| `kl` | sigmoid | $\sum_j \rho \log\frac{\rho}{\bar a_j} + (1 - \rho) \log\frac{1 - \rho}{1 - \bar a_j}$ |
+| `square` | sigmoid | $\sum_j (\bar a_j - \rho)^2$ |
+| `topk` | the $k$ largest of an image, negative ones too | 0 |
+| `batch_topk` | ReLU, the $k B$ largest of a batch of $B$; at evaluation those above a running threshold | 0 |
+
+A linear net of `topk` or `batch_topk` also minimizes $\alpha\, \tfrac12 \lVert e - \hat e \rVert^2$, $\alpha$ being `auxk`,
+where $e = x - \hat x$ is taken as it is and $\hat e$ is what the largest activations of dead units make of it. `loss` does
+not hold this term.
+
+What goes wrong
+---------------
+- **Dead units.** No image activates them: `dead_fraction` of `sparsity`, and `density_*` tells how rare the others are.
+  `auxk` is there to revive them.
+- **Units that are on too often.** The last bin, `density_0.1_1`, is the share of those that more than a tenth of the images
+  activate.
+- **Shrinkage.** `l1` pays for each activation, which are then too small: `explained_variance_lstsq` of `pursuit`, of the same
+  units with their best coefficients, is above that of the `encoder` beside it.
+- **An encoder that misses the best code.** `amortization_gap` is what orthogonal matching pursuit explains more with as many
+  units; `refinements` narrow it.
+- **Another sparsity than was asked for.** `l0` against `k` (of `batch_topk` the threshold of evaluation decides),
+  `mean_activation` against its `target`. A sigmoid is never 0: of `kl` and `square` a unit counts as active above `rho`.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Variational autoencoder with a Gaussian posterior: the ELBO, or the tighter bound of several samples.
+r"""Variational autoencoder with a Gaussian posterior: the ELBO, or the tighter bound of several samples.
 
 Kingma & Welling 2014, "Auto-encoding variational Bayes", equation 10; `samples` from Burda et al. 2016, "Importance weighted
 autoencoders", equation 8; `prior: vamp` from Tomczak & Welling 2018, "VAE with a VampPrior", equation 9; `prior: flow` from
@@ -7,6 +7,41 @@ Huang et al. 2017, "Learnable explicit density for continuous latent space and v
 "beta-VAE", equation 4; `capacity_nats` from Burgess et al. 2018, "Understanding disentangling in beta-VAE", equation 8;
 `free_bits` from Kingma et al. 2016, "Improved variational inference with inverse autoregressive flow", equation 15; a shared
 learned sigma from Rybkin et al. 2021, "Simple and effective VAE training with calibrated decoders", section 3.1.
+
+Objective
+---------
+A step minimizes the mean over its batch of the negative evidence lower bound, for one code of each image,
+
+$$\ell(x) = \underbrace{-\log p_\theta(x \mid z)}_{\text{distortion}} + \beta\, \underbrace{\mathrm{KL}\bigl(q_\phi(z \mid x)
+\,\|\, p(z)\bigr)}_{\text{rate}}, \qquad z = \mu_\phi(x) + \sigma_\phi(x)\, \epsilon, \quad \epsilon \sim \mathcal{N}(0, I),$$
+
+in nats, summed over the values of an image and of a code (Kingma & Welling 2014, equation 10; `beta`: Higgins et al. 2017,
+equation 4). The rate is exact for `prior: standard`, $\tfrac12 \sum_j (\mu_j^2 + \sigma_j^2 - 1 - \log \sigma_j^2)$; of
+another prior it is $\log q_\phi(z \mid x) - \log p(z)$ at that $z$. What else it may be:
+
+- `samples` $K > 1$: $-\log \frac1K \sum_{k} p_\theta(x, z_k) / q_\phi(z_k \mid x)$ (Burda et al. 2016, equation 8);
+- `capacity_nats` $C$: distortion $+\ \beta\, \lvert \text{rate} - C \rvert$ of each image (Burgess et al. 2018, equation 8);
+- `free_bits` $\lambda$: in training a dimension of a code costs $\max(\lambda, \mathrm{KL}_j)$, $\mathrm{KL}_j$ being the
+  mean over the batch (Kingma et al. 2016, equation 15).
+
+`kl_warmup` and `free_bits` act in training alone: `loss` of `aecli eval` is without them.
+
+What goes wrong
+---------------
+- **Posterior collapse.** The code tells nothing of the image: `active_units` of `likelihood` is 0, `inactive_fraction` 1,
+  `rate_nats` near 0, and `mse` that of the `mean image`. Some inactive units are common; `free_bits`, `kl_warmup` and
+  `capacity_nats` are against more.
+- **A cross-entropy is no likelihood.** With `likelihood: bernoulli` gray images have no `nll_nats`, and the distortion cannot
+  fall below the sum of the pixels' entropies. `data.binarize` makes it one; `floor_nats` is then that sum, and `excess_nats`
+  what is left above it.
+- **A density below 0 nats.** `likelihood: gaussian` is a density on [0, 1], as the unit of `nll_nats` says: the less images
+  vary, the smaller the sigma (a predicted one is 1/255 or more) and the lower the number. It is not to be held against a
+  likelihood of 256 levels (`bits_per_dim`).
+- **Blurred images.** Pictures are means of $p(x \mid z)$: `ssim` of `reconstruction`, `precision` of `generation`.
+- **Holes in the prior.** Codes of images do not fill $p(z)$: `frechet_distance` of the model's draws is above that of draws
+  through a distribution fitted to the codes (`aecli eval RUN --sampler gmm`).
+- **A loose estimate.** `effective_samples` near 1 says that `nll_nats` rests on single codes; more `--importance-samples`
+  lower it.
 """
 
 from __future__ import annotations

@@ -1,8 +1,34 @@
-"""Vector-quantized autoencoder: a grid of codes from a finite set, and an autoregressive prior over them.
+r"""Vector-quantized autoencoder: a grid of codes from a finite set, and an autoregressive prior over them.
 
 van den Oord et al. 2017, "Neural discrete representation learning" (VQ-VAE), equations 2 and 3, with the running averages of
 its appendix A.1 for the codebook; `quantizer: fsq` is Mentzer et al. 2024, "Finite scalar quantization". The prior, a gated
 PixelCNN, is trained at the same time on codes that it cannot change.
+
+Objective
+---------
+With the encoder's output $h_s$ at each site $s$ and its code $k_s$, that of the nearest entry $e_{k_s}$ (van den Oord et al.
+2017, equation 2), a step minimizes the mean over its batch of
+
+$$\ell(x) = \tfrac12 \sum_{d=1}^{D} (x_d - \hat x_d)^2 + c\, \tfrac12 \sum_s \lVert h_s - \mathrm{sg}(e_{k_s}) \rVert^2 -
+\sum_s \log p_\psi(k_s \mid k_{<s}),$$
+
+of which the first two are the first and the last term of its equation 3, squares halved so that they are in nats but for the
+constant of a Gaussian of sigma 1, and the last is the prior's rate, `rate_nats`. $\mathrm{sg}$ stops gradients, $c$ is
+`commitment`. The decoder is given $e_{k_s}$, whose gradient goes to $h_s$ as it is; entries follow the running means of their
+$h_s$ (appendix A.1) in the place of the second term. The rate teaches the prior alone, which does not change codes.
+`quantizer: fsq` rounds $h_s$ and has no commitment.
+
+What goes wrong
+---------------
+- **Codebook collapse.** Few codes are in use: `code_usage` and `code_perplexity` of `codebook`, over the whole split. Codes
+  that were not used for `restart_after` steps begin anew at an output of the encoder.
+- **The encoder runs away from its entries.** Commitment is what `loss` holds beside the squared error and `rate_nats`; where
+  it grows, raise `commitment`.
+- **A prior that lags behind.** Reconstructions are good and draws are not: `mse` of `reconstruction` is low,
+  `frechet_distance` of `generation` far above that of `train images`.
+- **`loss` of two quantizers.** A codebook of more entries has a greater rate and a smaller error: neither number alone ranks
+  them.
+- **Blurred images.** The squared error is least at a mean: `psnr_db` is high and `ssim` low.
 """
 
 from __future__ import annotations

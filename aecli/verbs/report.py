@@ -114,7 +114,7 @@ def _check_target(target: Path, mark: str, force: bool) -> None:
 
 def _about(run: Run) -> About:
     """What the code of its variant tells; nothing where that cannot be loaded, which what is missing then says."""
-    from aecli.config.variants import summary
+    from aecli.config.variants import about
     from aecli.core.abilities import abilities
     from aecli.runs.trained import stored_experiment
     from aecli.sampling.modes import MODES, modes_of
@@ -125,7 +125,7 @@ def _about(run: Run) -> About:
     except AecliError:
         return About(modes={name: mode.help for name, mode in MODES.items()})
     known = modes_of(model, run.info().data.spec.kind)
-    return About(summary(type(model)), abilities(model), {name: MODES[name].help for name in known})
+    return About(about(type(model)).summary, abilities(model), {name: MODES[name].help for name in known})
 
 
 def _wanted(run: Run, split: str, about: About) -> Iterator[_Wanted]:

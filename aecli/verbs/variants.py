@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
 from aecli.config import shipped
@@ -72,11 +73,17 @@ def variants(name: str | None = None) -> Variants:
     return Variants([_describe(name, catalog.load(name))], [])
 
 
+def settings(block: type[BaseModel]) -> Mapping[str, Setting]:
+    """What a block of a config may hold, by name; a default that depends on other settings is None."""
+    return {key: Setting(_json(field.default), told(field)) for key, field in block.model_fields.items()}
+
+
 def _describe(name: str, cls: type[Model]) -> Variant:
+    about = catalog.about(cls)
     return Variant(
         name,
-        catalog.summary(cls),
-        _unwrapped(catalog.about(cls).partition("\n")[2]),
+        about.summary,
+        _unwrapped(about.papers),
         abilities(cls),
         {
             name: mode.help
@@ -85,7 +92,7 @@ def _describe(name: str, cls: type[Model]) -> Variant:
         },
         samplers.fits(cls),
         {evaluator: EVALUATORS[evaluator].help for evaluator in fits(cls)},
-        {key: Setting(_json(field.default), told(field)) for key, field in cls.model_fields.items()},
+        settings(cls),
         list(shipped.reached(name)),
     )
 
@@ -96,7 +103,7 @@ def _unwrapped(text: str) -> str:
 
 
 def _json(value: Any) -> Any:
-    if value is PydanticUndefined:  # a default that depends on other settings
+    if value is PydanticUndefined:
         return None
     if isinstance(value, (list, tuple)):
         return [_json(item) for item in value]

@@ -1,10 +1,33 @@
-"""How well a model's scores tell the images of another data set, anomalies, from held-out images of its own.
+r"""How well a model's scores tell the images of another data set, anomalies, from held-out images of its own.
 
-A likelihood alone may mislead: images that are simpler than those of train are often likelier (Nalisnick et al. 2019, "Do deep
-generative models know what they don't know?", arXiv 1810.09136). Two corrections stand beside it: by the complexity of each image
-(Serra et al. 2020, "Input complexity and out-of-distribution detection with likelihood-based generative models", arXiv
-1909.11480), and by a bound for which the lower layers of a hierarchy are not inferred (Havtorn et al. 2021, "Hierarchical VAEs
-know what they don't know", arXiv 2102.08248).
+For a score $s$ that is higher of anomalies $a$ than of normal images $x$,
+
+$$\mathrm{AUROC} = P(s(a) > s(x)) + \tfrac12 P(s(a) = s(x)),$$
+
+with DeLong's standard error (DeLong, DeLong & Clarke-Pearson 1988, "Comparing the areas under two or more correlated receiver
+operating characteristic curves"), and the average precision with anomalies as positives, whose share, `anomalous_share` of
+the protocol, is what a score that says nothing reaches. Beside each stands what needs no model: the distance from the mean
+train image, the error of PCA of the code's size, and of likelihoods the length as a PNG file and its negative.
+
+A likelihood alone may mislead: images that are simpler than those of train are often likelier (Nalisnick et al. 2019, "Do
+deep generative models know what they don't know?", arXiv 1810.09136); an AUROC below one half says so. Two corrections stand
+beside it: by the complexity of each image (Serra et al. 2020, "Input complexity and out-of-distribution detection with
+likelihood-based generative models", arXiv 1909.11480), and by a bound for which the lower layers of a hierarchy are not
+inferred (Havtorn et al. 2021, "Hierarchical VAEs know what they don't know", arXiv 2102.08248). An AUROC is of these
+anomalies: others may be told better or worse.
+
+Metrics
+-------
+- `loss_auroc`, `loss_average_precision` (1, higher): of the objective of each image.
+- `nll_auroc`, `nll_average_precision` (1, higher): of $-\log p(x)$, exact or by importance sampling.
+- `nll_less_complexity_auroc`, `nll_less_complexity_average_precision` (1, higher): of the same less the length of the image
+  as a PNG file, in nats.
+- `likelihood_ratio_auroc`, `likelihood_ratio_average_precision` (1, higher): of the bound on $\log p(x)$ less the one with
+  the lower codes from the prior given the upper ones, $\mathrm{LLR}^{>k}$ of Havtorn et al. 2021; of models with layers of
+  codes.
+- `squared_error_auroc`, `squared_error_average_precision` (1, higher): of the squared error, summed over the image.
+- `latent_distance_auroc`, `latent_distance_average_precision` (1, higher): of the squared Mahalanobis distance of the code
+  from the codes of train, under one Gaussian, labels unused.
 """
 
 from __future__ import annotations

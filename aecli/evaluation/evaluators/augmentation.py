@@ -1,4 +1,21 @@
-"""What a conditional model's draws are worth as training data: the accuracy on real images of classifiers that saw them."""
+"""What a conditional model's draws are worth as training data: the accuracy on real images of classifiers that saw them.
+
+The classifier is the judge of `generation`, of random weights, trained anew with as many steps on each: on $n$ draws of each
+class (`--per-class`), on $n$ train images of each class, and on both. Numbers are means over three such classifiers; a seed
+has draws and train images of its own and is the same for all three, and the standard error is that over seeds and images of
+the split together. Images without a label are left out.
+
+A gain says what draws add to these few images. The model itself was trained on all of them and on their labels, so that it is
+no gain over all that is there.
+
+Metrics
+-------
+- `draws_accuracy` (share, higher): trained on draws alone: the classification accuracy score of Ravuri & Vinyals 2019,
+  "Classification accuracy score for conditional generative models", who draw as many as there are train images.
+- `real_accuracy` (share): on as many train images alone, the same for all models; the baseline of the others.
+- `augmented_accuracy` (share, higher): on both together, their naive augmentation score.
+- `augmentation_gain` (share, higher): what that is more than `real_accuracy`.
+"""
 
 from __future__ import annotations
 
@@ -51,14 +68,7 @@ def flop(subject: Subject) -> float:
 
 
 def measure(subject: Subject) -> Findings:
-    """For models of images given their label. `draws_accuracy`: that on the split of a classifier of n draws of each class alone
-    (the classification accuracy score of Ravuri & Vinyals 2019, "Classification accuracy score for conditional generative
-    models", which draws as many as there are train images). `real_accuracy`: of n train images of each class alone, which
-    is the baseline, and the same for all models. `augmented_accuracy`: of both together (their naive augmentation score), and
-    `augmentation_gain` what that is more than of the same train images alone. The classifier is the judge of `generation`,
-    of random weights, trained anew with as many steps on each. Numbers are means over SEEDS classifiers; a seed has draws and
-    train images of its own and is the same for all three, and the standard error is that over seeds and images of the split
-    together. Images without a label are left out."""
+    """For models of images given their label."""
     classes, _ = _classes(subject)
     n, steps = subject.request.per_class, _steps(subject, len(classes))
     train = _Trainer(subject, steps)

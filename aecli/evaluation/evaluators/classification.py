@@ -1,4 +1,21 @@
-"""Classes by Bayes' rule: the label under which the image is likeliest, argmax over y of log p(x | y) + log p(y)."""
+r"""Classes by Bayes' rule: the label under which the image is likeliest, argmax over y of log p(x | y) + log p(y).
+
+With $p(y)$ the frequencies of the train split,
+
+$$p(y \mid x) = \frac{p(x \mid y)\, p(y)}{\sum_{y'} p(x \mid y')\, p(y')},$$
+
+where $\log p(x \mid y)$ is exact, or estimated from a tenth of the likelihood's importance samples, with the same random
+numbers for each label. Of gray images under a Bernoulli likelihood it is a cross-entropy, which ranks the labels as well.
+Images without a label are left out. Beside it stand the commonest class, and the frequencies for every image.
+
+Metrics
+-------
+- `bayes_accuracy` (share, higher): how often that label is the image's.
+- `label_nll_nats` (nats, lower): $-\log p(y \mid x)$ of the image's label.
+- `calibration_error` (1, lower): the mean distance between $p(y \mid x)$ of the class that is said and the share of such
+  answers that is right, over 15 bins (Guo et al. 2017, "On calibration of modern neural networks", equation 3).
+- `nll_given_label_nats` (nats, lower): $-\log p(x \mid y)$, as it was used.
+"""
 
 from __future__ import annotations
 
@@ -27,12 +44,7 @@ def cannot(subject: Subject) -> str | None:
 
 
 def measure(subject: Subject) -> Findings:
-    """For likelihood models of images given their label. `bayes_accuracy`, with p(y) the frequencies of the train split; the
-    baseline is always saying the commonest class. `label_nll_nats`: -log p(y | x), beside those frequencies for every image.
-    `calibration_error`: how far p(y | x) of the class that is said is from the share of such answers that is right, over 15 bins.
-    `nll_given_label_nats`: -log p(x | y), as it was used. log p(x | y) is exact, or estimated from a tenth of the likelihood's
-    importance samples, with the same random numbers for each label. Of gray images under a Bernoulli likelihood it is a cross-
-    entropy, which ranks the labels as well. Images without a label are left out."""
+    """For likelihood models of images given their label."""
     model, spec = subject.model, subject.spec
     seen = subject.dataset.train.labels
     counts = np.bincount(seen[seen >= 0], minlength=spec.classes)

@@ -1,7 +1,27 @@
-"""Whether the code falls into the classes by itself, and whether single units stand for single factors of the data.
+r"""Whether the code falls into the classes by itself, and whether single units stand for single factors of the data.
 
-MIG: Chen et al. 2018, "Isolating sources of disentanglement in VAEs", equation 6. DCI: Eastwood & Williams 2018, "A framework for
-the quantitative evaluation of disentangled representations", section 2.
+Features are those of `representation`. k-means makes as many clusters of the split as there are classes, of at most 20,000
+labelled images, of each class its share, with the best of ten starts; beside it k-means on pixels. Where the factors of the
+images are known (`shapes`), units are held against them. With $I$ the mutual information of a unit, cut into 20 bins of equal
+width, and a factor $v$, and $j_1$, $j_2$ the two units that tell most of it,
+
+$$\mathrm{MIG} = \frac{1}{\lvert V \rvert} \sum_{v \in V} \frac{I(z_{j_1}; v) - I(z_{j_2}; v)}{H(v)}$$
+
+(Chen et al. 2018, "Isolating sources of disentanglement in VAEs", equation 6). DCI (Eastwood & Williams 2018, "A framework
+for the quantitative evaluation of disentangled representations", section 2) takes the importances of units for factors from
+random forests of 100 trees fitted to the train split.
+
+Of few images `mig` is too small, since by chance every unit tells something of every factor. A factor that no unit tells
+lowers the first two of `dci_*` as much as any: the importances of its reader are a whole share, spread over noise.
+
+Metrics
+-------
+- `nmi` (1, higher): normalized mutual information of clusters and classes.
+- `ari` (1, higher): adjusted Rand index, 0 by chance.
+- `mig` (1, higher): the gap above.
+- `dci_disentanglement` (1, higher): whether a unit is important for one factor alone, weighted by its importance.
+- `dci_completeness` (1, higher): whether a factor has one important unit alone.
+- `dci_informativeness` (1, higher): the accuracy of the forests.
 """
 
 from __future__ import annotations
@@ -29,15 +49,7 @@ def cannot(subject: Subject) -> str | None:
 
 
 def measure(subject: Subject) -> Findings:
-    """For models that encode, on labelled data. Features are those of `representation`. `nmi` and `ari`: agreement of k-means on
-    the features of the split, as many clusters as classes, with the classes, of at most 20,000 labelled images, of each class its
-    share (normalized mutual information; adjusted Rand index, 0 by chance); beside it k-means on pixels. None where the labelled
-    images are of one class.
-
-    Where the factors of the images are known (`shapes`): `mig`, features cut into 20 bins of equal width; `dci_disentanglement`,
-    `dci_completeness` and `dci_informativeness` (the accuracy), from random forests of 100 trees fitted to the train split. Of
-    few images `mig` is too small, since by chance every unit tells something of every factor. A factor that no unit tells
-    lowers the first two of `dci_*` as much as any: the importances of its reader are a whole share, spread over noise."""
+    """For models that encode, on labelled data. None where the labelled images are of one class."""
     found, told = codes.features_without_labels(subject), codes.protocol_of(subject)
     metrics, notes = _clusters(found, subject, {"clusters": subject.dataset.classes, "restarts": RESTARTS, **told})
     n = len(found)

@@ -1,4 +1,13 @@
-"""How much of a finite set of codes is in use."""
+r"""How much of a finite set of codes is in use.
+
+With $f_k$ the share of code $k$ among all codes of the split. A small split cannot use a large set: there are $n$ images
+times sites of codes to find them among.
+
+Metrics
+-------
+- `code_usage` (1, higher): the share of the codes that occur at all.
+- `code_perplexity` (codes, higher): $\exp(-\sum_k f_k \log f_k)$: as many codes in equal use would have that entropy.
+"""
 
 from __future__ import annotations
 
@@ -16,8 +25,7 @@ from aecli.measures.metric import Findings, Metric
 
 
 def measure(subject: Subject) -> Findings:
-    """For models that quantize. Over the whole split: `code_usage`, the share of the codes that occur, and `code_perplexity`, the
-    exponential of the entropy of their frequencies: as many codes in equal use would have it."""
+    """For models that quantize, over the whole split."""
     counts: Any = 0
     for batch, _, _ in subject.batches():
         counts = counts + np.asarray(_counts(subject.model, subject.state, batch), np.int64)

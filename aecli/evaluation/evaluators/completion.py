@@ -1,4 +1,15 @@
-"""How likely the lower half of an image is given the upper one."""
+r"""How likely the lower half of an image is given the upper one.
+
+Of a model whose likelihood is a chain over values in an order,
+$-\log p(x_{\text{lower}} \mid x_{\text{upper}}) = -\sum_{d \in \text{lower}} \log p(x_d \mid x_{<d})$: exact, since all of
+the upper half comes first. Where a model makes several rows at once, the halves meet between two of these. Beside it every
+pixel is taken for itself, with the frequencies of the train split. It says nothing of how drawn completions look:
+`aecli sample RUN --mode complete` shows them.
+
+Metrics
+-------
+- `completion_nats` (nats, lower): that, the mean over images; of a conditional model given the label, too.
+"""
 
 from __future__ import annotations
 
@@ -26,10 +37,7 @@ def cannot(subject: Subject) -> str | None:
 
 
 def measure(subject: Subject) -> Findings:
-    """For models whose likelihood is a chain over values in an order. `completion_nats`: -log p(lower half | upper half), exact,
-    since all of the upper half comes first; of a conditional model given the label, too. The baseline takes every pixel for
-    itself, with the frequencies of the train split. Where a model makes several rows at once, the halves meet between two of
-    these."""
+    """For models whose likelihood is a chain over values in an order."""
     spec, levels, rows = subject.spec, subject.model.support(), _given_rows(subject)
     known = jnp.broadcast_to(jnp.arange(spec.height)[:, None, None] < rows, spec.shape)
     parts: list[Any] = []

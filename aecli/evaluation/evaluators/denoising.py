@@ -1,4 +1,20 @@
-"""How well corrupted images are restored, beside the corrupted ones, the best affine restorer and the usual filter."""
+"""How well corrupted images are restored, beside the corrupted ones, the best affine restorer and the usual filter.
+
+Of each corruption of the config, or of a default set where it has none, what is restored and clipped to [0, 1] against the
+clean image. Corruptions are functions of the seed and the image's place, so that runs of one seed see the same. Beside the
+model: the corrupted image as it is and clipped; the affine map of least squared error, clipped, which is the Wiener filter
+where the corruption is Gaussian noise; a median filter, bicubic interpolation or the mean image in the holes, whichever the
+corruption is usually met with.
+
+A model that was not trained on a corruption is measured as it is: of the default set its numbers are of robustness. The
+greatest `psnr_db` is that of the mean of what may have been there, not of a likely image.
+
+Metrics
+-------
+- `psnr_db (CORRUPTION)` (dB, higher): pooled over the split, as in `reconstruction`.
+- `ssim (CORRUPTION)` (1, higher): the mean over images.
+- `hidden_psnr_db (CORRUPTION)` (dB, higher): of the pixels that were taken away alone.
+"""
 
 from __future__ import annotations
 
@@ -21,11 +37,7 @@ from aecli.measures.ssim import ssim
 
 
 def measure(subject: Subject) -> Findings:
-    """For models that reconstruct: of each corruption of the config, or of a default set, `psnr_db` (pooled) and `ssim` of what
-    is restored, against the clean image. Baselines: the corrupted image as it is and clipped to [0, 1]; the affine map of least
-    squared error, clipped, which is the Wiener filter where the corruption is Gaussian noise; a median filter, bicubic
-    interpolation or the mean image in the holes, whichever the corruption is usually met with. `hidden_psnr_db` is of the hidden
-    pixels alone. Corruptions are functions of the seed and the image's place."""
+    """For models that reconstruct."""
     own = subject.model.corruptions
     metrics: dict[str, Metric] = {}
     values: dict[str, Any] = {}

@@ -1,4 +1,35 @@
-"""How much draws look like the data, whether they miss some of it, and whether they are copies."""
+r"""How much draws look like the data, whether they miss some of it, and whether they are copies.
+
+By the features $\phi$ of a small classifier of the same data, whose hash stands in the protocol: it comes with aecli
+(Fashion-MNIST, the embedded digits) or is trained once for other labelled data. Draws are held against the split; beside them
+as many train images are. Classes of a conditional model are drawn as often as they occur in the train split. With mean $m$
+and covariance $C$ of the features of images ($r$) and draws ($g$),
+
+$$\lVert m_r - m_g \rVert^2 + \operatorname{tr}\bigl(C_r + C_g - 2 (C_r C_g)^{1/2}\bigr)$$
+
+is the Frechet distance (Heusel et al. 2017, "GANs trained by a two time-scale update rule", equation 6). A ball of an image
+or draw reaches to its third nearest neighbour of the same kind, of density and coverage to its fifth.
+
+It is no FID: features of another classifier give another number, and of other data another one again. Numbers of unequal
+counts of draws are not comparable: the distance is biased by the count. `--inception FILE` adds the distances that papers
+report, for those who have the weights.
+
+Metrics
+-------
+- `frechet_distance` (feature^2, lower): the distance above; its error is that of 20 resamples of both.
+- `kid` (MMD^2, lower): the unbiased squared MMD with the kernel $(\phi(x)^\top \phi(y) / d + 1)^3$, the mean over blocks of
+  1,000 (Binkowski et al. 2018, "Demystifying MMD GANs", section 4.1).
+- `precision` (share, higher): of the draws that lie in the ball of an image (Kynkäänniemi et al. 2019, "Improved precision
+  and recall metric", equation 2).
+- `recall` (share, higher): of the images that lie in the ball of a draw: what is missed lowers it.
+- `density` (1, higher): in how many balls of images a draw lies, over 5 (Naeem et al. 2020, "Reliable fidelity and diversity
+  metrics", equation 2).
+- `coverage` (share, higher): of the images whose ball holds a draw (the same, equation 3).
+- `copying` (chance): that a draw is nearer to its nearest train image than an image of the split to its own; 0.5 is that of
+  new images, 1 of copies (Meehan et al. 2020, "A non-parametric test to detect data-copying", section 2).
+- `inception_frechet_distance` (feature^2, lower): by the features of Inception, with `--inception FILE`.
+- `inception_kid` (MMD^2, lower): the same of `kid`.
+"""
 
 from __future__ import annotations
 
@@ -40,11 +71,7 @@ def cannot(subject: Subject) -> str | None:
 
 
 def measure(subject: Subject) -> Findings:
-    """For models that sample, by the features of a small classifier of the same data, whose hash stands in the protocol.
-    `frechet_distance`, `kid`, `precision`, `recall`, `density` and `coverage` of draws against the split; the baseline is
-    as many train images against the same. `copying`: the chance that a draw is nearer to its nearest train image than an image
-    of the split to its own; 0.5 is that of new images; the nearest train image of each draw is kept beside the per-image values.
-    Classes of a conditional model are drawn as often as they occur in the train split."""
+    """For models that sample. The nearest train image of each draw is kept beside the per-image values."""
     judge = judge_of(subject)
     real, train = (_kept_features(judge, subject, split) for split in (subject.split, "train"))
     n = min(subject.request.draws, len(real))

@@ -1,7 +1,30 @@
-"""How likely held-out images are: exactly, or by importance sampling over codes.
+r"""How likely held-out images are: exactly, or by importance sampling over codes.
 
-Burda et al. 2016, "Importance weighted autoencoders", section 3, for the estimate from S codes an image, and section 5 for
-active units.
+A model that scores has $\log p(x)$ itself. One that weighs codes has an upper bound on $-\log p(x)$ from $S$ of them
+(`--importance-samples`),
+
+$$-\log \frac1S \sum_{s=1}^{S} w_s, \qquad w_s = \frac{p(x, z_s)}{q(z_s \mid x)}, \quad z_s \sim q(z \mid x),$$
+
+which falls towards it as $S$ grows (Burda et al. 2016, "Importance weighted autoencoders", section 3); active units are of
+their section 5. Beside it stand independent pixels with the frequencies of the train split, histograms of pixels, and what xz
+takes. Of a model that is given another image all numbers are of $p(x \mid \text{given})$, of a conditional one of
+$p(x \mid \text{label})$; the baselines are given nothing.
+
+A Bernoulli likelihood of gray images is none: there is a cross-entropy then (`objective`), and no `nll_nats`. A density on
+[0, 1] (`likelihood: gaussian`) is not to be held against a probability of levels; its unit says so.
+
+Metrics
+-------
+- `nll_nats` (nats, lower): $-\log p(x)$, or the bound on it from $S$ codes.
+- `elbo_nats` (nats): the same from one code, $-\frac1S \sum_s \log w_s$; no less than `nll_nats`.
+- `effective_samples` (1): how many equally weighted codes the $S$ are worth, $(\sum_s w_s)^2 / \sum_s w_s^2$. Near 1 the
+  bound is loose.
+- `floor_nats` (nats): of images that are drawn from intensities the entropy of that draw, $\sum_d H(x_d)$: no model's mean is
+  below it.
+- `excess_nats` (nats, lower): what is left of `nll_nats` above each image's own floor.
+- `bits_per_dim` (bits, lower): where pixels have levels, `nll_nats` $/ (D \log 2)$.
+- `active_units` (units, higher): units of the code whose posterior mean has a variance over images above 0.01.
+- `inactive_fraction` (1, lower): the share of the others; 1 where the posterior has collapsed onto the prior.
 """
 
 from __future__ import annotations
@@ -32,15 +55,7 @@ BINARIZE = "set data.binarize for a likelihood"
 
 
 def measure(subject: Subject) -> Findings:
-    """For models that score images, or weigh codes of them.
-
-    `nll_nats`: -log p(x). Of models with codes it is an upper bound on it from `samples` codes, which stands in the protocol,
-    beside `elbo_nats`, the same from one code, and `effective_samples`, how many equally weighted codes the S are worth.
-    `excess_nats` is paired: each image's own floor, the entropy of the intensities that it was drawn from, is taken off.
-    Of a model that is given another image all of them are of p(x | given), beside baselines that are given nothing.
-    Where pixels are 8 bit, `bits_per_dim` is the same per value of an image. A Bernoulli likelihood of gray images is no
-    likelihood: there is a cross-entropy then (the objective), and no `nll_nats`.
-    """
+    """For models that score images, or weigh codes of them. `excess_nats` is paired: each image's own floor is taken off."""
     model = subject.model
     if (why := no_likelihood(subject)) is not None:
         units, notes = _units(subject)

@@ -1,4 +1,18 @@
-"""The objective and its terms, as the model defines them."""
+r"""The objective and its terms, as the model defines them.
+
+Of every value $v$ that a variant's `evaluate` returns for an image, the mean over the $n$ images of the split,
+$\frac1n \sum_i v_i$, each image once. Their names are the variant's own: its page says what is minimized. Terms that are of
+all codes together, such as an MMD, are measured once of the whole split and added to `loss`; the sum has no standard error,
+since images do not contribute to it one by one.
+
+It is no measure across variants: a squared error, a bound and an energy score have the name `loss` alike. Where another quick
+evaluator measures the same name (`mse`, `l0`), that evaluator's number is kept.
+
+Metrics
+-------
+- `loss` (nats, lower): what is minimized, as it is at evaluation: without what only helps training. Of `gan` it is an energy
+  score of pixels, and no number of nats.
+"""
 
 from __future__ import annotations
 
@@ -21,8 +35,8 @@ from aecli.measures.metric import Findings, Metric, average, unit_of
 
 
 def measure(subject: Subject) -> Findings:
-    """For every model: the mean of each of its values over the split. What a model measures of all codes together stands beside
-    them, and its `loss` is added to theirs; the sum has no standard error, since images do not contribute to it one by one."""
+    """For every model: the mean of each of its values over the split; what it measures of all codes together stands beside
+    them."""
     values = collect([(_values(subject.model, subject.state, batch, key), real) for batch, key, real in subject.batches()])
     metrics = {
         name: average(name, value, "lower" if name == "loss" else None, blocks=subject.blocks) for name, value in values.items()

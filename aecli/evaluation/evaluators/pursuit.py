@@ -1,4 +1,19 @@
-"""How much of an image a sparse code's dictionary could explain, beside what its encoder makes of it."""
+r"""How much of an image a sparse code's dictionary could explain, beside what its encoder makes of it.
+
+Of sparse codes that an affine decoder adds up, $\hat x = b + \sum_j a_j r_j$: the share of the variance around the mean image
+of the split that is no error, by other ways to find $a$. Nothing is clipped, coefficients may be negative, and beside both
+stands the encoder's own, by the same measure, which is not `explained_variance` of `reconstruction`.
+
+Metrics
+-------
+- `explained_variance_omp` (1, higher): with as many units for every image as the encoder activates on average, chosen by
+  orthogonal matching pursuit (Pati, Rezaiifar & Krishnaprasad 1993, "Orthogonal matching pursuit").
+- `explained_variance_lstsq` (1, higher): with the units that the encoder activates, and the best coefficients.
+- `amortization_gap` (1, lower): what the encoder loses to the pursuit, which comes of finding the code by so few passes
+  (O'Neill et al. 2024, "Compute optimal inference and provable amortisation gap in sparse autoencoders").
+
+A pursuit is greedy: it may explain less than the best code of as many units would.
+"""
 
 from __future__ import annotations
 
@@ -36,11 +51,7 @@ def flop(subject: Subject) -> float:
 
 
 def measure(subject: Subject) -> Findings:
-    """For sparse codes that an affine decoder adds up. `explained_variance_omp`: with as many units for every image as the
-    encoder activates on average, chosen by orthogonal matching pursuit. `explained_variance_lstsq`: with the units that the
-    encoder activates, and the best coefficients. Both beside the encoder's own, and both of sums as they are: nothing is clipped,
-    and coefficients may be negative. `amortization_gap`: what the encoder loses to the pursuit, which comes of finding the code
-    by so few passes (O'Neill et al. 2024, "Compute optimal inference and provable amortisation gap in sparse autoencoders")."""
+    """For sparse codes that an affine decoder adds up; None where active units are not all that an image is made of."""
     model, state = subject.model, subject.state
     decoder = affine_decoder(model, state, subject.code_length)
     assert decoder is not None

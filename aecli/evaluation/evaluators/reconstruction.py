@@ -1,4 +1,31 @@
-"""How much of an image survives the code, or is restored from its corruption; beside it PCA with as many numbers."""
+r"""How much of an image survives the code, or is restored from its corruption; beside it PCA with as many numbers.
+
+What a model makes is clipped to [0, 1] first, as a picture shows it, and so are the baselines: the mean train image, and PCA
+of the size of the code, of a sparse one of as many components as units are active on average (`l0`). A model that is shown
+corrupted images is measured against the clean ones, beside the corrupted ones in place of PCA. Of vectors there are `mse`,
+`mae` and `explained_variance`, in the units that the model sees, and nothing is clipped: the ratios are about intensities.
+
+Metrics
+-------
+- `mse` (intensity^2, lower): the squared error per value, $\frac{1}{nD} \sum_i \lVert \hat x_i - x_i \rVert^2$.
+- `mae` (intensity, lower): the absolute error per value.
+- `psnr_db` (dB, higher): $-10 \log_{10}$ `mse`, pooled over the split, which is less than the mean of each image's own ratio.
+- `psnr_per_image_db` (dB, higher): that mean, each at most 100 dB.
+- `ssim` (1, higher): structural similarity (Wang et al. 2004, "Image quality assessment: from error visibility to structural
+  similarity", equation 13), a Gaussian window of 11x11 pixels and sigma 1.5, the mean over places, channels and images.
+- `explained_variance` (1, higher): $1 - \sum_i \lVert \hat x_i - x_i \rVert^2 / \sum_i \lVert x_i - \bar x \rVert^2$,
+  $\bar x$ the mean image of the split.
+- `corrupted_psnr_db` (dB, higher): of the corrupted images as they are, for models that are shown such.
+- `clipped_psnr_db` (dB, higher): of the corrupted images clipped to [0, 1].
+- `pca_gap` (1, lower): of an affine decoder its mse over PCA's, less 1, before anything is clipped: what an affine map can be
+  the best at.
+- `principal_angle_deg` (degrees, lower): of an affine decoder the largest angle between the images that it can make and PCA's
+  (Björck & Golub 1973, "Numerical methods for computing angles between linear subspaces").
+
+A good `mse` is no good picture: it is least at the mean of what an image may have been. Images that are all alike have no
+variance to explain, images that are met exactly no ratio to their error, and directions that they do not vary in no angle:
+these are null.
+"""
 
 from __future__ import annotations
 
@@ -25,21 +52,8 @@ FLAT = 1e-10
 
 
 def measure(subject: Subject) -> Findings:
-    """For models that reconstruct; what they make is clipped to [0, 1] first, as a picture shows it, and so are the baselines.
-    `mse` and `mae` per value against the clean image; `psnr_db` pooled over the split, and `psnr_per_image_db`, the mean of each
-    image's own; `ssim`; `explained_variance`, the share of the variance around the mean image of the split that is not error.
-    Baselines: the mean train image, and PCA of the size of the code (of a sparse one, of as many components as units are active).
-    Of a model that is shown corrupted images, instead the psnr of those, as they are and clipped to [0, 1].
-
-    Of a decoder that is affine also `pca_gap`, the mse over PCA's less 1, and `principal_angle_deg`, the largest angle between
-    the images that it can make and PCA's (Björck & Golub 1973): both of what the two make before it is clipped, which is what an
-    affine map can be the best at.
-
-    Of vectors the mse, mae and explained variance, in the units that the model sees, and nothing is clipped: the ratios are about
-    intensities.
-
-    Images that are all alike have no variance to explain, images that are met exactly no ratio to their error, and directions
-    that they do not vary in no angle: these are None."""
+    """For models that reconstruct. `mae`, `ssim`, the ratio of each image, PCA and what is of an affine decoder take
+    `subject.baselines`."""
     parts: list[tuple[dict[str, jax.Array], int]] = []
     total: Any = 0.0
     origin: jax.Array | None = None

@@ -1,7 +1,21 @@
 """What the model knows of the classes: frozen features, read by simple readers, beside pixels, PCA of the same size, and what
 k-means makes of patches.
 
-Alain & Bengio 2017, "Understanding intermediate layers using linear classifier probes", section 3.
+Features are the code; of a model whose code has sites their means over regions. They are made without the label, also by a
+conditional model. Readers are fitted to the labelled images of the train split, at most 60,000, of each class its share;
+their strength is chosen on at most 10,000, the number of neighbours on at most 2,000 of the validation split, or of a tenth
+of train where there is none (Alain & Bengio 2017, "Understanding intermediate layers using linear classifier probes", section
+3). `patch k-means` beside the linear probe is what a layer of 100 centroids of 6x6 pixels gives without any gradient, 900
+numbers of an image (Coates, Ng & Lee 2011, "An analysis of single-layer networks in unsupervised feature learning").
+
+What a reader reads is not all that there is: a low number may be of features that are not in lines. Numbers of codes of other
+sizes differ by size alone; `PCA` beside them is of the same.
+
+Metrics
+-------
+- `linear_probe_accuracy` (share, higher): of multinomial logistic regression, at its optimum.
+- `knn_accuracy` (share, higher): of the nearest neighbours, exact ones.
+- `ridge_accuracy` (share, higher): of least squares on the classes, with no setting to choose.
 """
 
 from __future__ import annotations
@@ -24,13 +38,7 @@ READERS = ("linear_probe", "knn", "ridge")
 
 
 def measure(subject: Subject) -> Findings:
-    """For models that encode, on labelled data. Features are the code; of a model whose code has sites, as a grid of vectors, its
-    means over three by three regions. `linear_probe_accuracy`: multinomial logistic regression. `knn_accuracy`: nearest
-    neighbours. `ridge_accuracy`: least squares on the classes, with no setting to choose. Fitted to the labelled images of the
-    train split, at most 60,000, of each class its share. Strength and number of neighbours are chosen on at most 10,000 and 2,000
-    of the validation split, or of a tenth of train where there are none. They are made without the label. None where there
-    is nothing to read or to learn from. `patch k-means` beside the linear probe is what a layer of 100 centroids of 6x6 pixels
-    gives without any gradient, 900 numbers of an image (Coates, Ng & Lee 2011)."""
+    """For models that encode, on labelled data. None where there is nothing to read or to learn from."""
     labels = {split: np.asarray(subject.dataset.split(split).labels) for split in ("train", "validation")}
     chosen = _parts(labels["train"], labels["validation"], subject.labels)
     why, notes = _told(labels["train"][chosen.fitted], subject.labels[chosen.measured], subject.spec.kind)

@@ -1,4 +1,16 @@
-"""Which units of a sparse code do anything."""
+"""Which units of a sparse code do anything.
+
+A unit is active where its activation is not 0, a sigmoid one, which is never 0, where it is above the target of its penalty.
+What units are good for it does not say: an image may be explained well by few of them (`reconstruction`), or not.
+
+Metrics
+-------
+- `l0` (1): active units per image.
+- `dead_fraction` (1, lower): the share of the units that no image of the split activates.
+- `mean_activation` (1): over images and units; the protocol has the `target` of a penalty that aims at one.
+- `density_LOW_HIGH` (1): the share of the units that more than LOW and at most HIGH of the images activate, in five bins from
+  0 to 1.
+"""
 
 from __future__ import annotations
 
@@ -19,9 +31,7 @@ DENSITY_EDGES = (0.0, 1e-4, 1e-3, 1e-2, 1e-1, 1.0)
 
 
 def measure(subject: Subject) -> Findings:
-    """For models whose code has active units. `l0`: active units per image. `dead_fraction`: units that no image of the split
-    activates. `mean_activation`: over images and units, to be held against the target of a penalty that has one.
-    `density_0_0.0001` and so on: the share of the units whose density lies above the first number and not above the second."""
+    """For models whose code has active units."""
     counts: Any = 0
     sums: Any = 0.0
     actives: list[Any] = []

@@ -1,7 +1,25 @@
-"""How near draws given another image are to what it was made of, whether they agree with it, and how much they differ.
+r"""How near draws given another image are to what it was made of, whether they agree with it, and how much they differ.
 
-Zhu et al. 2017, "Toward multimodal image-to-image translation" (BicycleGAN), section 5: the distance between draws of one input
-tells their diversity. Here it is that of pixels, in shares of the distance between images.
+Of 128 images of the split, fewer of large ones, that are the same for all runs, and eight draws
+$\hat x^{(k)} \sim p(x \mid c(x))$ of each. The draws of a model with codes are means of $p(x \mid z, c(x))$, as its other
+pictures are. Beside it: the affine map of least squared error, clipped, and the restorer that the corruption is usually met
+with. Of pairs (`given: paired`) what is given is not made of the image, and no draw can be held against it.
+
+Zhu et al. 2017, "Toward multimodal image-to-image translation" (BicycleGAN), section 5: the distance between draws of one
+input tells their diversity. Here it is that of pixels, in shares of the distance between images: it is no LPIPS. Images are
+taken for independent, so that standard errors of patches of one photograph are too small.
+
+Metrics
+-------
+- `draw_psnr_db` (dB, higher): of a single draw against the image.
+- `best_draw_psnr_db` (dB, higher): of the nearest of the eight.
+- `mean_draw_psnr_db` (dB, higher): of their mean, which nears the expectation that a restorer aims at.
+- `given_mse` (intensity^2, lower): between what the corruption leaves of a draw and what it left of the image; of outlines
+  the share of pixels that disagree.
+- `given_mse_floor` (intensity^2): the same of the image itself in the levels that a model draws in: what is lost by these
+  alone.
+- `diversity` (1, higher): the distance between two draws given the same, root of the mean square over values, as a share of
+  that between two images; 0 of whatever restores one image.
 """
 
 from __future__ import annotations
@@ -32,16 +50,7 @@ IMAGES, DRAWS = 128, 8
 
 
 def measure(subject: Subject) -> Findings:
-    """For models of images given what a corruption leaves of them, of a number of images that are the same for all runs, and
-    several draws for each. Fidelity: `draw_psnr_db` of a single draw against the image, `best_draw_psnr_db` of the nearest of the
-    draws and `mean_draw_psnr_db` of their mean, which nears the expectation that a restorer aims at. Consistency: `given_mse`,
-    between what the corruption leaves of a draw and what it left of the image; of outlines the share of pixels that disagree.
-    `diversity`: the distance between two draws given the same, root of the mean square over values, as a share of that between
-    two images; 0 of whatever restores one image. The draws of a model with codes are means of p(x | z, given), as its other
-    pictures are. Of pairs (`given: paired`) what is given is not made of the image, and no draw can be held against it.
-
-    Baselines: the affine map of least squared error, clipped, and the restorer that the corruption is usually met with.
-    `given_mse_floor` is the `given_mse` of the image itself in the levels that a model draws in: what is lost by these alone."""
+    """For models of images given what a corruption leaves of them."""
     model: Any = subject.model
     batch, key, real = subject.few(eval_batch(subject.spec.size, IMAGES))
     subject.begin("draws")
