@@ -1,4 +1,4 @@
-"""The code in CONTRIBUTING.md is run as a newcomer would run it."""
+"""The code in CONTRIBUTING.md and docs/add-a-variant.md is run as a newcomer would run it."""
 
 from __future__ import annotations
 
@@ -22,9 +22,13 @@ from aecli.core.model import SingleLoss
 from aecli.distributions import corruptions
 from aecli.verbs.check import smoke
 
-TEXT = (Path(__file__).parent.parent / "CONTRIBUTING.md").read_text()
+PAGES = ("docs/add-a-variant.md", "CONTRIBUTING.md")
 VARIANT, OVER_A_SET, CORRUPTION = (
-    textwrap.dedent(block) for block in re.findall(r"^ *```python\n(.*?)^ *```", TEXT, re.DOTALL | re.MULTILINE)
+    textwrap.dedent(block)
+    for page in PAGES
+    for block in re.findall(
+        r"^ *```python\n(.*?)^ *```", (Path(__file__).parent.parent / page).read_text(), re.DOTALL | re.MULTILINE
+    )
 )
 
 
@@ -40,7 +44,7 @@ def test_the_variant_is_trained_evaluated_and_sampled(tmp_path: Path, monkeypatc
 
 def test_the_sketch_of_an_objective_over_a_set_has_the_signatures_of_the_contract() -> None:
     names: dict[str, Any] = {}
-    exec(compile(OVER_A_SET, "CONTRIBUTING.md", "exec"), names)
+    exec(compile(OVER_A_SET, PAGES[0], "exec"), names)
     for asked, name in ((SingleLoss, "loss"), (MeasuresCodes, "measure_codes")):
         assert list(signature(names[name]).parameters) == list(signature(getattr(asked, name)).parameters)
 

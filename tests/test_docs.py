@@ -139,6 +139,10 @@ def test_a_config_is_one(block: Block) -> None:
     said = yaml.safe_load(block.text)
     if "config" in said:  # a sweep's file, which the commands beside it read
         return
+    if "jobs" in said:  # a workflow
+        scripts = [step["run"] for job in said["jobs"].values() for step in job["steps"] if "run" in step]
+        assert not [wrong for script in scripts for words in command_lines(script) for wrong in mistakes(words)]
+        return
     parse(yaml.safe_dump({**REST, **said}), block.id)
 
 
