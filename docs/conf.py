@@ -27,7 +27,6 @@ html_theme = "furo"
 html_title = "aecli"
 html_copy_source = False
 html_show_sphinx = False
-pygments_style = "sphinx"
 
 
 def _read(app: Any, name: str, source: list[str]) -> None:

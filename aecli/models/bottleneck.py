@@ -19,8 +19,8 @@ $$\ell(x) = \sum_{d=1}^{D} \bigl[\log(1 + e^{y_d}) - x_d\, y_d\bigr], \qquad \ha
 What goes wrong
 ---------------
 - **It falls short of PCA.** A linear net that is trained to its optimum makes what PCA makes of as many numbers: `pca_gap` is
-  then 0 and `principal_angle_deg` small. Of any net `reconstruction` has the `mse` of `PCA` beside the model's: a deep one
-  above it is not trained to its end.
+  then 0 and `principal_angle_deg` small. Of any net `reconstruction` has the `mse` of `PCA` beside the model's: one that
+  is above it is worth less than a linear map.
 - **Blurred images.** The squared error is least at the mean of what an image may have been: `psnr_db` is high and `ssim` low.
 - **A cross-entropy is no likelihood.** Of gray images its least value is the sum of the entropies $H(x_d)$, not 0, so that
   `loss` of `likelihood: bernoulli` cannot be held against that of `mse`; `mse` can, of both.
