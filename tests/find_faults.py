@@ -32,6 +32,7 @@ COPIED = (
     "aecli",
     "tests",
     "configs",
+    "docs",
     "benchmarks",
     "pyproject.toml",
     "requirements.lock",
