@@ -171,7 +171,7 @@ def test_help_and_exit_codes_need_no_jax() -> None:
 
 
 def test_a_picture_is_of_the_longest_config_that_it_is_named_after() -> None:
-    names = ("vae_fashion", "vae", "sparse_fashion")
+    names = (*shipped.names(), "vae")
     assert {path.name for path in generate.pictures_of("vae_fashion", names)} >= {"vae_fashion_prior.png"}
     assert generate.pictures_of("vae", names) == []
 
