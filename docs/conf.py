@@ -10,6 +10,8 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent))
 import generate
+from docutils import nodes
+from latex2mathml.converter import convert
 
 project = "aecli"
 copyright = "the authors of aecli, Apache-2.0"
@@ -23,6 +25,7 @@ myst_heading_anchors = 3
 nitpicky = True
 smartquotes = False  # or two minus signs of a flag become a dash
 
+html_math_renderer = "mathml"
 html_theme = "furo"
 html_title = "aecli"
 html_copy_source = False
@@ -36,6 +39,15 @@ def _read(app: Any, name: str, source: list[str]) -> None:
         source[0] = generate.contents(source[0])
 
 
+def _formula(writer: Any, node: nodes.math | nodes.math_block) -> None:
+    """As MathML, which browsers draw without a script and without a network."""
+    block = isinstance(node, nodes.math_block)
+    made = convert(" ".join(node.astext().split()), display="block" if block else "inline")
+    writer.body.append(f"<p>{made}</p>" if block else made)
+    raise nodes.SkipNode
+
+
 def setup(app: Any) -> None:
+    app.add_html_math_renderer("mathml", inline_renderers=(_formula, None), block_renderers=(_formula, None))
     generate.write(generate.pages(), generate.DOCS / generate.REFERENCE)
     app.connect("source-read", _read)
