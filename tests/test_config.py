@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from aecli.config.length import LENGTHS
 from aecli.config.load import load, parse
-from aecli.config.schema import Data, Experiment, dump
+from aecli.config.schema import BUILT_IN, OWN_FILES, Data, Experiment, dump
+from aecli.data.sources import tfds
 from aecli.errors import ConfigError
 
 pytestmark = pytest.mark.portable
@@ -337,6 +338,13 @@ def test_the_two_settings_of_labels_name_each_other() -> None:
         Data(name="digits", labels="none")
     with pytest.raises(ValueError, match=r"label names a feature .* told by data\.labels"):
         Data(name="npz", path="x", label="fine")
+
+
+@pytest.mark.parametrize("name", [*OWN_FILES, *BUILT_IN])
+def test_original_files_are_for_data_sets_that_are_made_of_them(name: str) -> None:
+    assert tuple(sorted(tfds.BUILT_IN)) == BUILT_IN
+    with pytest.raises(ValueError, match="manual_dir is for a data set of TFDS"):
+        Data(name=name, path="x" if name in OWN_FILES else None, manual_dir="y")
 
 
 def test_a_setting_is_changed_if_it_differs_from_its_default_however_it_was_given() -> None:

@@ -158,6 +158,16 @@ def test_the_shell_is_offered_what_there_is(line: str, offered: set[str], place:
     assert set(_completed(line, place)) == offered
 
 
+def test_a_folder_is_offered_with_what_is_in_it(tmp_path: Path) -> None:
+    for path in ("mine/a.yaml", "mine/deep/b.yaml", "mine/c.txt", "bare/c.txt"):
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path).touch()
+    (tmp_path / "mine/deep/here").symlink_to(".")
+    assert _completed("aecli train mi", tmp_path) == ["mine/a.yaml", "mine/deep/"]
+    assert _completed("aecli train mine/d", tmp_path) == ["mine/deep/b.yaml", "mine/deep/here/"]
+    assert _completed("aecli train bar", tmp_path) == ["bare/"]
+
+
 def test_runs_are_offered_the_newest_first_and_wherever_they_are(place: Path, tmp_path: Path) -> None:
     ids = {path.name for path in (place / "runs").iterdir() if (path / "run.json").exists()}
     newest = sorted(ids, key=lambda name: -(place / "runs" / name).stat().st_mtime)

@@ -33,7 +33,10 @@ def configs(incomplete: str) -> list[str]:
             here += (
                 [f"{before}{entry.name}/"] if entry.is_dir() else [before + entry.name] if entry.name.endswith(".yaml") else []
             )
-    return sorted(here) + _starting(shipped.names(), incomplete)
+    found = sorted(here) + _starting(shipped.names(), incomplete)
+    if len(found) == 1 and found[0].endswith("/"):  # or bash would put a blank behind the folder
+        return configs(found[0]) or found
+    return found
 
 
 def shipped_configs(incomplete: str) -> list[str]:

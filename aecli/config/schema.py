@@ -37,6 +37,8 @@ OWN_FILES = {
     "vectors": "your vectors, such as activations (.npy, .npz, .safetensors, .csv): data.path, [n, d] numbers",
 }
 """Values of `data.name` that read files of the user's from `data.path`, and what they read."""
+BUILT_IN = ("digits", "photos", "shapes")
+"""Data sets that come with aecli."""
 Tier = Literal["auto", "device", "memmap", "stream"]
 HEEDED: Mapping[str, tuple[str, ...]] = {
     "folder": ("path", "labels", "splits", "background", "range"),
@@ -54,11 +56,13 @@ _LABEL = (
     "names a feature of a TFDS data set, or an array or column of vectors; whether the labels of a folder or an npz file are read"
     " is told by data.labels",
 )
+_ORIGINALS = (("manual_dir",), "is for a data set of TFDS that is made from files you have downloaded")
 UNUSED: Mapping[str, tuple[tuple[tuple[str, ...], str], ...]] = {
-    "folder": (_LABEL,),
-    "pairs": (_LABEL, (("binarize",), "is for images alone, and these are pairs")),
-    "npz": (_LABEL,),
-    "vectors": ((("size", "channels", "binarize", "augment"), "is for images, and these are vectors"),),
+    "folder": (_LABEL, _ORIGINALS),
+    "pairs": (_LABEL, _ORIGINALS, (("binarize",), "is for images alone, and these are pairs")),
+    "npz": (_LABEL, _ORIGINALS),
+    "vectors": (_ORIGINALS, (("size", "channels", "binarize", "augment"), "is for images, and these are vectors")),
+    **dict.fromkeys(BUILT_IN, (_ORIGINALS,)),
 }
 """Settings that data of such a name has no use for, and what one of them is for."""
 Standardize = Literal["none", "mean", "zscore"]
@@ -95,7 +99,7 @@ class Data(Frozen):
     """
 
     name: str = Field(
-        description=f"digits, shapes, photos, fashion_mnist, any TFDS name, or {' and '.join(OWN_FILES)} with a path"
+        description=f"{', '.join(BUILT_IN)}, fashion_mnist, any TFDS name, or {' and '.join(OWN_FILES)} with a path"
     )
     path: str | None = Field(default=None, description="the folder or the file")
     labels: Literal["auto", "folders", "none"] = Field(

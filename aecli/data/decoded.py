@@ -155,8 +155,8 @@ def _fits(source: Source, folder: Path) -> bool:
 
 
 def _decode(source: Source, place: _Place, name: str, say: Say) -> None:
-    folder = place.folder
     """Writes the arrays of both splits into a temporary folder that is moved into place when it is whole."""
+    folder = place.folder
     say(f"decoding {sum(source.origin.sizes.values()):,} {source.origin.kind}s of {name} (once)")
     for stale in folder.parent.glob(f".{folder.name}.tmp-*"):  # of a process that was killed; this one holds the lock
         shutil.rmtree(stale, ignore_errors=True)
