@@ -140,6 +140,28 @@ def test_vectors_are_read_as_a_run_on_vectors_reads_them(tmp_path: Path) -> None
     assert done.returncode == 3 and "vectors of 5" in done.stderr and "vectors of 4" in done.stderr
 
 
+def test_vectors_without_the_arrays_that_the_run_names_are_read_by_what_they_hold(tmp_path: Path) -> None:
+    x, digit = np.random.default_rng(0).normal(size=(90, 4)).astype(np.float32), np.arange(90) % 3
+    np.savez(tmp_path / "acts.npz", layer=x, other=x + 1, digit=digit)
+    np.save(tmp_path / "bare.npy", x[:5])
+    np.savez(tmp_path / "called.npz", acts=x[:5], labels=digit[:5])
+    np.savez(tmp_path / "nan.npz", acts=np.full((5, 4), np.nan), labels=digit[:5])
+    config = {"data": {"name": "vectors", "path": "acts.npz", "array": "layer", "label": "digit", "batch_size": 8}}
+    config |= {"model": {"variant": "bottleneck", "net": "linear", "latent": 2}, "train": {"steps": 2}}
+    (tmp_path / "c.yaml").write_text(json.dumps(config))
+    assert called("train", "c.yaml", cwd=tmp_path).returncode == 0
+    whole, _ = made(tmp_path, "encode", "last", "acts.npz")
+    for file, labels in (("bare.npy", None), ("called.npz", digit[:5])):
+        arrays, said = made(tmp_path, "encode", "last", file)
+        assert np.array_equal(arrays["code"], whole["code"][:5]) and "read without data.label" in said, file
+        assert ("label" in arrays) == (labels is not None) and (labels is None or np.array_equal(arrays["label"], labels))
+    done = called("encode", "last", "nan.npz", "-o", "none.npz", cwd=tmp_path)
+    assert done.returncode == 3 and not (tmp_path / "none.npz").exists()
+    flags = ("--set", "data.array=null", "--set", "data.label=digit")
+    done = called("encode", "last", "called.npz", *flags, "-o", "none.npz", cwd=tmp_path)
+    assert done.returncode == 3 and "'digit'" in done.stderr, "a flag is taken at its word"
+
+
 def test_a_file_is_read_as_the_runs_own_files_were(tmp_path: Path) -> None:
     levels = np.random.default_rng(0).integers(0, 5, (60, 8, 8)).astype(np.float32)
     np.savez(tmp_path / "x.npz", image=levels, label=np.arange(60) % 3)

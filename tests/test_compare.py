@@ -490,6 +490,20 @@ def test_pareto_needs_a_direction(tmp_path: Path) -> None:
     runs = seeds(tmp_path, 2, more={"l0": number(1.0, "sparsity", None)})
     with pytest.raises(UsageError, match="neither lower nor higher"):
         compare(runs, pareto=["l0", "parameters"])
+    more = seeds(tmp_path, 2, beta=2.0, more={"l0": number(3.0, "sparsity", None)})
+    for way, best in (("lower", (0,)), ("higher", (1,))):
+        found = compare([*runs, *more], pareto=[f"l0:{way}", "parameters"]).pareto
+        assert found is not None and found.groups == best and found.by == ("l0", "parameters")
+    with pytest.raises(UsageError, match="mse:higher: lower values of it are better"):
+        compare(runs, pareto=["mse:higher", "parameters"])
+
+
+def test_a_pursuit_of_another_number_of_active_units_is_measured_alike(tmp_path: Path) -> None:
+    def run(active: int, beta: float) -> Run:
+        omp = number(0.9, "pursuit", "higher", protocol={"active": active, "clipped": False})
+        return measured(tmp_path, {}, beta=beta, more={"explained_variance_omp": omp})
+
+    assert not compare([run(3, 1.0), run(14, 2.0)]).conflicts
 
 
 # Runs that are not as they should be

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -35,6 +36,8 @@ from aecli.verbs.telling import NOBODY, Watch
 SPLITS = ("train", "validation", "test")
 _ALWAYS = ("size", "channels")
 """Settings of a run's data that images of any kind are read by."""
+_NAMES = ("label", "array")
+"""Those that name what is in a file: another file of the kind may hold no such array."""
 _OF_THE_SAME = ("labels", "splits", "range", "layout", "dtype", "label", "array")
 """Those that only data of the same kind is read by."""
 
@@ -65,7 +68,8 @@ class Request(NamedTuple):
         if wrong := [flag for flag in self.sets if not flag.strip().startswith("data.")]:
             raise UsageError(f"--set {wrong[0]}: the run keeps its settings; only how data is read may be set, data.KEY=VALUE")
         if self.out.suffix != ".npz":
-            raise UsageError(f"-o {self.out}: arrays are written as .npz", f"-o {self.out}.npz")
+            name = self.out.with_suffix("") if self.out.suffix == ".npy" else self.out
+            raise UsageError(f"-o {self.out}: arrays are written as .npz", f"-o {name}.npz")
         if not self.out.parent.is_dir():
             raise StorageError(f"there is no folder {self.out.parent} for {self.out.name}", "make it first")
         if os.path.lexists(self.out) and (kind := kind_of(os.lstat(self.out).st_mode)):
@@ -119,7 +123,7 @@ def _open(run: Run, request: Request, data_path: str | None) -> tuple[Rows, dict
     if data.name == "folder" and all((request.source / side).is_dir() for side in (IMAGE, GIVEN)):
         message = f"{request.source} holds pairs, and the images of one folder are read"
         raise DataError(message, f"name the one that is meant, such as {request.source / GIVEN}")
-    whole = open_whole(data)
+    whole = _opened(data, [name for name in _NAMES if not any(flag.strip().startswith(f"data.{name}=") for flag in request.sets)])
     say(whole.told)
     check_form(run, whole.spec, str(request.source))
     apply.check_pairs(stored_experiment(run).model.given_corruptions, whole.spec.paired, str(request.source))
@@ -132,6 +136,22 @@ def _open(run: Run, request: Request, data_path: str | None) -> tuple[Rows, dict
     # The model is told no class that it does not know.
     unknown = LabelledRows(whole.rows, np.full(len(whole.rows), -1, np.int32))
     return unknown, _labels(whole.rows.labels, whole.classes) | more, whole
+
+
+def _opened(data: Data, inherited: Sequence[str]) -> Whole:
+    """Reads the file; where it holds no arrays of the names that the run's own file has, by what it does hold, which is told.
+    Those of `inherited` were not asked for by a flag."""
+    try:
+        return open_whole(data)
+    except DataError as error:
+        names = [name for name in inherited if getattr(data, name) is not None]
+        for left in (names[:1], names):
+            if left:
+                with contextlib.suppress(DataError):
+                    whole = open_whole(data.model_copy(update=dict.fromkeys(left)))
+                    tell(f"{error.message}: read without data.{' and data.'.join(left)} of the run")
+                    return whole
+        raise
 
 
 def reading(run: Run, source: Path, sets: Sequence[str]) -> Data:

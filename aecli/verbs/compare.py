@@ -180,18 +180,24 @@ def _known(name: str, known: Iterable[str], split: str) -> str:
     return did_you_mean(name, names) or (f"there are: {', '.join(names)}" if names else f"`{measures}` measures them")
 
 
-def _pareto_keys(every: Sequence[Key], wanted: Sequence[str] | None, split: str) -> list[Key | str]:
-    """Metrics by evaluator and name, costs by their name."""
+_WAYS = ("lower", "higher")
+
+
+def _pareto_keys(every: Sequence[Key], wanted: Sequence[str] | None, split: str) -> dict[Key | str, str | None]:
+    """Metrics by evaluator and name, costs by their name; of each the way that is better, where it is named: `l0:lower`."""
     if wanted is None:
-        return []
+        return {}
     known = {**{name: (evaluator, name) for evaluator, name in reversed(every)}, **{name: name for name in COSTS}}
-    names = list(dict.fromkeys(one for text in wanted for one in ([text] if text in known else _split(text))))
-    for name in names:
+    asked: dict[Key | str, str | None] = {}
+    for each in (one for text in wanted for one in ([text] if text in known else _split(text))):
+        name, _, way = each.rpartition(":")
+        name, way = (name, way) if way in _WAYS else (each, None)
         if name not in known:
             raise UsageError(f"--pareto {name}: there is no such metric or cost", _known(name, known, split))
-    if len(names) < 2:
+        asked[known[name]] = way
+    if len(asked) < 2:
         raise UsageError("--pareto needs two names", "--pareto nll_nats,seconds")
-    return [known[name] for name in names]
+    return asked
 
 
 def _clashes(members: Sequence[Member], keys: Sequence[Key]) -> list[Conflict]:
@@ -245,14 +251,19 @@ def _setting(group: Group, key: str) -> str:
     return ", ".join(dict.fromkeys(setting_text(member.settings, key) for member in group.members))
 
 
-def _front(found: Sequence[Group], asked: Sequence[Key | str], judge: Judge, say: Callable[[str], None]) -> Pareto:
-    """Raises UsageError for a metric of which no way is better."""
+def _front(found: Sequence[Group], asked: Mapping[Key | str, str | None], judge: Judge, say: Callable[[str], None]) -> Pareto:
+    """Raises UsageError for a metric of which no way is better and none is named, or the other one is."""
     names = tuple(key if isinstance(key, str) else key[1] for key in asked)
     points: dict[int, list[float]] = {}
-    signs = [1.0 if isinstance(key, str) or judge.better(key) == "lower" else -1.0 for key in asked]
-    for key in asked:
-        if not isinstance(key, str) and judge.better(key) is None:
-            raise UsageError(f"--pareto {key[1]}: of these runs neither lower nor higher values of it are better", "name another")
+    signs: list[float] = []
+    for (key, way), name in zip(asked.items(), names, strict=True):
+        better = "lower" if isinstance(key, str) else judge.better(key)
+        if better is None and way is None:
+            message = f"--pareto {name}: of these runs neither lower nor higher values of it are better"
+            raise UsageError(message, f"name another, or say which you prefer: {name}:lower")
+        if better is not None and way not in (None, better):
+            raise UsageError(f"--pareto {name}:{way}: {better} values of it are better", f"--pareto {name}")
+        signs.append(1.0 if (better or way) == "lower" else -1.0)
     for at, group in enumerate(found):
         cells = [_cost(group, key) if isinstance(key, str) else judge.cells(key)[at] for key in asked]
         point = [cell.spread.value for cell in cells if cell.spread is not None]
