@@ -78,6 +78,19 @@ def test_of_noise_with_random_labels_nothing_but_chance_is_read(tmp_path: Path, 
     is_at_chance(e.model, training.state, noise)
 
 
+@pytest.mark.parametrize("split", ["test", "validation"])
+def test_no_reader_has_seen_what_it_is_measured_on(split: str, noise: Dataset) -> None:
+    same = dataclasses.replace(noise, validation=noise.test)
+    e = experiment("variant: bottleneck, net: linear, latent: 8")
+    ours = subject(e.model, first_state(e.model, noise.spec, Recipe(Optimizer(), 100)), same, split=split, baselines=False)
+    read = representation.measure(ours).metrics
+    if split == "test":  # the same images, as others: readers that learn from validation know them by heart
+        assert read["knn_accuracy"].value > 0.5
+        return
+    for reader in READERS:
+        assert read[f"{reader}_accuracy"].value == pytest.approx(1 / 3, abs=3 * np.sqrt(1 / 3 * 2 / 3 / 300)), reader
+
+
 @pytest.mark.parametrize("text", started())
 def test_whatever_the_network_features_that_are_held_against_labels_are_made_without_them(text: str, noise: Dataset) -> None:
     """To the bit: other labels, equal codes."""

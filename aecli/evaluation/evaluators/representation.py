@@ -3,9 +3,10 @@ k-means makes of patches.
 
 Features are the code; of a model whose code has sites their means over regions. They are made without the label, also by a
 conditional model. Readers are fitted to the labelled images of the train split, at most 60,000, of each class its share;
-their strength is chosen on at most 10,000, the number of neighbours on at most 2,000 of the validation split, or of a tenth
-of train where there is none (Alain & Bengio 2017, "Understanding intermediate layers using linear classifier probes", section
-3). `patch k-means` beside the linear probe is what a layer of 100 centroids of 6x6 pixels gives without any gradient, 900
+their strength is chosen on at most 10,000, the number of neighbours on at most 2,000 of the validation split, which neighbours
+and least squares then learn from, too, or of a tenth of train where there is none or it is what is measured (Alain & Bengio
+2017, "Understanding intermediate layers using linear classifier probes", section 3).
+`patch k-means` beside the linear probe is what a layer of 100 centroids of 6x6 pixels gives without any gradient, 900
 numbers of an image (Coates, Ng & Lee 2011, "An analysis of single-layer networks in unsupervised feature learning").
 
 What a reader reads is not all that there is: a low number may be of features that are not in lines. Numbers of codes of other
@@ -39,8 +40,11 @@ READERS = ("linear_probe", "knn", "ridge")
 
 def measure(subject: Subject) -> Findings:
     """For models that encode, on labelled data. None where there is nothing to read or to learn from."""
-    labels = {split: np.asarray(subject.dataset.split(split).labels) for split in ("train", "validation")}
-    chosen = _parts(labels["train"], labels["validation"], subject.labels)
+    train = np.asarray(subject.dataset.train.labels)
+    validation = np.asarray(subject.dataset.validation.labels)
+    # What is measured chooses nothing, and nothing is fitted to it.
+    chosen = _parts(train, validation[:0] if subject.split == "validation" else validation, subject.labels)
+    labels = {"train": train, "validation": validation}
     why, notes = _told(labels["train"][chosen.fitted], subject.labels[chosen.measured], subject.spec.kind)
     n = len(chosen.fitted)
     protocol = {"train_images": n, "labels": chosen.share, **protocol_of(subject)}
