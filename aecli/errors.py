@@ -162,10 +162,15 @@ class ConfigError(AecliError):
         return "\n".join([*(d.render() for d in self.diagnostics[:MAX_SHOWN]), *self._more, *count])
 
 
+def closest(word: str, known: Iterable[str]) -> str | None:
+    """The known word that may be meant, None when none is close."""
+    return next(iter(difflib.get_close_matches(word.lower(), list(known), n=1, cutoff=0.6)), None)
+
+
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """`did you mean 'hidden'?`, or nothing when no known word is close."""
-    close = difflib.get_close_matches(word.lower(), list(known), n=1, cutoff=0.6)
-    return f"did you mean '{close[0]}'?" if close else ""
+    close = closest(word, known)
+    return "" if close is None else f"did you mean '{close}'?"
 
 
 class VariantError(AecliError):

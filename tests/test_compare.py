@@ -24,7 +24,7 @@ import aecli
 from aecli.errors import RunError, UsageError, printable
 from aecli.reports import member as reading
 from aecli.reports import protocols, table
-from aecli.reports.paired import FIRST, NO_SPREAD, NOT_SHOWN, ONE_SEED, SECOND
+from aecli.reports.paired import FIRST, NO_SPREAD, NOT_SHOWN, ONE_SEED, SECOND, VARIED
 from aecli.reports.table import FORMATS, Block, Line, Notes
 from aecli.runs import directory
 from aecli.runs.directory import Run
@@ -404,6 +404,10 @@ def test_an_unknown_metric_or_split_is_a_mistake_of_the_command(tmp_path: Path) 
         (("--metric", "mse", "--split", "validation"), "`aecli eval RUN --split validation --only reconstruction` measures it"),
         (("--metric", "mse,frechet"), "no run has a metric 'frechet'"),
         (("--metric", "nll_nats"), "`aecli eval RUN --only likelihood` measures it"),
+        (
+            ("--metric", "linear_probe"),
+            "did you mean 'linear_probe_accuracy'? `aecli eval RUN --only representation` measures it",
+        ),
         (("--pareto", "mse,nll_nats"), "`aecli eval RUN --only likelihood` measures it"),
         (("--split", "train"), "no numbers of a split 'train'"),
         (("--format", "markdown"), "--format markdown"),
@@ -496,6 +500,31 @@ def test_pareto_needs_a_direction(tmp_path: Path) -> None:
         assert found is not None and found.groups == best and found.by == ("l0", "parameters")
     with pytest.raises(UsageError, match="mse:higher: lower values of it are better"):
         compare(runs, pareto=["mse:higher", "parameters"])
+
+
+def test_runs_that_differ_in_more_than_the_seed_decide_nothing(tmp_path: Path) -> None:
+    runs = [r for beta in (1.0, 4.0) for latent in (2, 8) for r in seeds(tmp_path, 3, beta * 3, beta=beta, latent=latent)]
+    judged = compare(runs, by="model.beta").metrics[0].found[0]
+    assert judged is not None and judged.verdict == VARIED and judged.better is None
+    assert judged.corrected is not None and judged.corrected < 0.05, "or there was nothing to withhold"
+
+
+def test_groups_of_another_variant_each_are_called_by_it(tmp_path: Path) -> None:
+    other = TEXT.replace("variant: vae", "variant: bottleneck, net: conv, hidden: [8], likelihood: mse, output: sigmoid")
+    assert "variant: bottleneck" in other
+    runs = [*seeds(tmp_path, 2), *seeds(tmp_path, 2, text=other)]
+    assert [group.name for group in compare(runs).groups] == ["model.variant vae", "model.variant bottleneck"]
+
+
+def test_unequal_budgets_are_told(tmp_path: Path) -> None:
+    def notes(*steps: int) -> list[str]:
+        root = tmp_path / f"{steps}"
+        runs = [r for at, n in enumerate(steps) for r in seeds(root, 2, beta=float(at), state={"step": n})]
+        return [note for note in compare(runs).notes if "unequal budgets" in note]
+
+    assert notes(1000, 1010) == []
+    [told] = notes(1000, 4500)
+    assert "3.2e+04 to 1.44e+05 images seen; train.steps" in told
 
 
 def test_a_pursuit_of_another_number_of_active_units_is_measured_alike(tmp_path: Path) -> None:

@@ -295,6 +295,17 @@ train: {steps: 1}
     ]
 
 
+@pytest.mark.parametrize(
+    "place, meant", [("latent: 8", "model.latent"), ("epochs: 3", "train.epochs"), ("train: {seed: 3}", "seed")]
+)
+def test_a_setting_of_another_block_is_told_where_it_is(place: str, meant: str) -> None:
+    text = f"data: {{name: digits}}\nmodel: {{variant: vae}}\n{place}\n"
+    with pytest.raises(ConfigError) as caught:
+        parse(text, "c.yaml")
+    labels = [d.label for d in caught.value.diagnostics if "is not a setting" in d.message]
+    assert labels == [f"did you mean '{meant}'?"]
+
+
 def test_one_corruption_needs_no_list() -> None:
     def model(corruption: str) -> object:
         return parse(

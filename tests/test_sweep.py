@@ -218,6 +218,13 @@ def test_only_the_best_on_validation_is_measured_on_test(tmp_path: Path) -> None
     assert selected.better == "lower" and selected.group == min(means, key=lambda group: means[group])
     measured = {cell.group for cell in sweep.plan().cells if (runs[cell.cell][0].path / "eval" / "test.json").exists()}
     assert measured == {selected.group}, "of no other is test looked at"
+    ids = {cell.group: set[str]() for cell in sweep.plan().cells}
+    for cell in sweep.plan().cells:
+        ids[cell.group] |= {run.id for run in runs[cell.cell]}
+    for split, expected in (("test", ids[selected.group]), ("validation", set[str]().union(*ids.values()))):
+        shown = called("compare", "--sweep", sweep.id, "--split", split, "--format", "json", cwd=tmp_path)
+        told_runs = {run for group in json.loads(shown.stdout)["groups"] for run in group["runs"]}
+        assert told_runs == expected and ("--split validation` has all runs" in shown.stderr) == (split == "test"), shown.stderr
     content = (sweep.path / "selected.json").read_bytes()
     done = called("sweep", "--resume", sweep.id, cwd=tmp_path)
     assert done.returncode == DivergedError.code and "diverged and would do so again" in done.stderr
@@ -379,6 +386,14 @@ def test_nothing_is_selected_before_all_is_trained_and_measured(tmp_path: Path) 
     given, lines, _ = sat(sweep, {2: 3})
     assert given == [1, 2, 3] and sweep.selected() is None
     assert any("nothing is selected yet: 3 of 3 cells" in line for line in lines)
+
+
+def test_several_sweeps_are_compared(tmp_path: Path) -> None:
+    """Each once: the second flag does not take the place of the first."""
+    one, other = cells_of(tmp_path), cells_of(tmp_path, "model.beta=7")
+    ids = [made_up(sweep, cell.cell, "completed").id for sweep in (one, other) for cell in sweep.plan().cells]
+    done = called("compare", "--sweep", one.id, "--sweep", other.id, "--sweep", one.id, cwd=tmp_path)
+    assert len(ids) == 4 and all(name in done.stderr + done.stdout for name in ids)
 
 
 def test_a_metric_that_no_cell_has_is_an_error_and_not_a_choice(tmp_path: Path) -> None:

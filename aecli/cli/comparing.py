@@ -18,9 +18,11 @@ Where: TypeAlias = Annotated[
     list[str], typer.Option(metavar="KEY=VALUE", help="All runs that are so, such as variant=vae; may be repeated.")
 ]
 InSweep: TypeAlias = Annotated[
-    str | None,
+    list[str],
     typer.Option(
-        metavar="SWEEP", help="All runs of a sweep: its id, the start of it, or 'last'.", autocompletion=completing.sweeps
+        metavar="SWEEP",
+        help="All runs of a sweep: its id, the start of it, or 'last'; may be repeated.",
+        autocompletion=completing.sweeps,
     ),
 ]
 
@@ -31,7 +33,7 @@ def compare(
         typer.Argument(metavar="RUN...", help="Ids, the starts of some, or 'last'.", autocompletion=completing.runs),
     ] = None,
     where: Where = [],  # noqa: B006 (typer reads the default, nothing changes it)
-    sweep: InSweep = None,
+    sweep: InSweep = [],  # noqa: B006
     by: Annotated[
         str | None, typer.Option(metavar="BLOCK.KEY", help="Group by this setting instead of by all but the seed.")
     ] = None,
@@ -69,9 +71,9 @@ def compare(
 
     if format not in FORMATS:
         raise UsageError(f"--format {format}: there is no such format", did_you_mean(format, FORMATS) or ", ".join(FORMATS))
-    if not runs and not where and sweep is None:
+    if not runs and not where and not sweep:
         raise UsageError("which runs?", "aecli compare RUN RUN, --sweep last, or --where variant=vae")
-    named, chosen = _chosen(runs_dir, runs or [], where, sweep)
+    named, chosen = _chosen(runs_dir, runs or [], where, sweep, split)
     base = None if baseline is None else directory.find(runs_dir, baseline)
     comparison = verb.compare(
         [*named, *chosen],
@@ -103,7 +105,7 @@ def report(
         typer.Argument(metavar="RUN...", help="Ids, the starts of some, or 'last'.", autocompletion=completing.runs),
     ] = None,
     where: Where = [],  # noqa: B006
-    sweep: InSweep = None,
+    sweep: InSweep = [],  # noqa: B006
     output: Annotated[Path, typer.Option("-o", "--output", metavar="FILE", help="The page.")] = Path("report.html"),
     make: Annotated[
         bool, typer.Option("--make", help="First draw the pictures and measure the numbers that are not there; takes minutes.")
@@ -129,9 +131,9 @@ def report(
     from aecli.system.progress import say, tell
     from aecli.verbs.report import report as verb
 
-    if not runs and not where and sweep is None:
+    if not runs and not where and not sweep:
         raise UsageError("which runs?", "aecli report RUN, or --sweep last")
-    named, chosen = _chosen(runs_dir, runs or [], where, sweep)
+    named, chosen = _chosen(runs_dir, runs or [], where, sweep, split)
     if make:
         keep_programs(context)
     made = verb([*named, *chosen], output, split=split, metrics=metric or None, make=make, anyway=anyway, force=force, say=say)
@@ -145,21 +147,28 @@ def report(
         raise typer.Exit(codes.pop() if len(codes) == 1 else 1)
 
 
-def _chosen(root: Path, names: list[str], where: list[str], sweep: str | None) -> tuple[list[Run], list[Run]]:
-    """The runs that are named, and those that are found by what they are. Raises RunError if there are none."""
+def _chosen(root: Path, names: list[str], where: list[str], sweeps: list[str], split: str) -> tuple[list[Run], list[Run]]:
+    """The runs that are named, and those that are found by what they are; of a sweep that has selected, on test those that it
+    selected. Raises RunError if there are none."""
     from aecli.errors import RunError
     from aecli.runs import directory, query
+    from aecli.system.progress import say
 
     named = [directory.find(root, name) for name in names]
     chosen = list(reversed(query.select(root, where))) if where else []
     if where and not chosen:
         raise RunError(f"no run in {root} is so: {', '.join(where)}", "`aecli runs` lists them")
-    if sweep is not None:
+    for name in sweeps:
         from aecli.sweeps import folder, states
 
-        swept = folder.find(root, sweep)
+        swept = folder.find(root, name)
         its = states.runs_of(swept)
         if not its:
             raise RunError(f"sweep {swept.id} has no runs", f"aecli sweep --resume {swept.id}")
+        if split == "test" and (selected := states.runs_of(swept, selected=True)):
+            if len(selected) < len(its):
+                others = f"`aecli compare --sweep {swept.id} --split validation` has all runs"
+                say(f"{swept.id}: what was selected on validation; {others}")
+            its = selected
         chosen += its
-    return named, chosen
+    return named, list({run.path: run for run in chosen}.values())

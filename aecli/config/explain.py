@@ -78,7 +78,8 @@ def explain(error: ValidationError, data: Any, document: Document, overrides: Se
                 allowed.insert(0, "variant")
             where = f"of '{'.'.join(map(str, parents))}'" if parents else "of a config"
             rule, message, at_key = "unknown-key", f"'{last}' is not a setting {where}", True
-            label, help = did_you_mean(str(last), allowed), "allowed: " + ", ".join(allowed)
+            label = _elsewhere(str(last), data) or did_you_mean(str(last), allowed)
+            help = "allowed: " + ", ".join(allowed)
         elif kind == "too_long" or (kind == "missing" and isinstance(item["input"], tuple)):
             rule, message = "bad-value", f"'{name}' {_length(item, found_all)}"
             about = _described(path, data)
@@ -107,6 +108,15 @@ def explain(error: ValidationError, data: Any, document: Document, overrides: Se
             rule, message = "bad-value", f"'{name}': {_requirement(kind, context, item['msg'])}, not {_show(item['input'])}"
         found.setdefault(path, diagnostic_at(document, overrides, path, rule, message, label, help, at_key))
     return list(found.values())
+
+
+def _elsewhere(name: str, data: Any) -> str:
+    """Where a setting of this name is, such as `model.latent` for `latent`."""
+    for block in ((), *((name,) for name in Experiment.model_fields)):
+        owner = _class_at(block, data)
+        if owner is not None and name in owner.model_fields:
+            return f"did you mean '{'.'.join([*block, name])}'?"
+    return ""
 
 
 def _wanted(path: Sequence[Any], data: Any) -> str:

@@ -12,6 +12,7 @@ from aecli.reports.member import DECIDES_NOTHING, SEED, Member, setting_as_json
 MOST_NAMED = 3
 """Settings in the name of a group; where more differ, it is called as its run."""
 LONGEST_NAME = 40
+VARIANT = "model.variant"
 
 
 class Group(NamedTuple):
@@ -98,8 +99,8 @@ def _key(member: Member) -> str:
 
 def grouped(members: Sequence[Member], by: str | None = None) -> list[Group]:
     """Groups of runs that differ in the seed alone, or of an equal setting `by`, in the order in which they first occur. Each is
-    named by the settings in which the groups differ, where these are few and short, and else by its run. Raises UsageError if no
-    run has such a setting."""
+    named by the settings in which the groups differ, where these are few and short, else by the variant where each has another,
+    and else by its run. Raises UsageError if no run has such a setting."""
     if by is not None and not any(by in member.settings for member in members):
         known = dict.fromkeys(key for member in members for key in member.settings)
         raise UsageError(f"--by {by}: no run has such a setting", did_you_mean(by, known) or "such as --by model.latent")
@@ -108,7 +109,7 @@ def grouped(members: Sequence[Member], by: str | None = None) -> list[Group]:
         alike.setdefault(_key(member) if by is None else setting_key(member.settings, by), []).append(member)
     parts = list(alike.values())
     keys = (by,) if by is not None else differing(members)
-    names = _by_settings(parts, keys) or _by_runs(parts)
+    names = _by_settings(parts, keys) or _by_settings(parts, [key for key in keys if key == VARIANT]) or _by_runs(parts)
     return [
         Group(name, tuple(part), tuple(key for key in differing(part) if key != by))
         for name, part in zip(names, parts, strict=True)

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from aecli.reports import paired, protocols
 from aecli.reports.comparison import ANYWAY, CODE, Cell, Judged, Metric, Pair
 from aecli.reports.groups import Group, spread
-from aecli.reports.paired import FIRST, SECOND, Difference, Sample
+from aecli.reports.paired import FIRST, SECOND, TOLD, VARIED, Difference, Sample
 from aecli.runs.records import Number
 
 OBJECTIVE = "objective"
@@ -30,7 +30,8 @@ class Judge(NamedTuple):
     marked: set[str]
 
     def rows(self, keys: Sequence[Key]) -> tuple[Metric, ...]:
-        """A row a metric. The p of all tests over seeds are corrected together."""
+        """A row a metric. The p of all tests over seeds are corrected together. Runs that differ in more than the seed are no
+        sample of seeds: of a group of such nothing is said."""
         found = {key: [self._difference(self.groups[p.first], self.groups[p.second], key) for p in self.pairs] for key in keys}
         tested = [each.p for row in found.values() for each, _ in filter(None, row) if each.p is not None]
         corrected = iter(paired.holm(tested))
@@ -43,6 +44,8 @@ class Judge(NamedTuple):
                     continue
                 p = None if each[0].p is None else next(corrected)
                 word = paired.verdict(each[0], each[1], p, self.better(key))
+                if word in TOLD and (self.groups[pair.first].varied or self.groups[pair.second].varied):
+                    word = VARIED
                 place = {FIRST: pair.first, SECOND: pair.second}.get(word)
                 judged.append(Judged(each[0], p, word, None if place is None else self.groups[place].name))
             made.append(Metric(*key, self._one(key).unit, self.better(key), self.cells(key), tuple(judged)))

@@ -48,10 +48,12 @@ def look(sweep: Sweep) -> list[State]:
     return [_state(sweep, cell, *known.get(cell.cell, (None, {}))) for cell in sweep.plan().cells]
 
 
-def runs_of(sweep: Sweep) -> list[Run]:
-    """The runs that are there, in the order of the cells."""
-    known = _known(sweep)
-    ids = (known[cell.cell][0] for cell in sweep.plan().cells if cell.cell in known)
+def runs_of(sweep: Sweep, selected: bool = False) -> list[Run]:
+    """The runs that are there, in the order of the cells; `selected`: those of the group that was selected, none where none
+    was."""
+    known, choice = _known(sweep), sweep.selected() if selected else None
+    cells = [cell for cell in sweep.plan().cells if not selected or (choice is not None and cell.group == choice.group)]
+    ids = (known[cell.cell][0] for cell in cells if cell.cell in known)
     there = (run_of(sweep, run_id) for run_id in ids if run_id is not None)
     return [run for run in there if run is not None]
 

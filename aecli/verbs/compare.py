@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from aecli.errors import RunError, UsageError, did_you_mean
+from aecli.errors import RunError, UsageError, closest, did_you_mean
 from aecli.evaluation.request import HELD_OUT, EvalRequest, check_measured, is_against, options_of
 from aecli.reports import judging, protocols
 from aecli.reports import member as reading
@@ -84,6 +84,7 @@ def compare(
     judge = Judge(found, pairs, values, bool(neutral), {name for clash in clashes for name in clash.metrics})
     rows = judge.rows(shown)
     costs = {name: tuple(_cost(group, name) for group in found) for name in COSTS}
+    notes += _unequal(costs)
     front = None if pareto is None else _front(found, asked, judge, notes.append)
     settings = tuple(dict.fromkeys(key for member in members for key in member.settings if key != SEED))
     keys = settings if all_settings else differing(members)
@@ -171,16 +172,23 @@ def _split(text: str) -> list[str]:
 
 
 def _known(name: str, known: Iterable[str], split: str) -> str:
-    from aecli.evaluation.registry import measuring
+    from aecli.evaluation.registry import EVALUATORS, measuring
 
     names = list(known)
     measures = " ".join(["aecli eval RUN", *options_of(split)])
     if split in HELD_OUT and (evaluator := measuring(name)) is not None:
         return f"`{measures} --only {evaluator}` measures it, where the variant can be measured so"
-    return did_you_mean(name, names) or (f"there are: {', '.join(names)}" if names else f"`{measures}` measures them")
+    if near := did_you_mean(name, names):
+        return near
+    declared = [metric for each in EVALUATORS.values() for metric in each.metrics]
+    if split in HELD_OUT and (close := closest(name, declared)) is not None:
+        return f"did you mean '{close}'? `{measures} --only {measuring(close)}` measures it"
+    return f"there are: {', '.join(names)}" if names else f"`{measures}` measures them"
 
 
 _WAYS = ("lower", "higher")
+SLACK = 0.05
+"""The share by which budgets of training may differ and pass for equal."""
 
 
 def _pareto_keys(every: Sequence[Key], wanted: Sequence[str] | None, split: str) -> dict[Key | str, str | None]:
@@ -240,6 +248,16 @@ def _differs_in_model(found: Sequence[Group]) -> tuple[str, ...]:
     """The settings of the model in which the groups, or the runs of one, differ."""
     every = [member for group in found for member in group.members]
     return tuple(key for key in differing(every) if key.startswith("model."))
+
+
+def _unequal(costs: Mapping[str, Sequence[Cell]]) -> list[str]:
+    """What is to be known where groups had unequal budgets of training."""
+    means = {name: [cell.spread.value for cell in costs[name] if cell.spread is not None] for name in ("images", "flop")}
+    apart = [name for name, found in means.items() if len(found) > 1 and max(found) > (1 + SLACK) * min(found)]
+    if not apart:
+        return []
+    spans = [f"{min(means[name]):.3g} to {max(means[name]):.3g} {COSTS[name].title}" for name in apart]
+    return [f"unequal budgets of training: {' and '.join(spans)}; train.steps or train.flop make them alike"]
 
 
 def _cost(group: Group, name: str) -> Cell:
