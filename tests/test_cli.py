@@ -318,6 +318,16 @@ def test_a_complete_run_can_be_made_longer_and_nothing_else(place: Path) -> None
     assert "steps: 55" in (copy / "config.resolved.yaml").read_text()
 
 
+def test_a_run_that_was_interrupted_is_not_ended_by_a_length_that_it_has_passed(place: Path) -> None:
+    copy = place / "shorter" / the_id(place)
+    shutil.copytree(place / "runs" / the_id(place), copy)
+    state = json.loads((copy / "state.json").read_text()) | {"state": "interrupted"}
+    (copy / "state.json").write_text(json.dumps(state))
+    done = called("train", "--resume", "last", "--set", "train.steps=30", "--runs-dir", "shorter", cwd=place)
+    assert done.returncode == 4 and "has done 40 steps, and would have 30" in done.stderr
+    assert json.loads((copy / "state.json").read_text()) == state and "steps: 40" in (copy / "config.resolved.yaml").read_text()
+
+
 def test_markup_in_names_is_text(tmp_path: Path) -> None:
     (tmp_path / "[red]x[bold].yaml").write_text(TINY.replace("steps: 40", "steps: 2"))
     done = called("train", "[red]x[bold].yaml", cwd=tmp_path)

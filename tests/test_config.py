@@ -72,7 +72,7 @@ BAD = {
     "model: {variant: vae, latent: 0}": "'model.latent': must be greater than 0, not 0",
     "model: {variant: vae, latent: 1e3}": "'model.latent': must be a whole number, not 1000.0",
     "model: {variant: vae, latent: '3'}": "'model.latent': must be a whole number, not '3'",
-    "model: {variant: vae, hidden: 400}": "'model.hidden': must be a list, in brackets, not 400",
+    "model: {variant: vae, hidden: 400}": "'model.hidden': must be a list, in brackets such as [1, 2], not 400",
     "model: {variant: vae, hidden: [400, x]}": "'model.hidden.1': must be a whole number, not 'x'",
     "model: {variant: vae, net: linear, hidden: [3]}": "'model': net: linear has no hidden layers",
     "model: {variant: vae, sigma: -1}": "'model.sigma': must be greater than 0",

@@ -164,7 +164,7 @@ def test_the_seconds_of_a_training_are_those_that_its_rows_tell(tmp_path: Path) 
 
 
 @pytest.mark.parametrize(("value", "error", "better", "verdict"), [
-    (0.5, 0.1, "lower", "better"), (1.5, 0.1, "lower", "worse"), (0.9, 0.1, "lower", "alike"), (0.9, None, "lower", "better"),
+    (0.5, 0.1, "lower", "better"), (1.5, 0.1, "lower", "worse"), (0.9, 0.1, "lower", "alike"), (0.9, None, "lower", ""),
     (0.5, 0.1, "higher", "worse"), (1.5, 0.1, "higher", "better"), (1.5, 0.1, None, ""), (None, None, "lower", ""),
 ])  # fmt: skip
 def test_a_number_is_better_where_it_is_more_than_two_errors_apart(

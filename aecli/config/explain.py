@@ -138,7 +138,7 @@ _REQUIREMENTS = {
     "float_type": "must be a number",
     "bool_type": "must be true or false",
     "string_type": "must be a text",
-    "tuple_type": "must be a list, in brackets",
+    "tuple_type": "must be a list, in brackets such as [1, 2]",
     "finite_number": "must be finite",
     "greater_than": "must be greater than {gt}",
     "greater_than_equal": "must be at least {ge}",

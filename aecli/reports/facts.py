@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from aecli.errors import RunError, printable
@@ -108,7 +109,7 @@ def page(run: Run, split: str, about: About, missing: Sequence[tuple[str, str]] 
         run.id,
         info.name,
         facts["state"] + (f" ({recorded.reason})" if recorded.reason else ""),
-        _sentence(info, facts["step"] or 0, recorded.seconds),
+        _sentence(info, _data(run, info), facts["step"] or 0, recorded.seconds),
         about.summary,
         tuple(printable(note) for note in [*notes, *unread] if note),
         tuple(told.tags),
@@ -124,7 +125,13 @@ def page(run: Run, split: str, about: About, missing: Sequence[tuple[str, str]] 
     )
 
 
-def _sentence(info: RunFile, step: int, seconds: float | None) -> str:
+def _data(run: Run, info: RunFile) -> str:
+    """What a person calls the data: own files by the name of their file or folder."""
+    path = query.settings(run).get("data.path")
+    return Path(path).name or info.data.name if isinstance(path, str) else info.data.name
+
+
+def _sentence(info: RunFile, data: str, step: int, seconds: float | None) -> str:
     spec, sizes = info.data.spec, info.data.sizes
     size = f"{spec.height} by {spec.width} pixels" + (" in colour" if spec.channels == 3 else "")
     what = f"{spec.width} values" if spec.kind == "vector" else size
@@ -133,7 +140,7 @@ def _sentence(info: RunFile, step: int, seconds: float | None) -> str:
     kind = "vectors" if spec.kind == "vector" else "images"
     return (
         f"A '{info.variant}' of {info.parameters:,} weights, trained for {step:,} steps{took} on the {sizes.train:,} train"
-        f" {kind}{classes} of {printable(info.data.name)}, {what} each."
+        f" {kind}{classes} of {printable(data)}, {what} each."
     )
 
 
@@ -189,10 +196,11 @@ def _unit(unit: str) -> str:
 
 
 def _verdict(number: Number, best: tuple[str, float] | None) -> str:
-    if best is None or number.value is None:
+    """Nothing of a number whose error is not known."""
+    if best is None or number.value is None or number.standard_error is None:
         return ""
     apart = (number.value - best[1]) * (1 if number.better == "higher" else -1)
-    if abs(apart) <= APART * (number.standard_error or 0.0):
+    if abs(apart) <= APART * number.standard_error:
         return "alike"
     return "better" if apart > 0 else "worse"
 
@@ -325,7 +333,7 @@ def _cite(run: Run, info: RunFile) -> str:
     return "\n".join(
         [
             f"@misc{{{run.id},",
-            f"  title = {{{latex_text(f'{info.name}: {info.variant} trained on {info.data.name}')}}},",
+            f"  title = {{{latex_text(f'{info.name}: {info.variant} trained on {_data(run, info)}')}}},",
             f"  year = {{{info.created[:4]}}},",
             f"  note = {{{latex_text(', '.join(facts))}}}",
             "}",

@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 
 from aecli.config.load import Config
-from aecli.config.schema import OWN_FILES, Data, dump
+from aecli.config.schema import FOLDERS, OWN_FILES, Data, dump
 from aecli.core.model import Spec
 from aecli.data import duplicates
 from aecli.data.dataset import open_dataset, subset, validation_size
@@ -29,6 +29,9 @@ from aecli.verbs import budget
 from aecli.verbs.evaluate import evaluate_run
 from aecli.verbs.sample import sample_run
 from aecli.verbs.train import model_and_data, parameter_count, tell_unused_pairs
+
+MANY = 10**9
+"""Parameters that nobody means to train on images that were not made smaller: sixteen bytes of memory for each with Adam."""
 
 
 def smoke(config: Config) -> str:
@@ -85,7 +88,12 @@ def hold_against_data(config: Config, decode: bool = False) -> str:
         any_size = 10**6  # the length of a run does not change its weights
         template = state_template(experiment.without_budget(), spec, any_size, placement(1))
         tell_unused_pairs(experiment.model, spec)
-        told = f"{name}, {parameter_count(template):,} parameters"
+        count = parameter_count(template)
+        if count >= MANY and spec.kind == "image" and experiment.data.size is None:
+            warn(f"{count:,} parameters of images of {spec.height}x{spec.width}: data.size: [64, 64] makes them smaller")
+        told = f"{name}, {count:,} parameters"
+        if experiment.data.name in FOLDERS and experiment.data.size is None and not decode:
+            told += ", if all images are as large as the first: --data looks at all"
         return told if experiment.train.flop is None else f"{told}, {budget.of_flop(experiment, spec, placement(1)).told}"
 
 

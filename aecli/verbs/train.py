@@ -175,6 +175,9 @@ def resume(run: Run, sets: Sequence[str], data_path: str | None = None, crew: Le
         if complete and (not sets or recorded.step >= experiment.steps(run.info().data.sizes.train)):
             say(f"{run.id} is complete at step {recorded.step}; --set train.steps=N makes it longer")
             return
+        if sets and (wanted := experiment.steps(run.info().data.sizes.train)) < recorded.step:
+            message = f"run {run.id} has done {recorded.step:,} steps, and would have {wanted:,}"
+            raise RunError(message, "a run can be made longer alone: train anew for a shorter one")
         dataset = open_run_data(run, experiment.data, say, data_path)
         changed = provenance.code_warning(run.info())
         if changed is not None:

@@ -157,7 +157,7 @@ def _splits(data: Data, tree: Folder) -> dict[str, Folder]:
     if tree.images and data.labels != "folders":
         raise DataError(
             f"{_strays(tree)} beside the folders of splits ({words})",
-            "move it away, or set data.labels: folders to leave out what is in no folder",
+            f"move {_it(tree)} away, or set data.labels: folders to leave out what is in no folder",
         )
     for split, folder in parts.items():
         if not folder:
@@ -192,7 +192,8 @@ def _labelled(data: Data, part: Folder, facts: list[str]) -> list[_File]:
         if not chosen:
             raise DataError(
                 f"{_strays(part)} at the top of {part.path}, whose sub-folders are labels",
-                "move it away, or set data.labels: folders to leave out what is in no sub-folder, or none for no labels",
+                f"move {_it(part)} away, or set data.labels: folders to leave out what is in no sub-folder, or none for no"
+                " labels",
             )
         facts.append(f"{len(part.images):,} in no sub-folder of {part.path.name} left out")
     empty = [folder for folder in part.folders if not folder and folder.left_out.total() > folder.left_out["hidden"]]
@@ -231,6 +232,10 @@ def _labelled(data: Data, part: Folder, facts: list[str]) -> list[_File]:
 def _strays(folder: Folder) -> str:
     n = len(folder.images)
     return f"{folder.images[0]} lies" if n == 1 else f"{n:,} images, {some([p.name for p in folder.images], 3)}, lie"
+
+
+def _it(folder: Folder) -> str:
+    return "it" if len(folder.images) == 1 else "them"
 
 
 def _but(left_out: Counter[str]) -> str:
