@@ -467,6 +467,16 @@ def test_masks_among_pictures_are_told(fresh: Path, tmp_path: Path) -> None:
     assert "all but black, below an eighth of white: 1, such as b/mask.png" in opened("folder", tmp_path / "own")[1]
 
 
+def test_files_that_cannot_be_read_and_forms_that_differ_are_told_together(fresh: Path, tmp_path: Path) -> None:
+    write_images(tmp_path / "own", {"a": 6})
+    write_images(tmp_path / "own", {"b": 6}, mode="RGB")
+    (tmp_path / "own" / "a" / "cut.png").write_bytes(b"no image")
+    with pytest.raises(DataError, match=r"cut\.png: no readable image") as caught:
+        opened("folder", tmp_path / "own")
+    assert "6 of 6x5 gray" in caught.value.message and "6 of 6x5 colour" in caught.value.message
+    assert "remove or replace the file" in str(caught.value.help) and "data.channels" in str(caught.value.help)
+
+
 def test_all_bad_files_are_named_at_once(fresh: Path, tmp_path: Path) -> None:
     write_images(tmp_path / "own", {"a": 30})
     for i in range(25):

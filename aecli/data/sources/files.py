@@ -110,7 +110,7 @@ class ImageFiles:
         return False
 
     def _everything_wrong(self) -> DataError:
-        """Names all files that cannot be read; or, if all can be, says which sizes there are."""
+        """Names all files that cannot be read, and which sizes the others have, if several."""
         bad: list[DataError] = []
         shapes: dict[tuple[int, ...], list[Path]] = {}
         everything = sorted((path for paths in self._files.values() for path in paths), key=lambda path: natural(str(path)))
@@ -121,25 +121,30 @@ class ImageFiles:
                     bad.append(one)
                 else:
                     shapes.setdefault(one.image.shape, []).append(path)
-        if bad:
-            n = len(bad)
-            alone = [error for error in bad if not isinstance(error, NotScaled)]
-            told = [*NotScaled.of_all([error for error in bad if isinstance(error, NotScaled)]), *alone]
-            if len(told) == 1:
-                return told[0]
-            shown = "".join(f"\n  {error.message}" for error in told[:20])
-            more = f"\n  and {len(told) - 20:,} more" if len(told) > 20 else ""
-            helps = dict.fromkeys(error.help for error in told if error.help)
-            return DataError(f"{n:,} files cannot be read:{shown}{more}", "; ".join(helps))
-        ranked = sorted(shapes.items(), key=lambda item: -len(item[1]))
-        shown = "".join(f"\n  {len(paths):,} of {form_of(shape)}, such as {paths[0]}" for shape, paths in ranked[:SHOWN])
-        more = f"\n  and {len(ranked) - SHOWN:,} more forms" if len(ranked) > SHOWN else ""
-        mixed = {
-            "size": ("set data.size: [height, width] to resize", len({shape[:2] for shape in shapes})),
-            "colour": (
-                "set data.channels: 1 to make all gray, or 3 for colour",
-                len({shape[2] for shape in shapes}),
-            ),
-        }
-        what = [name for name, (_, n) in mixed.items() if n > 1]
-        return DataError(f"images differ in {' and '.join(what)}:{shown}{more}", "; ".join(mixed[name][0] for name in what))
+        wrong = [_unreadable(bad)] if bad else []
+        wrong += [_mixed(shapes)] if len(shapes) > 1 else []
+        helps = dict.fromkeys(error.help for error in wrong if error.help)
+        return DataError("\n".join(error.message for error in wrong), "; ".join(helps))
+
+
+def _unreadable(bad: Sequence[DataError]) -> DataError:
+    alone = [error for error in bad if not isinstance(error, NotScaled)]
+    told = [*NotScaled.of_all([error for error in bad if isinstance(error, NotScaled)]), *alone]
+    if len(told) == 1:
+        return told[0]
+    shown = "".join(f"\n  {error.message}" for error in told[:20])
+    more = f"\n  and {len(told) - 20:,} more" if len(told) > 20 else ""
+    helps = dict.fromkeys(error.help for error in told if error.help)
+    return DataError(f"{len(bad):,} files cannot be read:{shown}{more}", "; ".join(helps))
+
+
+def _mixed(shapes: Mapping[tuple[int, ...], Sequence[Path]]) -> DataError:
+    ranked = sorted(shapes.items(), key=lambda item: -len(item[1]))
+    shown = "".join(f"\n  {len(paths):,} of {form_of(shape)}, such as {paths[0]}" for shape, paths in ranked[:SHOWN])
+    more = f"\n  and {len(ranked) - SHOWN:,} more forms" if len(ranked) > SHOWN else ""
+    mixed = {
+        "size": ("set data.size: [height, width] to resize", len({shape[:2] for shape in shapes})),
+        "colour": ("set data.channels: 1 to make all gray, or 3 for colour", len({shape[2] for shape in shapes})),
+    }
+    what = [name for name, (_, n) in mixed.items() if n > 1]
+    return DataError(f"images differ in {' and '.join(what)}:{shown}{more}", "; ".join(mixed[name][0] for name in what))
