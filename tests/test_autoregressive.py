@@ -87,9 +87,10 @@ def test_no_parameter_depends_on_its_own_or_a_later_value(settings: str) -> None
         assert seen[-1].mean() > 0.9, "the last value sees nearly everything"
 
 
-def test_intensities_as_targets_are_the_same_objective_in_expectation() -> None:
+@pytest.mark.parametrize("likelihood", ["categorical", "discretized_logistic"])
+def test_intensities_as_targets_are_the_same_objective_in_expectation(likelihood: str) -> None:
     """Over all draws of a gray 2x2 image, each as likely as its pixels say."""
-    model, state = build("width: 8, layers: 1, levels: 2", Spec(2, 2, 1, 0))
+    model, state = build(f"width: 8, layers: 1, levels: 2, likelihood: {likelihood}", Spec(2, 2, 1, 0))
     intensity = jnp.broadcast_to(jnp.array([[0.1, 0.7], [0.5, 0.9]])[None, :, :, None], (16, 2, 2, 1))
     every = jnp.array(list(itertools.product((0.0, 1.0), repeat=4))).reshape(16, 2, 2, 1)
     p = jnp.where(every == 1, intensity, 1 - intensity).prod(axis=(1, 2, 3))

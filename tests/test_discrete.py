@@ -13,8 +13,9 @@ import pytest
 from aecli.distributions.discrete import Categorical, Discrete, LogisticMixture, dequantize, invert_cdf, quantize
 from aecli.distributions.observations import Discretized, GaussianPixels
 
+OF_TWO = [Categorical(levels=2), LogisticMixture(levels=2, components=1), LogisticMixture(levels=2, components=3)]
 FAMILIES = [
-    Categorical(levels=2),
+    *OF_TWO,
     Categorical(levels=256),
     LogisticMixture(levels=256, components=1),
     LogisticMixture(levels=256, components=4),
@@ -50,6 +51,13 @@ def test_one_level_has_the_probability_that_it_has_among_all(family: Discrete) -
     drawn = params(family, 3.0)
     among = np.take_along_axis(np.asarray(log_probs(family, drawn)), np.asarray(value)[:, None], 1)[:, 0]
     assert np.allclose(log_prob(family, drawn, value), among, atol=1e-5)
+
+
+@pytest.mark.parametrize("family", OF_TWO, ids=str)
+def test_a_value_between_two_levels_is_an_expectation_over_them(family: Discrete) -> None:
+    drawn, p = params(family, 3.0), jnp.linspace(0, 1, 50)
+    lower, higher = np.asarray(log_probs(family, drawn)).T
+    assert np.allclose(log_prob(family, drawn, p), (1 - p) * lower + p * higher, atol=1e-5)
 
 
 @pytest.mark.parametrize("family", FAMILIES, ids=str)

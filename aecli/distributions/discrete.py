@@ -37,8 +37,8 @@ class Discrete(Protocol):
         ...
 
     def log_prob(self, params: jax.Array, value: jax.Array) -> jax.Array:
-        """[..., outputs] and int32 [...] -> [...] nats. Of two levels, a `value` between them is the probability of the higher
-        one, and the result the expectation."""
+        """[..., outputs] and int32 [...] -> [...] nats. Of two levels, a float `value` in [0, 1] is the probability of the
+        higher one, and the result the expectation."""
         ...
 
     def log_probs(self, params: jax.Array) -> jax.Array:
@@ -91,6 +91,10 @@ class LogisticMixture(Frozen):
         return 2 if self.components == 1 else 3 * self.components
 
     def log_prob(self, params: jax.Array, value: jax.Array) -> jax.Array:
+        if self.levels == 2 and jnp.issubdtype(value.dtype, jnp.floating):
+            # A level has a bin around it: one between two levels would have mass of both.
+            lower, higher = jnp.moveaxis(self.log_probs(params), -1, 0)
+            return (1 - value) * lower + value * higher
         *logits, mean, log_scale = jnp.split(params.astype(jnp.float32), self.outputs // self.components, axis=-1)
         if logits:  # components that start equal would stay equal: they start spread over the intensities
             mean += jnp.broadcast_to(jnp.linspace(-1.0, 1.0, self.components), mean.shape)
