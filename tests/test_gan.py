@@ -11,11 +11,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from compiled import call
-from fit import dataset, experiment
+from fit import dataset, experiment, subject
 
 from aecli.core.learner import Recipe
 from aecli.core.model import Batch
 from aecli.core.optimizer import Optimizer
+from aecli.evaluation.evaluators import objective
 from aecli.models.gan import GAN
 from aecli.nets import spectral
 
@@ -92,6 +93,12 @@ def test_r1_is_the_squared_gradient_at_real_images() -> None:
     net = state.discriminator.current
     slope = jax.jit(jax.grad(lambda x: net(x, jnp.zeros((16, 0))).sum()))(batch.image)
     assert jnp.allclose(more["loss"] - plain["loss"], 1.5 * (slope**2).sum(axis=(1, 2, 3)), rtol=1e-3, atol=1e-6)
+
+
+def test_the_energy_score_is_a_distance_of_images_and_no_number_of_nats() -> None:
+    model, state, _ = start()
+    loss = objective.measure(subject(model, state, dataset())).metrics["loss"]
+    assert (loss.unit, loss.better) == ("intensity", "lower")
 
 
 def test_the_energy_score_is_least_for_the_true_distribution() -> None:

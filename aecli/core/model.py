@@ -133,9 +133,10 @@ class Model(Frozen):
     method takes, a pytree of any type. All methods can be traced by jit with `self` static.
 
     `kinds`: which kinds of data the model serves, of those of `Spec.kind`. One that serves vectors has a likelihood of any
-    number, and clips nothing that it makes of them to [0, 1]."""
+    number, and clips nothing that it makes of them to [0, 1]. `loss_unit`: in what `loss` is at evaluation."""
 
     kinds: ClassVar[tuple[Kind, ...]] = ("image",)
+    loss_unit: ClassVar[str] = "nats"
 
     @property
     def variant(self) -> str:

@@ -187,7 +187,7 @@ def psnr_per_image_db(values: Any, blocks: Any = None) -> Metric:
 
 
 def unit_of(name: str) -> str:
-    """The unit that a metric's name carries; the objective and its parts without one are in nats."""
+    """The unit that a metric's name carries; an objective is in nats unless its variant says otherwise."""
     if name == "loss":
         return "nats"
     if name == "mse":

@@ -22,7 +22,7 @@ $\tfrac{\gamma}{2} \lVert \nabla D(x) \rVert^2$ (Mescheder et al. 2018, equation
 
 None of these says how good the images are. `loss` of `aecli eval`, and of validations, is the energy score of Gneiting &
 Raftery 2007 (equation 21), $\mathbb{E} \lVert x - g \rVert - \tfrac12 \mathbb{E} \lVert g - g' \rVert$ with Euclidean norms
-over pixels.
+over pixels, in intensities.
 
 What goes wrong
 ---------------
@@ -41,7 +41,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable
-from typing import Literal
+from typing import ClassVar, Literal
 
 import jax
 import jax.numpy as jnp
@@ -85,6 +85,7 @@ class GAN(Model):
     `discriminator_steps`: its steps for one of the generator; `discriminator_rate`: its learning rate over the generator's.
     """
 
+    loss_unit: ClassVar[str] = "intensity"
     latent: PositiveInt = Field(default=64, description="numbers that an image is made of")
     hidden: tuple[PositiveInt, ...] = Field(
         default=(64, 128),

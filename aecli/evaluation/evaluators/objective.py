@@ -11,7 +11,7 @@ evaluator measures the same name (`mse`, `l0`), that evaluator's number is kept.
 Metrics
 -------
 - `loss` (nats, lower): what is minimized, as it is at evaluation: without what only helps training. Of `gan` it is an energy
-  score of pixels, and no number of nats.
+  score of pixels, a distance of images in place of nats; its unit says so (intensity).
 """
 
 from __future__ import annotations
@@ -38,9 +38,9 @@ def measure(subject: Subject) -> Findings:
     """For every model: the mean of each of its values over the split; what it measures of all codes together stands beside
     them."""
     values = collect([(_values(subject.model, subject.state, batch, key), real) for batch, key, real in subject.batches()])
-    metrics = {
-        name: average(name, value, "lower" if name == "loss" else None, blocks=subject.blocks) for name, value in values.items()
-    }
+    unit = subject.model.loss_unit
+    metrics = {name: average(name, value, blocks=subject.blocks) for name, value in values.items()}
+    metrics["loss"] = metrics["loss"]._replace(unit=unit, better="lower")
     if isinstance(subject.model, MeasuresCodes):
         codes, key = jnp.asarray(codes_of_split(subject)), stream(subject.root, Stream.CODES)
         of_set = jitted.measure_codes(subject.model, codes, key)
@@ -52,9 +52,11 @@ def measure(subject: Subject) -> Findings:
                 type(subject.model).__module__,
             )
         for name, value in of_set.items():
-            added = float(values["loss"].astype(np.float64).mean()) if name == "loss" else 0.0
-            better = "lower" if name == "loss" else None
-            metrics[name] = Metric(added + float(value), None, len(codes), unit_of(name), better)
+            if name == "loss":
+                mean = float(values["loss"].astype(np.float64).mean())
+                metrics[name] = Metric(mean + float(value), None, len(codes), unit, "lower")
+            else:
+                metrics[name] = Metric(float(value), None, len(codes), unit_of(name))
     return Findings(metrics, values)
 
 
