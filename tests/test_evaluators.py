@@ -305,6 +305,26 @@ def test_bayes_rule_weighs_classes_as_often_as_they_are_in_train(monkeypatch: py
     assert found["label_nll_nats"].value == pytest.approx(surprise @ [0.25, 0.75, 0])
 
 
+@pytest.mark.parametrize(
+    ("of_pixels", "is_binary", "unit"),
+    [("bernoulli", False, None), ("bernoulli", True, "nats"), ("gaussian", False, "nats, of a density on [0, 1]")],
+)
+def test_a_likelihood_given_the_label_is_one_where_there_is_one(of_pixels: str, is_binary: bool, unit: str | None) -> None:
+    """Of gray images a Bernoulli likelihood is a cross-entropy; a density is never held against a probability."""
+    data = binary(dataset(held_out=20)) if is_binary else dataset(held_out=20)
+    e, state = started(f"variant: vae, hidden: [8], latent: 2, conditional: true, likelihood: {of_pixels}", data)
+    ours = subject(e.model, state, data, samples=10)
+    found = EVALUATORS["classification"].measure(ours)
+    nll = found.metrics["nll_given_label_nats"]
+    assert np.isfinite(found.metrics["bayes_accuracy"].value)
+    if unit is None:
+        assert nll.value is None and nll.note and "cross-entropy" in nll.note and "nll_given_label_nats" not in found.values
+        return
+    assert nll.unit == unit and nll.value == pytest.approx(found.values["nll_given_label_nats"].mean())
+    of_images = EVALUATORS["likelihood"].measure(ours).metrics
+    assert {of_images["nll_nats"].unit, of_images["elbo_nats"].unit} == {unit} and of_images["effective_samples"].unit == "1"
+
+
 def test_every_evaluator_is_chosen_by_ability_and_says_why_not() -> None:
     data = dataset()
     e, state = started("variant: gan, hidden: [16]", data)

@@ -6,7 +6,8 @@ $$p(y \mid x) = \frac{p(x \mid y)\, p(y)}{\sum_{y'} p(x \mid y')\, p(y')},$$
 
 where $\log p(x \mid y)$ is exact, or estimated from a tenth of the likelihood's importance samples, with the same random
 numbers for each label. Of gray images under a Bernoulli likelihood it is a cross-entropy, which ranks the labels as well.
-Images without a label are left out. Beside it stand the commonest class, and the frequencies for every image.
+Frequencies are of the labels of the train split, half an image added to each class. Images without a label are left out. Beside
+it stand the commonest class, and the frequencies for every image.
 
 Metrics
 -------
@@ -14,7 +15,7 @@ Metrics
 - `label_nll_nats` (nats, lower): $-\log p(y \mid x)$ of the image's label.
 - `calibration_error` (1, lower): the mean distance between $p(y \mid x)$ of the class that is said and the share of such
   answers that is right, over 15 bins (Guo et al. 2017, "On calibration of modern neural networks", equation 3).
-- `nll_given_label_nats` (nats, lower): $-\log p(x \mid y)$, as it was used.
+- `nll_given_label_nats` (nats, lower): $-\log p(x \mid y)$, as it was used; null of a cross-entropy, which is no likelihood.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ import numpy as np
 
 from aecli.core.abilities import Scores
 from aecli.core.model import Batch
+from aecli.evaluation.evaluators import likelihood
 from aecli.evaluation.importance import importance_bounds
 from aecli.evaluation.subject import Subject
 from aecli.measures.calibration import BINS, expected_calibration_error
@@ -74,14 +76,20 @@ def measure(subject: Subject) -> Findings:
     blocks = None if subject.blocks is None else subject.blocks[labelled]
     error = expected_calibration_error(np.exp(given.max(1)), right)
     over = partial(average, blocks=blocks, protocol=protocol)
+    given_label = over("nll_given_label_nats", nll, "lower", likelihood.density_unit(subject))
+    values = {"right": right, "label_nll_nats": surprise}
+    if (why := likelihood.no_likelihood(subject)) is None:
+        values["nll_given_label_nats"] = nll
+    else:
+        given_label = given_label.none(f"{why}: a cross-entropy (BCE), no NLL; {likelihood.BINARIZE}")
     return Findings(
         {
             "bayes_accuracy": over("bayes_accuracy", right, "higher", baselines={"commonest class": commonest}),
             "label_nll_nats": over("label_nll_nats", surprise, "lower", baselines=frequencies),
             "calibration_error": Metric(error, None, len(label), "1", "lower", {}, protocol | {"bins": BINS}),
-            "nll_given_label_nats": over("nll_given_label_nats", nll, "lower"),
+            "nll_given_label_nats": given_label,
         },
-        {"right": right, "label_nll_nats": surprise, "nll_given_label_nats": nll},
+        values,
     )
 
 

@@ -84,6 +84,14 @@ def no_likelihood(subject: Subject) -> str | None:
     return "the images are gray and the likelihood is of binary pixels"
 
 
+def density_unit(subject: Subject) -> str | None:
+    """In what likelihoods are if they are of a density, which none of levels is to be held against; None if they are not."""
+    if subject.model.support() is not None:
+        return None
+    of = "the standardized values" if subject.dataset.scaling else "the values" if subject.spec.kind == "vector" else "[0, 1]"
+    return f"nats, of a density on {of}"
+
+
 def values_of(subject: Subject) -> dict[str, Any]:
     """Per-image values, [n] each, `nll_nats` among them."""
     return _exact(subject) if isinstance(subject.model, Scores) else _weighed(subject)
@@ -129,8 +137,7 @@ def _weighed(subject: Subject) -> dict[str, Any]:
 def _in_nats(subject: Subject, values: dict[str, Any], protocol: dict[str, Any]) -> dict[str, Metric]:
     """The likelihood first. Puts the floor of each image and the excess over it into `values`, where there is one."""
     support, blocks = subject.model.support(), subject.blocks
-    of = "the standardized values" if subject.dataset.scaling else "the values" if subject.spec.kind == "vector" else "[0, 1]"
-    unit = f"nats, of a density on {of}" if support is None else None
+    unit = density_unit(subject)
     nll = average("nll_nats", values["nll_nats"], "lower", unit, blocks, protocol=protocol)
     metrics = {"nll_nats": nll}
     if support == 2 and subject.is_binary:
@@ -143,7 +150,11 @@ def _in_nats(subject: Subject, values: dict[str, Any], protocol: dict[str, Any])
             floor = np.concatenate([pixels.bernoulli_entropy(x) for x in unit_images(gray)])
             values["floor_nats"], values["excess_nats"] = floor, values["nll_nats"] - floor
             metrics["excess_nats"] = average("excess_nats", values["excess_nats"], "lower", blocks=blocks, protocol=protocol)
-    more = {name: average(name, value, blocks=blocks, protocol=protocol) for name, value in values.items() if name not in metrics}
+    more = {
+        name: average(name, value, unit=unit if name == "elbo_nats" else None, blocks=blocks, protocol=protocol)
+        for name, value in values.items()
+        if name not in metrics
+    }
     return metrics | more
 
 
