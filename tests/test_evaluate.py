@@ -80,6 +80,7 @@ def test_a_model_of_corrupted_images_is_held_to_the_clean_ones() -> None:
     metrics = quick(subject(e.model, state, data))
     assert metrics["corrupted_psnr_db"].value == pytest.approx(-20 * np.log10(0.25), abs=0.1)
     assert metrics["clipped_psnr_db"].value > metrics["corrupted_psnr_db"].value + 0.5
+    assert metrics["clipped_psnr_db"].better is None is metrics["corrupted_psnr_db"].better, "they are not of the model"
     assert metrics["mse"].value == pytest.approx(10 ** (-metrics["psnr_db"].value / 10), rel=1e-5)
     again = quick(subject(e.model, state, data))
     assert again == metrics, "the corruption of an evaluation is fixed"

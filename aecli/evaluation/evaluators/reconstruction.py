@@ -15,8 +15,8 @@ Metrics
   similarity", equation 13), a Gaussian window of 11x11 pixels and sigma 1.5, the mean over places, channels and images.
 - `explained_variance` (1, higher): $1 - \sum_i \lVert \hat x_i - x_i \rVert^2 / \sum_i \lVert x_i - \bar x \rVert^2$,
   $\bar x$ the mean image of the split.
-- `corrupted_psnr_db` (dB, higher): of the corrupted images as they are, for models that are shown such.
-- `clipped_psnr_db` (dB, higher): of the corrupted images clipped to [0, 1].
+- `corrupted_psnr_db` (dB): of the corrupted images as they are, for models that are shown such.
+- `clipped_psnr_db` (dB): of the corrupted images clipped to [0, 1].
 - `pca_gap` (1, lower): of an affine decoder its mse over PCA's, less 1, before anything is clipped: what an affine map can be
   the best at.
 - `principal_angle_deg` (degrees, lower): of an affine decoder the largest angle between the images that it can make and PCA's
@@ -76,8 +76,9 @@ def measure(subject: Subject) -> Findings:
     metrics: dict[str, Metric] = {}
     if "corrupted_mse" in found:
         metrics = {
-            f"{name}_psnr_db": psnr_db(average("mse", found[f"{name}_mse"], blocks=blocks)) for name in ("corrupted", "clipped")
-        }  # of the input: no direction is better
+            f"{name}_psnr_db": psnr_db(average("mse", found[f"{name}_mse"], blocks=blocks))._replace(better=None)
+            for name in ("corrupted", "clipped")
+        }  # of what the model is shown, which says nothing of the model
     elif subject.baselines:
         size = code_size(subject)
         baselines, unclipped_pca, notes = _baselines(subject, size)
