@@ -240,6 +240,13 @@ def test_a_link_in_the_place_of_a_trackers_folder_is_refused(tmp_path: Path) -> 
         directory.find(run.path.parent, run.id)
 
 
+def test_a_picture_that_no_tracker_takes_is_told_of_as_a_picture(tmp_path: Path) -> None:
+    run, told = new_run(tmp_path, tracked("tensorboard"), DATA), list[str]()
+    (run.path / "tensorboard").write_text("a file in its place")
+    writers.add_picture(run, ["tensorboard"], "prior", Image.new("L", (9, 7)), 6, told.append)
+    assert len(told) == 1 and "the picture is in its file" in told[0] and "metrics.jsonl" not in told[0]
+
+
 def files(*folders: Path) -> set[Path]:
     return {path for folder in folders for path in folder.rglob("*")}
 
@@ -250,8 +257,8 @@ def shown_by(name: str, run: Run) -> dict[tuple[str, int], float]:
         from mlflow.tracking import MlflowClient
 
         client = MlflowClient(tracking_uri=f"sqlite:///{run.path / 'mlflow' / 'mlflow.db'}")
-        experiment_id = client.get_experiment_by_name(run.id).experiment_id
-        (training,) = client.search_runs([experiment_id], "attributes.run_name = 'training'")
+        every = [experiment.experiment_id for experiment in client.search_experiments()]
+        (training,) = client.search_runs(every, "attributes.run_name = 'training'")
         assert training.data.params["model.variant"] == "bottleneck"
         histories = [client.get_metric_history(training.info.run_id, name) for name in training.data.metrics]
         return {(metric.key, metric.step): metric.value for history in histories for metric in history}
@@ -306,3 +313,20 @@ def test_another_tracker_shows_the_same_and_stays_in_the_run(name: str, tmp_path
     assert not told and len([path for path in files(run.path / name) if path.suffix == ".png"]) == 2
     assert not files(home) and {path.name for path in tmp_path.iterdir()} == {"home", "runs"}
     assert directory.find(run.path.parent, run.id) == run, "no links, which no run holds"
+
+
+@pytest.mark.parametrize("name", [each for each in OTHERS if each.values == ("mlflow",)])
+def test_what_mlflow_is_told_of_a_run_that_was_moved_lies_where_the_run_is(name: str, tmp_path: Path) -> None:
+    run, told = new_run(tmp_path / "runs", tracked(name), DATA), list[str]()
+    go_on(run, tracked(name), DATA, told.append)
+    writers.add_picture(run, [name], "prior", Image.new("L", (9, 7)), 6, told.append)
+    (tmp_path / "runs").rename(tmp_path / "elsewhere")
+    moved = Run(tmp_path / "elsewhere" / run.id)
+    for _ in range(2):
+        writers.add_picture(moved, [name], "prior", Image.new("L", (9, 7)), 6, told.append)
+    assert shown_by(name, moved) == expected(moved, float)
+    undone(moved, 5, 6)
+    go_on(moved, tracked(name), DATA, told.append)
+    assert shown_by(name, moved) == expected(moved, float) and not [line for line in told if name in line]
+    assert not (tmp_path / "runs").exists(), "where the run lay"
+    assert len([path for path in files(moved.path / name) if path.suffix == ".png"]) == 3

@@ -48,8 +48,8 @@ class Writer(Protocol):
 
 
 class Place(NamedTuple):
-    """What a tracker writes and where: the `part` of a run, its `training` or its `pictures`. Different processes write them, so
-    each has files of its own."""
+    """What a tracker writes and where: the `part` of a run, its `training` or its `pictures`. Different processes may write
+    them at once, so neither rewrites what the other has: each has files, or a run in a database, of its own."""
 
     folder: Path
     run_id: str
@@ -72,11 +72,11 @@ def scalars(row: Mapping[str, Any]) -> dict[str, float]:
 
 
 class Tracked:
-    """A tracker that ends no training: what it raises is told once, and then it is left alone. Packages of others raise what they
-    like."""
+    """A tracker that ends nothing: what it raises is told once, with what has all that it misses (`kept`), and then it is left
+    alone. Packages of others raise what they like."""
 
-    def __init__(self, name: str, place: Place, warn: Callable[[str], None]) -> None:
-        self._name, self._warn = name, warn
+    def __init__(self, name: str, place: Place, warn: Callable[[str], None], kept: str) -> None:
+        self._name, self._warn, self._kept = name, warn, kept
         self._tracker: Writer | None = None
         self._try(lambda: self._open(place))
 
@@ -89,7 +89,7 @@ class Tracked:
             do()
         except Exception as error:
             given_up, self._tracker = self._tracker, None
-            self._warn(f"{self._name} is written no more, and metrics.jsonl has every row: {type(error).__name__}: {error}")
+            self._warn(f"{self._name} is written no more, and {self._kept}: {type(error).__name__}: {error}")
             if given_up is not None:
                 with contextlib.suppress(Exception):
                     given_up.close()
@@ -117,7 +117,9 @@ class Rows:
 
     def __init__(self, run: Run, trackers: Sequence[str], warn: Callable[[str], None]) -> None:
         self._run = run
-        self._trackers: list[Writer] = [Tracked(name, Place(run.path / name, run.id, "training"), warn) for name in trackers]
+        kept = "metrics.jsonl has every row"
+        places = {name: Place(run.path / name, run.id, "training") for name in trackers}
+        self._trackers: list[Writer] = [Tracked(name, place, warn, kept) for name, place in places.items()]
         if self._trackers:
             self._begin()
 
@@ -144,5 +146,6 @@ class Rows:
 def add_picture(run: Run, trackers: Sequence[str], name: str, picture: Image, step: int, warn: Callable[[str], None]) -> None:
     """A picture of a checkpoint, for each tracker of its run."""
     for tracker in trackers:
-        with contextlib.closing(Tracked(tracker, Place(run.path / tracker, run.id, "pictures"), warn)) as tracked:
+        place = Place(run.path / tracker, run.id, "pictures")
+        with contextlib.closing(Tracked(tracker, place, warn, "the picture is in its file")) as tracked:
             tracked.picture(name, picture, step)

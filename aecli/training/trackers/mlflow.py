@@ -21,7 +21,8 @@ AT_ONCE = 100
 
 class Mlflow:
     """The training and the pictures are two runs of an experiment, which is called as the run is. Of a training that is written
-    anew, what was there is deleted as MLflow deletes: out of sight."""
+    anew, what was there is deleted as MLflow deletes: out of sight. One file has both, so that one command shows them: a writer
+    waits for the other, by MLflow's own `busy_timeout` for up to 20 s."""
 
     def __init__(self, place: Place) -> None:
         os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"  # read when the package is imported
@@ -30,15 +31,28 @@ class Mlflow:
             logging.getLogger(name).setLevel(logging.ERROR)
         uri = f"sqlite:///{place.folder.absolute() / 'mlflow.db'}"
         self._client = import_module("mlflow.tracking").MlflowClient(tracking_uri=uri, registry_uri=uri)
-        known = self._client.get_experiment_by_name(place.run_id)
-        artifacts = (place.folder.absolute() / "artifacts").as_uri()
-        experiment = known.experiment_id if known is not None else self._client.create_experiment(place.run_id, artifacts)
-        there = self._client.search_runs([experiment], f"attributes.run_name = '{place.part}'")
+        experiment = self._experiment(place)
+        every = [known.experiment_id for known in self._client.search_experiments()]
+        there = self._client.search_runs(every, f"attributes.run_name = '{place.part}'")
         if place.part == "training":
             for old in there:
                 self._client.delete_run(old.info.run_id)
             there = []
+        there = [old for old in there if old.info.experiment_id == experiment]
         self._id = there[0].info.run_id if there else self._client.create_run(experiment, run_name=place.part).info.run_id
+
+    def _experiment(self, place: Place) -> str:
+        """The id of the experiment whose pictures lie in the folder. MLflow keeps their absolute place for ever: in one that was
+        made before the run was moved, new ones would be written where it lay."""
+        folder = place.folder.resolve()
+        artifacts = (folder / "artifacts").as_uri()
+        there = self._client.search_experiments()
+        for known in there:
+            if known.artifact_location == artifacts:
+                return known.experiment_id
+        is_taken = any(known.name == place.run_id for known in there)
+        name = f"{place.run_id}, moved to {folder.parent}" if is_taken else place.run_id
+        return self._client.create_experiment(name, artifacts)
 
     def config(self, settings: Mapping[str, Any]) -> None:
         params = [self._entities.Param(name, str(value)[:MOST_PARAM]) for name, value in _flat(settings, "")]
