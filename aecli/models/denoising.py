@@ -21,9 +21,9 @@ What goes wrong
   `denoising` is high and `ssim (...)` low. A model with `given` draws in place of it (`translation`).
 - **Copying.** The net gives back what it is shown: `psnr_db (...)` is that of `corrupted, clipped` beside it.
 - **No more than a filter.** `denoising` has beside the model the best affine restorer, of Gaussian noise the Wiener filter,
-  and the filter that the corruption is usually met with.
+  and the filter that a corruption which stands alone is usually met with.
 - **Holes that are left open.** `psnr_db (...)` counts what was never taken away: `hidden_psnr_db (...)` is of hidden pixels
-  alone, beside `mean fill`.
+  alone, beside `mean fill` where hiding is the only corruption.
 - **A net for one corruption.** It is measured on that of its config; another strength is another task, and no number tells of
   it.
 """

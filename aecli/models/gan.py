@@ -21,14 +21,15 @@ $\tilde x = u x + (1 - u) g$ for one even $u$ of each image. `r1` $\gamma$ adds
 $\tfrac{\gamma}{2} \lVert \nabla D(x) \rVert^2$ (Mescheder et al. 2018, equation 9).
 
 None of these says how good the images are. `loss` of `aecli eval`, and of validations, is the energy score of Gneiting &
-Raftery 2007 (equation 21), $\mathbb{E} \lVert x - g \rVert - \tfrac12 \mathbb{E} \lVert g - g' \rVert$ with Euclidean norms
+Raftery 2007 (equation 22), $\mathbb{E} \lVert x - g \rVert - \tfrac12 \mathbb{E} \lVert g - g' \rVert$ with Euclidean norms
 over pixels, in intensities.
 
 What goes wrong
 ---------------
 - **Mode collapse.** Draws are good and few: `recall` and `coverage` of `generation` are low while `precision` is high.
   `aecli sample RUN` shows one image many times.
-- **The discriminator wins.** Its `loss` falls towards 0 while `generator_loss` rises: rows of training, not of `aecli eval`.
+- **The discriminator wins.** Its `loss` falls towards 0, that of `wgan_gp` far below 0, while `generator_loss` rises: rows of
+  training, not of `aecli eval`.
   Spectral normalization, `r1` and a lower `discriminator_rate` are against it.
 - **Copying.** `copying` of `generation` near 1: draws are nearer to train images than new images are; `--mode neighbours`
   shows them.
@@ -79,7 +80,7 @@ class GanState:
 class GAN(Model):
     """Values in training: `loss` is the discriminator's, `generator_loss` the generator's. Neither says how good the images are,
     so in evaluation `loss` is the energy score of the generator's images at each held-out one, E|x - g| - E|g - g'| / 2 with
-    Euclidean norms over pixels, least on average for the true distribution (Gneiting & Raftery 2007, equation 21).
+    Euclidean norms over pixels, least on average for the true distribution (Gneiting & Raftery 2007, equation 22).
 
     `hidden`: channels of the discriminator's convolutions, each halving the image, and of the generator in reverse.
     `discriminator_steps`: its steps for one of the generator; `discriminator_rate`: its learning rate over the generator's.

@@ -1,6 +1,6 @@
 r"""Hierarchical VAE: two stochastic layers, q(z2 | x) q(z1 | x, z2) against p(z2) p(z1 | z2) p(x | z1, z2).
 
-Tomczak & Welling 2018, "VAE with a VampPrior", section 3 and equations 11 to 14; gated layers as in their experiments.
+Tomczak & Welling 2018, "VAE with a VampPrior", section 4; gated layers as in their experiments.
 `samples` from Burda et al. 2016, "Importance weighted autoencoders", equation 8; `prior: flow` as of `vae`. `conditional` is
 p(x | y, z1, z2) p(z1 | z2) p(z2), with codes that a priori know nothing of the label y, and q(z2 | x, y) q(z1 | x, y, z2); with
 one layer of codes the model M2 of Kingma et al. 2014, "Semi-supervised learning with deep generative models", of known labels.
@@ -13,21 +13,21 @@ $z_2 \sim q(z_2 \mid x)$ and $z_1 \sim q(z_1 \mid x, z_2)$,
 $$\ell(x) = -\log p(x \mid z_1, z_2) + \beta\, \Bigl[\mathrm{KL}\bigl(q(z_2 \mid x) \,\|\, p(z_2)\bigr) +
 \mathrm{KL}\bigl(q(z_1 \mid x, z_2) \,\|\, p(z_1 \mid z_2)\bigr)\Bigr],$$
 
-in nats, summed over the values of an image and of both codes (Tomczak & Welling 2018, section 3). The lower rate is exact
+in nats, summed over the values of an image and of both codes (Tomczak & Welling 2018, section 4). The lower rate is exact
 given $z_2$, the upper one for `prior: standard`; of another prior it is $\log q(z_2 \mid x) - \log p(z_2)$ at that $z_2$.
 $\beta$ is 1, but rises from 0 over `kl_warmup` steps of training. With `samples` $K > 1$ it is
-$-\log \frac1K \sum_k p(x, z_1^k, z_2^k) / q(z_1^k, z_2^k \mid x)$ (Burda et al. 2016, equation 8). `dropout` acts in training
-alone.
+$-\log \frac1K \sum_k p(x, z_1^k, z_2^k) / q(z_1^k, z_2^k \mid x)$ (Burda et al. 2016, equation 8). `kl_warmup`,
+`samples_from` and `dropout` act in training alone.
 
 What goes wrong
 ---------------
 - **The upper layer collapses.** $z_2$ tells nothing of the image: of the units of both layers, which `likelihood` counts
   together, half or more are inactive (`active_units`, `inactive_fraction`). A lower layer that follows $p(z_1 \mid z_2)$ is
   not seen by it, since the mean of $z_1$ moves with that of $z_2$; `rate_nats` is of both layers in one.
-- **It learns images by heart.** `nll_nats` of held-out images rises while the loss of training falls; `dropout` and
-  `train.patience` are against it.
-- **A cross-entropy is no likelihood.** Gray images under `likelihood: bernoulli` have no `nll_nats`; of binary ones
-  `excess_nats` is what is left above `floor_nats`.
+- **It learns images by heart.** `loss` of validations rises while that of training falls (`nll_nats` is of `aecli eval`
+  alone); `dropout` and `train.patience` are against it.
+- **A cross-entropy is no likelihood.** Gray images under `likelihood: bernoulli` have no `nll_nats`; of those that
+  `data.binarize` draws `excess_nats` is what is left above `floor_nats`.
 - **A loose estimate.** `effective_samples` near 1 says that `nll_nats` rests on single codes; more `--importance-samples`
   lower it.
 - **Draws worse than reconstructions.** Codes of images do not fill the prior: `frechet_distance`, `precision` and `recall` of

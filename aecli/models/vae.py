@@ -24,7 +24,9 @@ another prior it is $\log q_\phi(z \mid x) - \log p(z)$ at that $z$. What else i
 - `free_bits` $\lambda$: in training a dimension of a code costs $\max(\lambda, \mathrm{KL}_j)$, $\mathrm{KL}_j$ being the
   mean over the batch (Kingma et al. 2016, equation 15).
 
-`kl_warmup` and `free_bits` act in training alone: `loss` of `aecli eval` is without them.
+`kl_warmup`, `free_bits`, `capacity_warmup` and `samples_from` act in training alone: `loss` of `aecli eval` is without them.
+With `corruption` the code is that of a corrupted image, $q_\phi(z \mid c(x))$ in place of $q_\phi(z \mid x)$, in training and
+in `loss`, and $x$ stays the clean one; `nll_nats` is of clean images, by codes of clean images.
 
 What goes wrong
 ---------------
@@ -157,11 +159,11 @@ class VaeNet(nnx.Module):
 
 
 class VAE(SingleLoss):
-    """Values: `distortion_nats` = -log p(x | z) for one z ~ q(z | x), `rate_nats` = KL(q(z | x) || p(z)) (of a mixture as prior,
-    by that z), and `loss` = distortion + beta rate, with beta 1 the negative ELBO; with `samples` above 1 it is the
-    importance-weighted bound -log mean p(x, z) / q(z | x), in training from step `samples_from` on. With `capacity_nats`,
-    `loss` = distortion + beta |rate - capacity| of each image, and in training the capacity rises from 0 over `capacity_warmup`
-    steps.
+    """Values: `distortion_nats` = -log p(x | z) for one z ~ q(z | x), `rate_nats` = KL(q(z | x) || p(z)) (of another prior than
+    `standard` by that z), and `loss` = distortion + beta rate, with beta 1 the negative ELBO; with `samples` above 1 it is the
+    importance-weighted bound -log mean p(x, z) / q(z | x), in training from step `samples_from` on, and the others are means over
+    the samples. With `capacity_nats`, `loss` = distortion + beta |rate - capacity| of each image, and in training the capacity
+    rises from 0 over `capacity_warmup` steps. With `corruption` q is of the corrupted image.
 
     `kl_warmup`: steps over which the weight of the rate rises from 0 to beta. `free_bits`: nats per latent dimension below
     which, on average over a batch, its rate costs nothing. Both act in training only. `sigma`: of `likelihood: gaussian`. With

@@ -12,7 +12,8 @@ Metrics
 -------
 - `draws_accuracy` (share, higher): trained on draws alone: the classification accuracy score of Ravuri & Vinyals 2019,
   "Classification accuracy score for conditional generative models", who draw as many as there are train images.
-- `real_accuracy` (share): on as many train images alone, the same for all models; the baseline of the others.
+- `real_accuracy` (share): on as many train images alone, the same for all models; the baseline of `draws_accuracy` and
+  `augmented_accuracy`.
 - `augmented_accuracy` (share, higher): on both together, their naive augmentation score.
 - `augmentation_gain` (share, higher): what that is more than `real_accuracy`.
 """

@@ -3,8 +3,8 @@
 Of each corruption of the config, or of a default set where it has none, what is restored and clipped to [0, 1] against the
 clean image. Corruptions are functions of the seed and the image's place, so that runs of one seed see the same. Beside the
 model: the corrupted image as it is and clipped; the affine map of least squared error, clipped, which is the Wiener filter
-where the corruption is Gaussian noise; a median filter, bicubic interpolation or the mean image in the holes, whichever the
-corruption is usually met with.
+where the corruption is Gaussian noise; of one that stands alone a median filter, bicubic interpolation or the mean image in the
+holes, whichever it is usually met with.
 
 A model that was not trained on a corruption is measured as it is: of the default set its numbers are of robustness. The
 greatest `psnr_db` is that of the mean of what may have been there, not of a likely image.

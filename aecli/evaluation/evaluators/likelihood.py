@@ -19,10 +19,10 @@ Metrics
 - `elbo_nats` (nats): the same from one code, $-\frac1S \sum_s \log w_s$; no less than `nll_nats`.
 - `effective_samples` (1): how many equally weighted codes the $S$ are worth, $(\sum_s w_s)^2 / \sum_s w_s^2$. Near 1 the
   bound is loose.
-- `floor_nats` (nats): of images that are drawn from intensities the entropy of that draw, $\sum_d H(x_d)$: on average
-  no model is below it.
-- `excess_nats` (nats, lower): what is left of `nll_nats` above each image's own floor.
-- `bits_per_dim` (bits, lower): where pixels have levels, `nll_nats` $/ (D \log 2)$.
+- `floor_nats` (nats): of images that are drawn from intensities (`data.binarize`) the entropy of that draw,
+  $\sum_d H(x_d)$: on average no model is below it. Of a draw given another image there is none.
+- `excess_nats` (nats, lower): where there is such a floor, what is left of `nll_nats` above each image's own.
+- `bits_per_dim` (bits, lower): where pixels have more than two levels, `nll_nats` $/ (D \log 2)$.
 - `active_units` (units, higher): units of the code whose posterior mean has a variance over images above 0.01.
 - `inactive_fraction` (1, lower): the share of the others; 1 where the posterior has collapsed onto the prior.
 """

@@ -3,7 +3,8 @@ r"""How much of an image survives the code, or is restored from its corruption; 
 What a model makes is clipped to [0, 1] first, as a picture shows it, and so are the baselines: the mean train image, and PCA
 of the size of the code, of a sparse one of as many components as units are active on average (`l0`). A model that is shown
 corrupted images is measured against the clean ones, beside the corrupted ones in place of PCA. Of vectors there are `mse`,
-`mae` and `explained_variance`, in the units that the model sees, and nothing is clipped: the ratios are about intensities.
+`mae` and `explained_variance`, and of an affine decoder `pca_gap` and `principal_angle_deg`, in the units that the model sees,
+and nothing is clipped: the ratios are about intensities.
 
 Metrics
 -------

@@ -1,12 +1,12 @@
 """What the model knows of the classes: frozen features, read by simple readers, beside pixels, PCA of the same size, and what
 k-means makes of patches.
 
-Features are the code; of a model whose code has sites their means over regions. They are made without the label, also by a
-conditional model. Readers are fitted to the labelled images of the train split, at most 60,000, of each class its share;
-their strength is chosen on at most 10,000, the number of neighbours on at most 2,000 of the validation split, which neighbours
-and least squares then learn from, too, or of a tenth of train where there is none or it is what is measured (Alain & Bengio
-2017, "Understanding intermediate layers using linear classifier probes", section 3).
-`patch k-means` beside the linear probe is what a layer of 100 centroids of 6x6 pixels gives without any gradient, 900
+Features are the code, of a `vq` all of it; of an autoregressive model and of a U-Net the means over regions of what it has at
+its sites. They are made without the label, also by a conditional model. Readers are fitted to the labelled images of the train
+split, at most 60,000, of each class its share; their strength is chosen on at most 10,000, the number of neighbours on at most
+2,000 of the validation split, which neighbours and least squares then learn from, too, or of a tenth of train where there is
+none or it is what is measured (Alain & Bengio 2017, "Understanding intermediate layers using linear classifier probes", section
+3). `patch k-means` beside the linear probe is what a layer of 100 centroids of 6x6 pixels gives without any gradient, 900
 numbers of an image (Coates, Ng & Lee 2011, "An analysis of single-layer networks in unsupervised feature learning").
 
 What a reader reads is not all that there is: a low number may be of features that are not in lines. Numbers of codes of other
