@@ -50,6 +50,14 @@ class Split(NamedTuple):
     labels: NDArray[Any]
 
 
+class Dictionary(NamedTuple):
+    """What an affine decoder is: `units` [units, H, W, C] or [units, d] float32, what each unit adds with an activation of 1, and
+    `offset` [H, W, C] or [d], what the code of zeros gives."""
+
+    units: NDArray[Any]
+    offset: NDArray[Any]
+
+
 class TrainedRun:
     """A run folder, and the model in it. To make one reads next to nothing; the model is restored when it is first needed, and
     then kept. Images are numpy or whatever becomes numpy: [n, H, W] or [n, H, W, C], uint8 or floats in [0, 1]; of a run on
@@ -233,6 +241,18 @@ class TrainedRun:
         codes = given.codes_of(z, apply.code_length(trained))
         classes = self._labels("decode", given.labels_of(labels, len(codes), trained))
         return _joined(apply.decoded(trained, codes, classes), self._shape)
+
+    @told
+    def dictionary(self) -> Dictionary:
+        """The decoder as arrays, where it is an affine map of the code: code @ units + offset is what `decode` gives, before an
+        image is clipped; vectors in the units of the data. Raises UsageError if it is no affine map, which is tried."""
+        import numpy as np
+
+        from aecli.verbs import apply
+
+        rows, offset = apply.affine_decoder(self._able("decode"))
+        shape = self._shape[1:]
+        return Dictionary(np.asarray(rows, np.float32).reshape(-1, *shape), np.asarray(offset, np.float32).reshape(shape))
 
     @told
     def reconstruct(self, images: Any, labels: Any = None) -> NDArray[Any]:

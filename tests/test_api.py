@@ -21,6 +21,7 @@ import numpy as np
 import pytest
 from fit import dataset, experiment, fit, new_run, subject
 from process import ENDLESS, TINY, called, commits, environment, wait_for
+from safetensors import safe_open
 
 import aecli
 from aecli.api import TrainedRun
@@ -369,6 +370,38 @@ def test_vectors_are_taken_and_given_in_the_units_of_the_data(tmp_path: Path) ->
     with pytest.raises(UsageError, match="vectors hold nan"):
         handle.encode(np.where(x == x[3, 2], np.nan, x))
     assert handle.encode(x[:0]).shape == (0, 5) and handle.reconstruct(x[:0]).shape == (0, 5)
+
+
+def test_a_dictionary_is_the_decoder_in_the_units_of_the_data(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    np.save(tmp_path / "x.npy", (rng.normal(size=(300, 6)) * [1, 10, 100, 1, 1, 1] + 50).astype(np.float32))
+    config: dict[str, Any] = {"data": {"name": "vectors", "path": tmp_path / "x.npy", "batch_size": 32, "standardize": "zscore"}}
+    config |= {"model": {"variant": "sparse", "units": 9, "k": 2}, "train": {"steps": 20}}
+    handle = aecli.train(config, runs_dir=tmp_path / "runs")
+    units, offset = handle.dictionary()
+    assert units.shape == (9, 6) and offset.shape == (6,) and units.dtype == offset.dtype == np.float32
+    codes = rng.normal(size=(7, 9)).astype(np.float32)
+    np.testing.assert_allclose(codes @ units + offset, handle.decode(codes), rtol=1e-4, atol=1e-3)
+
+    folder = handle.export("safetensors", tmp_path / "weights")
+    with safe_open(folder / "weights.safetensors", "numpy") as file:
+        w = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    mean, scale = w["scaling/mean"].reshape(-1), w["scaling/scale"].reshape(-1)
+    np.testing.assert_allclose(w["learner/rows"] * scale, units, rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(np.linalg.norm(w["learner/rows"], axis=1), 1, rtol=1e-5)
+    x = handle.data("test").images
+    before = ((x - mean) / scale - w["learner/mean"]) @ w["learner/kernel"] + w["learner/bias"]
+    code = np.where(before >= np.sort(before, axis=1)[:, -2:-1], before, 0)
+    np.testing.assert_allclose(code, handle.encode(x), rtol=1e-4, atol=1e-4)
+    card = (folder / "README.md").read_text()
+    for name in w:
+        row = next(line for line in card.splitlines() if line.startswith(f"| `{name}` | "))
+        assert row.split("|")[3].strip(), "the card says what each array is"
+
+    config["model"] |= {"net": "mlp", "hidden": [8]}
+    with pytest.raises(UsageError, match="the decoder is no affine map") as refused:
+        aecli.train(config, runs_dir=tmp_path / "runs").dictionary()
+    assert "net: linear" in str(refused.value.help)
 
 
 def test_a_run_goes_on_and_its_model_is_the_new_one(place: Path) -> None:

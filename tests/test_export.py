@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import yaml
-from cases import CASES
+from cases import CASES, named
 from fit import dataset, experiment, new_run
 from process import SOAK, TINY, called, environment
 from safetensors import safe_open
@@ -25,7 +25,7 @@ import aecli
 from aecli import models
 from aecli.api import TrainedRun
 from aecli.errors import AecliError, UsageError
-from aecli.exports import noise, onnx, stablehlo
+from aecli.exports import noise, onnx, stablehlo, weights
 from aecli.exports.card import escaped, fenced
 from aecli.exports.formats import Unable
 from aecli.exports.functions import Form, Function
@@ -109,6 +109,13 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def run(place: Path) -> TrainedRun:
     return aecli.load("plain", runs_dir=place / "runs")
+
+
+@pytest.mark.parametrize("text", named([case for case in CASES if case.name.startswith("sparse")]))
+def test_a_card_tells_of_no_array_that_there_is_not(text: str, tmp_path: Path) -> None:
+    trained = aecli.load(untrained(tmp_path, text).path)._trained
+    told = trained.model.arrays_told
+    assert told and told.keys() <= weights.arrays(trained).keys()
 
 
 def test_safetensors_holds_the_weights_that_an_evaluation_uses(place: Path, run: TrainedRun) -> None:

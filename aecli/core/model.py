@@ -170,6 +170,11 @@ class Model(Frozen):
         """The mean activation that the objective aims at; None if it aims at none."""
         return None
 
+    @property
+    def arrays_told(self) -> Mapping[str, str]:
+        """What arrays of a state are, by the path that an export gives them, where the name does not say it; none by default."""
+        return {}
+
     def objections(self, spec: Spec) -> Iterable[Objection]:
         """Why this model cannot serve such data, found before anything is compiled; none by default."""
         return ()

@@ -27,7 +27,8 @@ class Told(NamedTuple):
 
 
 class Card(NamedTuple):
-    """`numbers` are those of each split, by name; `notes` say what is not in the export, and why."""
+    """`numbers` are those of each split, by name; `notes` say what is not in the export, and why. `arrays` are the weights: name,
+    shape, and what is known of each, if anything is."""
 
     run_id: str
     info: RunFile
@@ -40,6 +41,7 @@ class Card(NamedTuple):
     checked: str
     notes: Sequence[str]
     use: str
+    arrays: Sequence[tuple[str, Sequence[int], str]] = ()
 
     def text(self) -> str:
         parts = [self._front(), self._about(), self._data(), self._functions(), self._use(), *self._measured()]
@@ -71,7 +73,10 @@ class Card(NamedTuple):
 
     def _functions(self) -> str:
         if not self.functions:
-            return "## What is here\n\nThe averaged weights, where the run averaged them, else the last, by name."
+            rows = ["| array | shape | what it is |", "|---|---|---|"]
+            rows += [f"| `{name}` | {escaped(str(list(shape)))} | {escaped(about)} |" for name, shape, about in self.arrays]
+            weights = "The averaged weights, where the run averaged them, else the last, by name."
+            return f"## What is here\n\n{weights}\n\n" + "\n".join(rows)
         rows = ["| function | file | takes | gives | from the run |", "|---|---|---|---|---|"]
         for told in self.functions:
             takes = "; ".join(map(_form, told.inputs))

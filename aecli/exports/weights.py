@@ -20,6 +20,13 @@ from aecli.system.files import write_atomic
 FILE = "weights.safetensors"
 
 
+SCALING = {
+    "scaling/mean": "the model is given (x - mean) / scale of each vector x",
+    "scaling/scale": "and what it gives is in the units of the data as output * scale + mean",
+}
+"""What `arrays` has beside a state."""
+
+
 def arrays(trained: Trained) -> dict[str, NDArray[Any]]:
     """What an evaluation uses of a state, by path, such as `encoder/layers/0/kernel`: averaged weights where there are any,
     codebooks and statistics, and how vectors are scaled."""

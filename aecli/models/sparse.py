@@ -44,7 +44,7 @@ What goes wrong
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar, Literal, NamedTuple
 
 import jax
@@ -85,6 +85,15 @@ class Seen(NamedTuple):
     silent: jax.Array
     mean: jax.Array
     threshold: jax.Array
+
+
+SEEN = {
+    "silent": "of training: the steps since each unit was last active, [units]",
+    "mean": "of training: the running mean activation of each unit, [units]",
+    "threshold": "of training: the running least activation that batch_topk keeps, and at evaluation that above which a unit is"
+    " active",
+}
+"""What the arrays of `Seen` are."""
 
 
 @jax.tree_util.register_dataclass
@@ -207,6 +216,23 @@ class Sparse(Model):
     def target_activation(self) -> float | None:
         """The mean activation that the penalty aims at, where it does."""
         return self.rho if self.penalty in ("kl", "square") else None
+
+    @property
+    def arrays_told(self) -> Mapping[str, str]:
+        told = {f"seen/{name}": text for name, text in SEEN.items()}
+        if self.net != "linear":
+            return told
+        net = {name: text for name, text in Dictionary.ARRAYS.items() if name != "steps" or self.refinements}
+        if self._bounded_rows:
+            net["rows"] += "; each row has norm 1, or a little less where optimizer.ema averages them"
+        net["kernel"] += f"; the code is {self._code_told}" + (", refined" if self.refinements else "")
+        return told | {f"learner/{name}": text for name, text in net.items()}
+
+    @property
+    def _code_told(self) -> str:
+        """What `_code` makes of activations at evaluation, in words."""
+        told = {"l1": "their ReLU", "topk": f"the {self.k} largest of them", "batch_topk": "those above seen/threshold"}
+        return told.get(self.penalty, "their sigmoid") + (", and 0 elsewhere" if self._counts else "")
 
     @property
     def _counts(self) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from math import prod
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -15,6 +16,15 @@ FIRST_STEP = 0.5
 class Dictionary(nnx.Module):
     """`rows` [units, H W C], of norm 1 at the start; the encoder starts as their transpose (Gao et al. 2024, appendix A.1).
     `refinements`: how often a code may be refined, each with a step [units] of its own."""
+
+    ARRAYS: ClassVar[dict[str, str]] = {
+        "rows": "the dictionary, [units, values of an example]: an output is code @ rows + mean",
+        "mean": "the decoder's bias, [values], which the encoder subtracts first",
+        "kernel": "the encoder, [values, units], of (x - mean) @ kernel + bias; its columns are not the dictionary",
+        "bias": "the encoder's bias, [units]",
+        "steps": "how far each of the refinements moves a unit, [refinements, units]",
+    }
+    """What its arrays are. The values of an image are those of [H, W, C] in their order."""
 
     def __init__(self, shape: tuple[int, int, int], units: int, refinements: int = 0, *, rngs: nnx.Rngs) -> None:
         self.shape = shape

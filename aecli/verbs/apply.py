@@ -24,6 +24,7 @@ from aecli.data.eval_batches import batches, eval_batch
 from aecli.data.rows import Rows
 from aecli.distributions.corruptions import Corruption, as_shown, of_pairs
 from aecli.errors import DataError, UsageError
+from aecli.evaluation import affine
 from aecli.evaluation.importance import importance_sampled
 from aecli.runs.trained import Trained
 from aecli.system.placement import put
@@ -102,6 +103,25 @@ def decoded(trained: Trained, z: Floats, labels: NDArray[np.int32]) -> Iterator[
         code, label = put((z[index], labels[index]), place)
         made = jitted.decode(trained.model, trained.state, code, label)
         yield shown(trained, np.asarray(made, np.float32)[: len(z) - start])
+
+
+def affine_decoder(trained: Trained) -> affine.Affine:
+    """The affine map that the decoder is, [latent, H W C] and [H W C], of vectors in the units of the data. Raises UsageError if
+    there is none."""
+    model: Any = trained.model
+    check_able(model, "decode")
+    if model.is_conditional:
+        raise UsageError("the model is conditional on the label: it has a decoder for each class", "conditional: false")
+    found = affine.affine_decoder(model, trained.state, code_length(trained))
+    if found is None:
+        raise UsageError(
+            "the decoder is no affine map of the code, so that what a unit adds depends on the others",
+            "net: linear trains one that is; decode shows what a code gives",
+        )
+    if trained.scaling is None:
+        return found
+    mean, scale = (array.reshape(-1).astype(np.float64) for array in trained.scaling)
+    return affine.Affine(found.rows * scale[None], found.offset * scale + mean)
 
 
 def completions(trained: Trained, rows: Rows, known: NDArray[np.bool_], seed: int, temperature: float) -> Iterator[Floats]:

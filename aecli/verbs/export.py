@@ -128,7 +128,10 @@ def _write_weights(run: Run, trained: Trained, folder: Path) -> Card:
     named = weights.arrays(trained)
     facts = _facts(run, trained, ("safetensors",))
     weights.write(folder, named, {**facts, "config": run.resolved_config()})
-    return _card(run, trained, WEIGHTS, facts)._replace(use=scripts.WEIGHTS, checked="every bit of every array")
+    known = {**trained.model.arrays_told, **weights.SCALING}
+    told = [(name, array.shape, known.get(name, "")) for name, array in named.items()]
+    card = _card(run, trained, WEIGHTS, facts)
+    return card._replace(use=scripts.WEIGHTS, checked="every bit of every array", arrays=told)
 
 
 def _write_functions(
