@@ -13,7 +13,10 @@ import jax
 import pytest
 from fit import dataset, experiment, fit, go_on, new_run
 
-from aecli.errors import CheckpointError, DivergedError, InterruptedRun, SettingError
+import aecli
+from aecli.config.load import load as load_config
+from aecli.data.sources.registry import check_name
+from aecli.errors import CheckpointError, ConfigError, DivergedError, InterruptedRun, SettingError
 from aecli.runs import checkpoint, commits
 from aecli.runs.state import state_template
 from aecli.runs.trained import best_step, load
@@ -21,6 +24,7 @@ from aecli.system.placement import placement
 from aecli.system.signals import Signals
 from aecli.training.call import all_finite
 from aecli.training.loop import Training
+from aecli.verbs import check
 
 VAE = "variant: vae, hidden: [12], latent: 3"
 DATA = dataset()
@@ -88,6 +92,20 @@ def test_a_loss_that_is_not_finite_ends_the_run_and_names_the_step(tmp_path: Pat
     template = state_template(e, DATA.spec, len(DATA.train), placement(16))
     restored = checkpoint.restore(run.checkpoints, template, print)
     assert restored is not None and all_finite(restored.state), "what was kept is sound"
+
+
+def test_a_monitor_that_is_measured_and_not_reported_is_refused_before_a_run_is_there(tmp_path: Path) -> None:
+    config = tmp_path / "a.yaml"
+    config.write_text("data: {name: digits}\nmodel: {variant: sparse, units: 9, k: 2}\n")
+    sets = ["train.steps=5", "train.monitor=explained_variance"]
+    with pytest.raises(ConfigError) as checked:
+        check.hold_against_data(load_config(config, sets, check_name))
+    with pytest.raises(ConfigError) as trained:
+        aecli.train(config, {"train.steps": 5, "train.monitor": "explained_variance"}, runs_dir=tmp_path / "runs")
+    for error in (checked.value, trained.value):
+        said = error.render()
+        assert "is measured at validations" in said and "metrics: l0, loss, mse" in said, said
+    assert not aecli.list_runs(runs_dir=tmp_path / "runs")
 
 
 def test_a_monitor_that_does_not_exist_is_refused_before_training(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from aecli.core.model import Batch, Spec, check_values
 from aecli.data.dataset import Dataset
 from aecli.data.eval_batches import EVAL_BATCH
 from aecli.errors import SettingError, did_you_mean
-from aecli.evaluation.registry import quick
+from aecli.evaluation.registry import EVALUATORS, fits, measuring, quick
 from aecli.evaluation.request import EvalRequest
 from aecli.evaluation.subject import Subject
 from aecli.measures.metric import Metric
@@ -35,6 +35,9 @@ def check_monitor(experiment: Experiment, spec: Spec, validation: int, template:
     names = computed("what is reported", (model, spec, experiment.train.precision), reported)
     if train.monitor not in names:
         message = f"'{train.monitor}' is no metric of variant '{model.variant}'"
+        if measuring(train.monitor, [name for name in fits(model, spec.kind) if EVALUATORS[name].quick]) is not None:
+            message = f"'{train.monitor}' is measured at validations, but not by variant '{model.variant}' itself"
+            message += ": a monitor is one of its own values, of which lower is better"
         raise SettingError(
             ("train", "monitor"), "unknown-metric", message, did_you_mean(train.monitor, names), "metrics: " + ", ".join(names)
         )

@@ -25,6 +25,7 @@ from aecli.system.placement import placement
 from aecli.system.progress import say, warn
 from aecli.training import writers
 from aecli.training.loop import train
+from aecli.training.monitor import check_monitor
 from aecli.verbs import budget
 from aecli.verbs.evaluate import evaluate_run
 from aecli.verbs.sample import sample_run
@@ -69,17 +70,19 @@ def smoke(config: Config) -> str:
 
 def hold_against_data(config: Config, decode: bool = False) -> str:
     """What can be told without preparing data or compiling; with `decode`, every image is read first. Raises ConfigError if the
-    model cannot serve the data, or a batch is larger than what is left to train on, DataError if that cannot be read."""
+    model cannot serve the data or does not report the monitor, or a batch is larger than what is left to train on, DataError if
+    the data cannot be read."""
     with config.locating():
         experiment = config.experiment
         writers.check_installed(experiment.train.trackers)
         name = experiment.data.name
+        held_out = 1  # where sizes are not known, there may be a validation split
         if decode:
-            spec = _decoded(experiment.data)
+            spec, held_out = _decoded(experiment.data)
         else:
             spec, sizes, absent = peeked(experiment.data)
             if "train" in sizes:
-                validation_size(experiment.data, sizes)
+                held_out = sizes.get("validation") or validation_size(experiment.data, sizes)
             if absent is not None:
                 name = f"{name}, whose images are not here"
                 say(f"{name}: {absent}")
@@ -88,6 +91,7 @@ def hold_against_data(config: Config, decode: bool = False) -> str:
         any_size = 10**6  # the length of a run does not change its weights
         template = state_template(experiment.without_budget(), spec, any_size, placement(1))
         tell_unused_pairs(experiment.model, spec)
+        check_monitor(experiment, spec, held_out, template)
         count = parameter_count(template)
         if count >= MANY and spec.kind == "image" and experiment.data.size is None:
             warn(f"{count:,} parameters of images of {spec.height}x{spec.width}: data.size: [64, 64] makes them smaller")
@@ -107,8 +111,9 @@ def peeked(data: Data) -> Peeked:
     return Peeked(known.spec, known.sizes)
 
 
-def _decoded(data: Data) -> Spec:
-    """What the images look like, when all of them have been read: for their fingerprint, in every tier."""
+def _decoded(data: Data) -> tuple[Spec, int]:
+    """What the images look like and how many are held out for validation, when all have been read: for their fingerprint, in
+    every tier."""
     dataset = open_dataset(data, say)
     duplicates.tell(dataset, warn)
-    return dataset.spec
+    return dataset.spec, len(dataset.validation)

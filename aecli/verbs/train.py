@@ -31,6 +31,7 @@ from aecli.system.reading import Unreadable
 from aecli.training import writers
 from aecli.training.follow import follow
 from aecli.training.loop import train
+from aecli.training.monitor import check_monitor
 from aecli.verbs import alike, budget
 
 MAY_CHANGE = ("train.steps", "train.epochs", "train.trackers")
@@ -56,8 +57,7 @@ def start(
     `run.json` says beside, of the sweep that it is a part of. `made(run)` is called when the run is there and before it is
     trained. `wanted` is the fingerprint that its data is to have. A `crew` of several processes is led by this one. Raises
     ConfigError if the config does not fit the data, DataError if that is other data, RunError if nothing of the source fits the
-    model, all before anything is made; what the loop refuses, a monitor that the model does not report, leaves a run that
-    failed."""
+    model, all before anything is made."""
     crew = crew or Leader()
     with config.locating():
         experiment = config.experiment
@@ -75,6 +75,7 @@ def start(
         experiment = config.experiment
         template = state_template(experiment, dataset.spec, len(dataset.train), place.here)
         tell_unused_pairs(experiment.model, dataset.spec)
+        check_monitor(experiment, dataset.spec, len(dataset.validation), template)
         weights = parameter_count(template)
         facts: dict[str, Any] = {
             **provenance.collect(experiment.model.variant),
