@@ -372,6 +372,13 @@ def test_vectors_are_taken_and_given_in_the_units_of_the_data(tmp_path: Path) ->
     assert handle.encode(x[:0]).shape == (0, 5) and handle.reconstruct(x[:0]).shape == (0, 5)
 
 
+@pytest.mark.parametrize("x", [np.zeros((200, 32)), np.zeros(5000), np.zeros((200, 32)).tolist()])
+def test_arrays_in_memory_are_refused_with_what_to_do(x: Any) -> None:
+    with pytest.raises(UsageError, match=r"^data") as refused:
+        aecli.train({"data": {"name": "vectors", "array": x}, "model": {"variant": "sparse"}, "train": {"steps": 1}})
+    assert "numpy.save" in str(refused.value.help)
+
+
 def test_a_dictionary_is_the_decoder_in_the_units_of_the_data(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     np.save(tmp_path / "x.npy", (rng.normal(size=(300, 6)) * [1, 10, 100, 1, 1, 1] + 50).astype(np.float32))

@@ -6,11 +6,14 @@ import json
 import os
 import re
 from collections.abc import Mapping, Sequence
+from math import prod
 from typing import Any, cast
 
 from aecli.errors import UsageError
 
 _DEEPEST = 50
+_MOST_NUMBERS = 1000
+_AS_A_FILE = "data are read from files: save an array with numpy.save and give its path, as data.path"
 _SETTING = re.compile(r"(?:--|\+{1,2}|~)?((?:seed|data|model|optimizer|train)(?:\.\w+)*)(?:=(.*))?", re.DOTALL)
 
 
@@ -36,7 +39,12 @@ def as_flags(overrides: Mapping[str, Any] | None) -> list[str]:
 
 def as_text(key: str, value: Any) -> str:
     """A setting as JSON, which is YAML that has one reading. Raises UsageError for what is no setting."""
-    return json.dumps(_json(key, value), ensure_ascii=False)
+    from aecli.config.yamlfile import MAX_BYTES  # which needs this file
+
+    text = json.dumps(_json(key, value), ensure_ascii=False)
+    if len(text) > MAX_BYTES:
+        raise UsageError(f"{key} has {len(text):,} letters, and no setting has more than {MAX_BYTES:,}", _AS_A_FILE)
+    return text
 
 
 def _json(key: str, value: Any, depth: int = 0) -> Any:
@@ -53,6 +61,9 @@ def _json(key: str, value: Any, depth: int = 0) -> Any:
     if isinstance(value, os.PathLike):
         return os.fspath(cast("os.PathLike[str]", value))
     if hasattr(value, "tolist"):  # of NumPy
+        shape: Sequence[int] = tuple(getattr(value, "shape", ()))
+        if len(shape) > 1 or prod(shape) > _MOST_NUMBERS:
+            raise UsageError(f"{key} is an array {list(shape)}, and a setting holds no data", _AS_A_FILE)
         return _json(key, value.tolist(), depth + 1)
     raise UsageError(f"{key} is of type {type(value).__name__}", "settings are numbers, texts, true and false, lists and dicts")
 
