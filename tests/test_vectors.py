@@ -50,7 +50,7 @@ def write_every_form(folder: Path, x: Any) -> list[Path]:
 
 def opened(path: Path, **settings: Any) -> Any:
     lines: list[str] = []
-    data = Data(name="vectors", path=str(path), **{"batch_size": 1, "validation": 0} | settings)
+    data = Data(path=str(path), **{"name": "vectors", "batch_size": 1, "validation": 0} | settings)
     return open_dataset(data, lines.append), "\n".join(lines)
 
 
@@ -91,6 +91,36 @@ def test_labels_come_from_an_array_or_a_column(fresh: Path) -> None:
         found, labels = dataset.train.all()
         of = {row.tobytes(): name for row, name in zip(x, names, strict=True)}
         assert [of[v.tobytes()] for v in found] == [dataset.class_names[i] for i in labels]
+
+
+def test_a_column_that_may_be_a_label_is_told(fresh: Path) -> None:
+    x, digit = table(), np.arange(N) % 3
+    rows = "\n".join(",".join(f"{v:.9g}" for v in (*row, label)) for row, label in zip(x, digit, strict=True))
+    (fresh / "a.csv").write_text("a,b,c,d,e,f,digit\n" + rows)
+    (fresh / "none.csv").write_text(rows)
+    told = opened(fresh / "a.csv")[1]
+    assert "column 'digit' holds whole numbers of 3 values: if it is a label, set data.label: digit" in told
+    assert "set data.label: 6" in opened(fresh / "none.csv")[1]
+    for settings in ({"label": "digit"}, {"labels": "none"}):
+        assert "whole numbers" not in opened(fresh / "a.csv", **settings)[1]
+    with pytest.raises(DataError) as refused:
+        opened(fresh / "a.csv", label="digitt")
+    assert refused.value.help == "did you mean 'digit'?"
+    np.savetxt(fresh / "whole.csv", np.arange(7 * N).reshape(N, 7) % 5, "%d", delimiter=",")
+    assert "whole numbers" not in opened(fresh / "whole.csv")[1], "a table of whole numbers says nothing of one of them"
+
+
+def test_a_help_fits_what_was_found(fresh: Path) -> None:
+    np.save(fresh / "a.npy", np.zeros((20, 8, 16), np.float32))
+    (fresh / "b.csv").write_text("1,5;2,5\n3,5;4,5\n")
+    np.save(fresh / "c.npy", np.zeros((20, 33), np.float32))
+    for name, words in (("a.npy", "x.reshape(len(x), -1)"), ("b.csv", "split at commas")):
+        with pytest.raises(DataError) as refused:
+            opened(fresh / name)
+        assert words in str(refused.value.help)
+    with pytest.raises(DataError) as refused:
+        opened(fresh / "c.npy", name="npz")
+    assert "--data vectors:FILE" in str(refused.value.help)
 
 
 @pytest.mark.parametrize(

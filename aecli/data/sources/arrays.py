@@ -77,15 +77,18 @@ def _channels_last(rows: NDArray[Any]) -> NDArray[Any]:
     return np.moveaxis(rows, 1, 3)
 
 
+_AS_VECTORS = "for vectors set data.name: vectors (of `aecli init`, --data vectors:FILE)"
+
+
 def _mend(shape: list[int]) -> str:
     if len(shape) == 2:
         side, of_three = round(shape[1] ** 0.5), round((shape[1] / 3) ** 0.5)
         if side * side == shape[1]:
-            return f"if the images are {side}x{side}: x.reshape(-1, {side}, {side}); for vectors set data.name: vectors"
+            return f"if the images are {side}x{side}: x.reshape(-1, {side}, {side}); {_AS_VECTORS}"
         if 3 * of_three * of_three == shape[1]:
             form = f"x.reshape(-1, 3, {of_three}, {of_three})"
-            return f"if the images are {of_three}x{of_three}x3 with channels first, as CIFAR's: {form}"
-        return "x.reshape(-1, height, width)"
+            return f"if the images are {of_three}x{of_three}x3 with channels first, as CIFAR's: {form}; {_AS_VECTORS}"
+        return f"for images x.reshape(-1, height, width); {_AS_VECTORS}"
     if len(shape) == 4 and shape[3] in (2, 4):
         return f"leave the transparency out: x[..., :{shape[3] - 1}]"
     if len(shape) == 4 and shape[1] in (2, 4):

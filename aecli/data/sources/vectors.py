@@ -21,7 +21,7 @@ from aecli.data.sources.base import Images, Labels, Origin, fixed_shuffle
 from aecli.data.sources.names import LABELS, roles, some_labels
 from aecli.data.sources.npy import DAMAGED, StoredArray, names_of
 from aecli.data.sources.told import about, lacking, some
-from aecli.errors import DataError
+from aecli.errors import DataError, did_you_mean
 from aecli.system.own import check_own, open_own
 from aecli.system.reading import of_the_system
 
@@ -38,6 +38,8 @@ _REAL = ("bool", "int", "uint", "float", "bfloat")
 _WINDOW = 8192
 """Rows that are read at once of a file that gives only neighbours."""
 _CSV_ROWS = 10_000
+_MOST_CLASSES = 100
+"""Of a column that is called no label, and may be one."""
 _ONE_LABEL = "set data.label to one of them, or data.labels: none to read the vectors without labels"
 
 
@@ -216,7 +218,24 @@ def _csv(path: Path, data: Data) -> Stored:
     labels = {} if column is None else {"train": (name, np.concatenate(texts))}
     if column is not None:
         facts.append(f"labels are column '{name}'" if header is not None else f"labels are column {column}, there is no header")
-    return Stored({"train": (path.name, _matrix(np.concatenate(pieces)))}, labels, facts)
+    table = np.concatenate(pieces)
+    if column is None and data.labels != "none":
+        facts += _may_be_labels(table, [str(i) if header is None else header[i] for i in used])
+    return Stored({"train": (path.name, _matrix(table))}, labels, facts)
+
+
+def _may_be_labels(table: NDArray[np.float32], names: list[str]) -> list[str]:
+    """Of a table of fractions, what is to be told of columns of few whole numbers: a label that is not called so would be taken
+    for an activation."""
+    whole = (table == np.rint(table)).all(axis=0)
+    if whole.mean() > 0.5:
+        return []
+    values = {names[i]: len(np.unique(table[:, i])) for i in np.flatnonzero(whole)}
+    few = {name: n for name, n in values.items() if 1 < n <= min(_MOST_CLASSES, len(table) // 2)}
+    if len(few) == 1:
+        ((name, n),) = few.items()
+        return [f"column '{name}' holds whole numbers of {n} values: if it is a label, set data.label: {name}"]
+    return [f"columns of few whole numbers: {some([*few])}: if one is a label, set data.label to it"] if few else []
 
 
 def _cells(line: str, delimiter: str | None) -> list[str]:
@@ -254,6 +273,8 @@ def _numbers(path: Path, part: list[tuple[int, str]], delimiter: str | None, use
             wrong = [i for i in used if i >= len(cells) or not _is_number(cells[i])]
             if wrong:
                 what = f"'{cells[wrong[0]]}' is no number" if wrong[0] < len(cells) else "is missing"
+                if delimiter == "," and ";" in line:
+                    fix = "the line was split at commas: write numbers with a point, and a comma between them"
                 raise DataError(f"{path}: line {number}, column {wrong[0]} (from 0): {what}", fix) from None
         raise DataError(f"{path}, among the lines from {part[0][0]:,} to {part[-1][0]:,}: {error}", fix) from None
 
@@ -268,7 +289,8 @@ def _label_column(path: Path, data: Data, header: list[str] | None, columns: int
         if data.label.isdecimal() and int(data.label) < columns:
             return int(data.label)
         of = some(header, 20) if header is not None else f"0 to {columns - 1}, there is no header"
-        raise DataError(f"{path} has no column '{data.label}', only {of}", "set data.label to one of them")
+        fix = did_you_mean(data.label, header or ()) or "set data.label to one of them"
+        raise DataError(f"{path} has no column '{data.label}', only {of}", fix)
     names = header or []
     found = [name for name in names if name.lower() in LABELS] or [*some_labels(path, names, _ONE_LABEL).values()]
     if len(found) > 1:
@@ -333,7 +355,8 @@ def _check_form(path: Path, name: str, rows: Matrix) -> None:
     shape = list(rows.shape)
     what = f"{path}: '{name}' {rows.dtype} {shape}"
     if len(shape) != 2:
-        fix = "keep one row a vector: x.reshape(-1, x.shape[-1])" if len(shape) > 2 else "save [n, d]"
+        each, all_of = "x.reshape(-1, x.shape[-1])", "x.reshape(len(x), -1)"
+        fix = f"keep one row a vector: {each}, or one an example: {all_of}" if len(shape) > 2 else "save [n, d]"
         raise DataError(f"{what} must be [n, d]", f"{fix}; images are name: npz" if len(shape) > 2 else fix)
     if 0 in shape:
         raise DataError(f"{what} is empty", "save [n, d]")
