@@ -16,6 +16,7 @@ from process import TINY, called
 import aecli
 from aecli.api import TrainedRun
 from aecli.data.rows import JoinedRows, LabelledRows
+from aecli.errors import UsageError
 from aecli.system.arrays import write_in_pieces
 
 
@@ -350,6 +351,9 @@ def test_other_vectors_are_scaled_as_the_runs_own(tmp_path: Path) -> None:
     handle = aecli.train(config, runs_dir=tmp_path / "runs")
     (tmp_path / "other.yaml").write_text("data: {name: vectors, path: other.npy}\n")
     found = handle.evaluate(only="reconstruction", data=tmp_path / "other.yaml")
+    with pytest.raises(UsageError, match=r"other\.npy is no config") as refused:
+        handle.evaluate(only="reconstruction", data=tmp_path / "other.npy")
+    assert "data: {name: vectors, path: " in str(refused.value.help)
     x = np.load(tmp_path / "other.npy")
     with np.load(handle.path / "scaling.npz") as scaling:
         scale = scaling["scale"].reshape(-1)

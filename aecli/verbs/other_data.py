@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import json
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -23,7 +24,7 @@ from aecli.data.scaling import ScaledRows
 from aecli.data.sources.registry import check_name
 from aecli.data.sources.told import some
 from aecli.data.whole import as_classes
-from aecli.errors import DataError, UsageError
+from aecli.errors import DataError, UsageError, printable
 from aecli.evaluation import registry
 from aecli.evaluation.request import EvalRequest
 from aecli.runs.directory import Run
@@ -31,6 +32,9 @@ from aecli.runs.trained import Trained
 from aecli.system.progress import say, warn
 from aecli.verbs import apply
 from aecli.verbs.apply_files import check_form
+
+_OF_ARRAYS = (".npy", ".npz", ".safetensors", ".csv", ".tsv", ".txt")
+"""Endings of files that are data, which a config names."""
 
 
 class Other(NamedTuple):
@@ -95,6 +99,7 @@ def open_other(
 
     Raises ConfigError if the file is wrong, DataError if the images are not of the run's form, or its model needs labels and
     there are none, UsageError if there is no such split."""
+    _check_is_config(path, trained)
     resolved = yamlfile.parse(run.resolved_config(), "config.resolved.yaml").data
     config = load_config(path, (), check_name, resolved)
     with config.locating():
@@ -128,6 +133,20 @@ def open_other(
     joined = _joined(own, other, split, rows, labels)
     duplicates.tell(joined, warn)
     return joined, Other(name, other.fingerprint)
+
+
+def _check_is_config(path: Path, trained: Trained) -> None:
+    """Raises UsageError if a path is of data themselves."""
+    if path.is_dir():
+        name = "folder"
+    elif path.suffix.lower() in _OF_ARRAYS:
+        name = "vectors" if trained.spec.kind == "vector" else "npz"
+    else:
+        return
+    raise UsageError(
+        f"{path} is no config: other data are described by a YAML file with a block data",
+        f"write the line `data: {{name: {name}, path: {printable(json.dumps(str(path)))}}}` into other.yaml; --data other.yaml",
+    )
 
 
 def _as_the_run(own: Data, data: Data) -> Data:
