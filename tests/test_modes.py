@@ -49,6 +49,12 @@ def ask(trained: Trained, n: int, **more: Any) -> Given:
     return Given(trained, lambda: DATA, n, SampleRequest(**more))
 
 
+def test_units_of_vectors_are_had_as_arrays() -> None:
+    with pytest.raises(UsageError, match="cannot do --mode codes") as refused:
+        check_mode(experiment("variant: sparse").model, "codes", "vector")
+    assert "dictionary()" in str(refused.value.help) and "aecli encode" in str(refused.value.help)
+
+
 def test_every_mode_has_a_variant() -> None:
     assert set(MODELS) <= set(variants.variants())
     texts = [

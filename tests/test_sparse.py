@@ -13,8 +13,9 @@ from compiled import call, first_state
 from fit import dataset, experiment, fit, subject
 
 from aecli.core.learner import Learner, Recipe
-from aecli.core.model import Batch
+from aecli.core.model import Batch, Spec
 from aecli.core.optimizer import Optimizer
+from aecli.errors import ConfigError
 from aecli.evaluation.registry import quick
 from aecli.models.sparse import Sparse, SparseState, keep_largest, kl_to_target
 from aecli.runs.trained import load
@@ -30,6 +31,14 @@ def start(text: str) -> tuple[Sparse, Any, Batch]:
     rows = dataset().train
     batch = Batch(jnp.asarray(rows.images / np.float32(255)), jnp.asarray(rows.labels), jnp.ones(48, bool))
     return model, first_state(model, SPEC, Recipe(Optimizer(), 100)), batch
+
+
+def test_refusals_of_k_tell_the_way_out() -> None:
+    with pytest.raises(ConfigError, match="leave k out"):
+        experiment("variant: sparse, penalty: l1, k: 3")
+    model = experiment("variant: sparse, k: 30, units: 40").model
+    (refused,) = model.objections(Spec(1, 20, 1, 0, "vector"))
+    assert "the 20 values of a vector" in refused.message
 
 
 def test_the_kl_penalty_is_0_at_its_target_and_known_elsewhere() -> None:

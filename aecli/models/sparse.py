@@ -153,12 +153,13 @@ class Sparse(Model):
         if self.refinements and not (self.net == "linear" and self.penalty == "topk"):
             raise ValueError("refinements are for net: linear with penalty: topk")
         if self.changed("k") and not self._counts:
-            raise ValueError("k is for penalty: topk and penalty: batch_topk")
+            raise ValueError("k is for penalty: topk and penalty: batch_topk: leave k out, of the others weight decides")
         return self
 
     def objections(self, spec: Spec) -> Iterable[Objection]:
         if self._counts and self.k >= spec.size:
-            yield Objection("k", f"{self.k} active units are no fewer than the {spec.size} values of an image", "a smaller k")
+            example = "a vector" if spec.kind == "vector" else "an image"
+            yield Objection("k", f"{self.k} active units are no fewer than the {spec.size} values of {example}", "a smaller k")
         if PAIRS[self.net].of_pictures:
             yield from of_pictures(spec, "net", f"net: {self.net}", "net: linear or net: mlp")
         yield from corruption_objections(self.corruption, spec)

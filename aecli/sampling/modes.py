@@ -17,7 +17,7 @@ class Mode(NamedTuple):
     """`n` is how many of what the mode counts are shown unless a number is asked for. `options` names the fields of a
     `SampleRequest` that the mode heeds beside `n` and `seed`. `conditional`: for conditional models. `smoke`: whether a smoke
     test tries it; one for each way of making an image is enough, and all of them would compile for minutes. `kinds`: of which
-    kinds of data. `images` says how many images the picture has for each of n."""
+    kinds of data. `images` says how many images the picture has for each of n. `instead`: what serves other kinds."""
 
     abilities: tuple[str, ...]
     show: Callable[[Given], Drawn]
@@ -28,6 +28,7 @@ class Mode(NamedTuple):
     smoke: bool = False
     kinds: tuple[Kind, ...] = ("image",)
     images: Callable[[Spec], int] = lambda spec: 1
+    instead: str = ""
 
     @property
     def draws(self) -> bool:
@@ -106,6 +107,7 @@ MODES: Mapping[str, Mode] = {
         "what each sparse unit draws, and the images it is active on",
         12,
         images=lambda spec: walks.TOP + 1,
+        instead="`aecli encode` gives the codes, and aecli.load(run).dictionary() what each unit adds",
     ),
     "map": Mode(
         ("encodes",),
@@ -144,7 +146,8 @@ def check_mode(model: Model, name: str, kind: Kind = "image") -> Mode:
         raise UsageError(
             f"variant '{model.variant}' cannot do --mode {name}: {missing}",
             "; ".join(
-                [f"it can do --mode {', '.join(can)}"] * bool(can)
+                [mode.instead] * bool(mode.instead and kind not in mode.kinds)
+                + [f"it can do --mode {', '.join(can)}"] * bool(can)
                 + [f"its codes can be drawn with --sampler {' or '.join(usable)}"] * bool(usable)
                 + [f"variants that can: {', '.join(variants)}"] * (model.variant not in variants)
             ),
