@@ -267,7 +267,7 @@ def test_without_the_extra_it_says_what_to_install(place: Path, monkeypatch: pyt
 
 
 def test_a_variant_that_is_dropped_in_is_exported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    text = (Path(__file__).parent.parent / "CONTRIBUTING.md").read_text()
+    text = (Path(__file__).parent.parent / "docs" / "add-a-variant.md").read_text()
     block = text.split("```python\n")[1].split("```")[0]
     (tmp_path / "dropped.py").write_text("\n".join(line.removeprefix("   ") for line in block.splitlines()))
     monkeypatch.setattr(models, "__path__", [*models.__path__, str(tmp_path)])
