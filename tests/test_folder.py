@@ -20,6 +20,7 @@ from own_files import everything_in, gray, labels_by_name, opened, rows_of, save
 from PIL import Image, ImageCms, ImageOps
 from process import called
 
+from aecli.config.load import parse
 from aecli.config.schema import Data
 from aecli.core.model import Spec
 from aecli.data.dataset import open_dataset
@@ -29,6 +30,7 @@ from aecli.data.sources.lister import natural
 from aecli.data.sources.registry import peek
 from aecli.errors import DataError, UsageError
 from aecli.sampling.beside import known_region
+from aecli.verbs import check
 
 pytestmark = pytest.mark.portable
 LOOK = Look(None, None, (255, 255, 255), None)
@@ -475,6 +477,22 @@ def test_files_that_cannot_be_read_and_forms_that_differ_are_told_together(fresh
         opened("folder", tmp_path / "own")
     assert "6 of 6x5 gray" in caught.value.message and "6 of 6x5 colour" in caught.value.message
     assert "remove or replace the file" in str(caught.value.help) and "data.channels" in str(caught.value.help)
+
+
+def test_check_says_what_it_has_looked_at_and_warns_of_what_nobody_means(
+    fresh: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_images(tmp_path / "own", {"a": 20})
+    text = (
+        f"data: {{name: folder, path: {tmp_path / 'own'}, batch_size: 2}}\nmodel: {{variant: bottleneck}}\ntrain: {{steps: 1}}\n"
+    )
+    config = parse(text, "c.yaml")
+    assert "as large as the first: --data looks at all" in check.hold_against_data(config)
+    assert "the first" not in check.hold_against_data(config, decode=True)
+    assert "warning" not in capsys.readouterr().err
+    monkeypatch.setattr(check, "MANY", 1000)
+    check.hold_against_data(config)
+    assert "parameters of images of 6x5: data.size" in capsys.readouterr().err
 
 
 def test_all_bad_files_are_named_at_once(fresh: Path, tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from measured import DATA, measured, number
+from measured import DATA, TEXT, measured, number
 from PIL import Image
 from process import called, environment
 
@@ -364,3 +364,10 @@ def test_long_lines_are_thinned_and_keep_their_mean() -> None:
 def test_spreads_of_any_size_are_drawn(found: list[float]) -> None:
     assert charts.steps("title", found, "units", 0.01, "active").startswith("<svg")
     assert charts.lines("one", [charts.Series("a", [1, 2], [3.0, 3.0])], "step").startswith("<svg")
+
+
+def test_own_data_is_called_by_its_folder(tmp_path: Path) -> None:
+    run = measured(tmp_path, {}, text=TEXT.replace("path: null", "path: /home/ada/My Photos"))
+    assert "of My Photos" in facts._sentence(run.info(), facts._data(run, run.info()), 1, None)
+    other = measured(tmp_path, {})
+    assert facts._data(other, other.info()) == other.info().data.name

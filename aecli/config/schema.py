@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, cast
 
@@ -20,6 +19,7 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from aecli.config.length import BUDGETS, LENGTHS, epoch_end
+from aecli.config.values import called
 from aecli.config.variants import parse_model
 from aecli.core.frozen import Frozen
 from aecli.core.learner import Precision, Recipe
@@ -158,7 +158,7 @@ class Data(Frozen):
     @property
     def called(self) -> str:
         """What messages call the data: the user's own file or folder by its name, other data by that of the data set."""
-        return self.name if self.path is None else printable(os.path.basename(os.path.abspath(self.path)))
+        return called(self.name, self.path)
 
     @model_validator(mode="after")
     def _path_where_needed(self) -> Data:

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from math import prod
 from typing import Any, cast
 
-from aecli.errors import UsageError
+from aecli.errors import UsageError, printable
 
 _DEEPEST = 50
 _MOST_NUMBERS = 1000
@@ -30,6 +30,11 @@ def as_config(blocks: Mapping[str, Any]) -> str:
     """A config as YAML, a line a block. Raises UsageError for what is no setting."""
     names = ((str(key), value) for key, value in blocks.items())
     return "".join(f"{key if key.isidentifier() else json.dumps(key)}: {as_text(key, value)}\n" for key, value in names)
+
+
+def called(name: str, path: str | None) -> str:
+    """What messages call data: the user's own file or folder by its name, other data by that of the data set."""
+    return name if path is None else printable(os.path.basename(os.path.abspath(path)))
 
 
 def as_flags(overrides: Mapping[str, Any] | None) -> list[str]:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
+from aecli.config.values import called
 from aecli.errors import RunError, printable
 from aecli.measures.metric import best_of
 from aecli.reports.charts import Bar, Series, bars, histogram, lines, steps
@@ -128,7 +128,7 @@ def page(run: Run, split: str, about: About, missing: Sequence[tuple[str, str]] 
 def _data(run: Run, info: RunFile) -> str:
     """What a person calls the data: own files by the name of their file or folder."""
     path = query.settings(run).get("data.path")
-    return Path(path).name or info.data.name if isinstance(path, str) else info.data.name
+    return called(info.data.name, path if isinstance(path, str) else None)
 
 
 def _sentence(info: RunFile, data: str, step: int, seconds: float | None) -> str:

@@ -144,8 +144,8 @@ def _opened(data: Data, inherited: Sequence[str]) -> Whole:
     try:
         return open_whole(data)
     except DataError as error:
-        names = [name for name in inherited if getattr(data, name) is not None]
-        for left in (names[:1], names):
+        names = tuple(name for name in inherited if getattr(data, name) is not None)
+        for left in dict.fromkeys((names[:1], names)):
             if left:
                 with contextlib.suppress(DataError):
                     whole = open_whole(data.model_copy(update=dict.fromkeys(left)))

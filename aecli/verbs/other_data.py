@@ -23,6 +23,7 @@ from aecli.data.rows import LabelledRows, Rows, remade
 from aecli.data.scaling import ScaledRows
 from aecli.data.sources.registry import check_name
 from aecli.data.sources.told import some
+from aecli.data.sources.vectors import READERS
 from aecli.data.whole import as_classes
 from aecli.errors import DataError, UsageError, printable
 from aecli.evaluation import registry
@@ -32,9 +33,6 @@ from aecli.runs.trained import Trained
 from aecli.system.progress import say, warn
 from aecli.verbs import apply
 from aecli.verbs.apply_files import check_form
-
-_OF_ARRAYS = (".npy", ".npz", ".safetensors", ".csv", ".tsv", ".txt")
-"""Endings of files that are data, which a config names."""
 
 
 class Other(NamedTuple):
@@ -139,7 +137,7 @@ def _check_is_config(path: Path, trained: Trained) -> None:
     """Raises UsageError if a path is of data themselves."""
     if path.is_dir():
         name = "folder"
-    elif path.suffix.lower() in _OF_ARRAYS:
+    elif path.suffix.lower() in READERS:
         name = "vectors" if trained.spec.kind == "vector" else "npz"
     else:
         return

@@ -137,12 +137,11 @@ class VectorSource:
 
 
 def _open(path: Path, data: Data) -> Stored:
-    readers = {".npy": _npy, ".npz": _npz, ".safetensors": _safetensors, ".csv": _csv, ".tsv": _csv, ".txt": _csv}
     suffix = path.suffix.lower()
-    if suffix not in readers:
-        raise DataError(f"{path}: vectors are read from {', '.join(readers)}", "save them as one of these")
+    if suffix not in READERS:
+        raise DataError(f"{path}: vectors are read from {', '.join(READERS)}", "save them as one of these")
     try:
-        return readers[suffix](path, data)
+        return READERS[suffix](path, data)
     except FileNotFoundError:
         raise DataError(f"{path}: no such file", "set data.path to a file of vectors") from None
     except DAMAGED as error:
@@ -222,6 +221,10 @@ def _csv(path: Path, data: Data) -> Stored:
     if column is None and data.labels != "none":
         facts += _may_be_labels(table, [str(i) if header is None else header[i] for i in used])
     return Stored({"train": (path.name, _matrix(table))}, labels, facts)
+
+
+READERS = {".npy": _npy, ".npz": _npz, ".safetensors": _safetensors, ".csv": _csv, ".tsv": _csv, ".txt": _csv}
+"""What reads a file of vectors, by its ending."""
 
 
 def _may_be_labels(table: NDArray[np.float32], names: list[str]) -> list[str]:
