@@ -7,6 +7,7 @@ import functools
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
 
 from aecli.errors import AecliError, UsageError, printable, told
@@ -26,7 +27,8 @@ Checkpoint: TypeAlias = Literal["best", "last"] | int
 
 class Number(NamedTuple):
     """A measured number. `value` is None where there is no true one, and `note` says why; `standard_error` is that over the `n`
-    images. `baselines` are what plain methods reach on the same images, `protocol` is what the number depends on."""
+    images. `baselines` are what plain methods reach on the same images, `protocol` is what the number depends on, and
+    `difference_errors` are standard errors of `value` less a baseline's, of those whose values of each image are known."""
 
     value: float | None
     standard_error: float | None
@@ -37,6 +39,7 @@ class Number(NamedTuple):
     protocol: Mapping[str, Any]
     evaluator: str
     note: str | None = None
+    difference_errors: Mapping[str, float] = MappingProxyType({})
 
     def __float__(self) -> float:
         return float("nan") if self.value is None else self.value
@@ -447,4 +450,4 @@ def _numbers(measured: Measured) -> dict[str, Number]:
 
 
 def _number(facts: Mapping[str, Any]) -> Number:
-    return Number(**{field: facts.get(field) for field in Number._fields})  # pyright: ignore[reportArgumentType]
+    return Number(**{field: facts[field] for field in Number._fields if field in facts})  # pyright: ignore[reportArgumentType]

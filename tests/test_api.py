@@ -129,7 +129,7 @@ def test_numbers_are_those_of_the_command_line(place: Path, run: TrainedRun) -> 
     assert measured == run.numbers() and float(measured["mse"]) == measured["mse"].value
     done = called("eval", run.id, "--only", "reconstruction,likelihood", "--importance-samples", "20", "--json", cwd=place)
     assert {name: number._asdict() for name, number in measured.items()} == {
-        name: {"note": None, **number} for name, number in json.loads(done.stdout).items()
+        name: {"note": None, "difference_errors": {}, **number} for name, number in json.loads(done.stdout).items()
     }
     images, _ = run.data()
     error = ((run.reconstruct(images) - images / np.float32(255)) ** 2).mean()

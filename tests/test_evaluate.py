@@ -14,7 +14,7 @@ from aecli.core.model import Batch
 from aecli.data.eval_batches import EVAL_BATCH, EVAL_VALUES, batches, collect, eval_batch
 from aecli.data.rows import ArrayRows
 from aecli.evaluation.registry import quick
-from aecli.measures.metric import Metric, average, psnr_db
+from aecli.measures.metric import EXACT_MSE, Better, Metric, Recorded, average, pooled_psnr_db, psnr_db, standard_error, verdict
 from aecli.runs.state import init
 from aecli.system.placement import placement
 
@@ -29,6 +29,64 @@ def test_psnr_is_pooled() -> None:
     metric = psnr_db(Metric(0.01, 0.001, 100, ""))
     assert metric.value == pytest.approx(20.0) and metric.unit == "dB"
     assert metric.standard_error == pytest.approx(10 * np.log10(0.0105 / 0.0095), rel=0.02)
+
+
+def test_a_plain_method_is_held_against_a_model_image_by_image() -> None:
+    """On images of very different difficulty, on which the model is always a little better."""
+    rng = np.random.default_rng(0)
+    theirs = rng.gamma(1.0, size=200)
+    mine, blocks = theirs - 0.1 + rng.normal(0, 0.05, 200), np.arange(200) // 4
+    found = average("mse", mine, "lower", beside={"plain": theirs}, baselines={"other": 9.0})
+    assert found.baselines == {"plain": pytest.approx(theirs.mean()), "other": 9.0}
+    assert found.difference_errors == {"plain": pytest.approx(np.std(mine - theirs, ddof=1) / np.sqrt(200))}
+    assert found.standard_error is not None and found.standard_error > 10 * found.difference_errors["plain"]
+    assert verdict(found) == "better" and verdict(found._replace(difference_errors={})) == "alike"
+    by_blocks = average("mse", mine, "lower", blocks=blocks, beside={"plain": theirs})
+    assert by_blocks.difference_errors == {"plain": pytest.approx(standard_error(mine - theirs, blocks))}
+
+
+def test_the_ratio_of_two_pooled_errors_varies_as_it_does_over_images() -> None:
+    rng = np.random.default_rng(0)
+    theirs = 0.02 * rng.gamma(2.0, size=400)
+    mine = theirs * rng.uniform(0.5, 1.0, 400)
+    found = pooled_psnr_db(average("mse", mine, "lower", beside={"plain": theirs}), mine, {"plain": theirs})
+    again = (rng.integers(0, 400, 400) for _ in range(2000))
+    drawn = [10 * np.log10(theirs[rows].mean() / mine[rows].mean()) for rows in again]
+    assert found.value is not None
+    assert found.value - found.baselines["plain"] == pytest.approx(10 * np.log10(theirs.mean() / mine.mean()))
+    assert found.difference_errors["plain"] == pytest.approx(np.std(drawn), rel=0.05)
+
+
+def test_there_is_no_ratio_to_what_is_met_exactly() -> None:
+    some, none = np.array([0.1, 0.2]), np.zeros(2)
+    for mine, theirs in ((some, none), (none, some), (none, none)):
+        found = pooled_psnr_db(average("mse", mine, "lower", beside={"plain": theirs}), mine, {"plain": theirs})
+        assert not found.difference_errors and found.baselines.keys() == {"plain"}
+        assert (found.value is None) == (mine.mean() <= EXACT_MSE)
+
+
+@pytest.mark.parametrize(("value", "error", "apart", "better", "said"), [
+    (0.5, 0.1, {}, "lower", "better"), (1.5, 0.1, {}, "lower", "worse"), (0.9, 0.1, {}, "lower", "alike"),
+    (0.5, 0.1, {}, "higher", "worse"), (1.5, 0.1, {}, "higher", "better"), (1.5, 0.1, {}, None, None),
+    (0.9, 0.1, {"plain": 0.01}, "lower", "better"), (0.9, None, {"plain": 0.01}, "lower", "better"),
+    (0.5, 0.1, {"plain": 1.0}, "lower", "alike"), (0.9, 0.1, {"another": 0.01}, "lower", "alike"),
+    (0.5, None, {}, "lower", None), (None, None, {}, "lower", None),
+])  # fmt: skip
+def test_what_a_number_is_beside_the_best_of_the_plain_methods(
+    value: float | None, error: float | None, apart: dict[str, float], better: Better | None, said: str | None
+) -> None:
+    worse = {"far": {"lower": 2.0, "higher": 0.0}.get(better or "", 0.0)}
+    found = Metric(value, error, 4, "1", better, {"plain": 1.0, **worse}, difference_errors=apart)
+    assert verdict(found) == said and verdict(found._replace(baselines={})) is None
+
+
+def test_a_number_is_read_as_it_was_written() -> None:
+    for optional in ({}, {"note": "why"}, {"difference_errors": {"plain": 0.1}}):
+        kept = Recorded(Metric(1.0, 0.2, 4, "1", "lower", {"plain": 2.0}, {"of": 1}, **optional), "some")
+        written = kept.as_json()
+        assert Recorded.from_json(written) == kept and optional.keys() == {"note", "difference_errors"} & written.keys()
+    infinite = Metric(1.0, 0.2, 4, "1", "lower", {"plain": np.inf}, difference_errors={"plain": np.nan}).finite()
+    assert infinite.baselines == infinite.difference_errors == {}
 
 
 @pytest.mark.parametrize(("values", "batch"), [(1, 256), (784, 256), (2**14, 256), (2**14 + 1, 128), (786_432, 4), (2**40, 1)])

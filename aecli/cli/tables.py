@@ -13,7 +13,7 @@ from aecli.cli.console import console as _console
 from aecli.cli.console import table as _table
 from aecli.data.sources.told import some
 from aecli.errors import printable
-from aecli.measures.metric import VERSION, Metric, Recorded, version_of
+from aecli.measures.metric import VERSION, Metric, Recorded, verdict, version_of
 from aecli.reports.table import number_text
 from aecli.runs import labels, numbers, provenance
 from aecli.runs.directory import Run, run_facts
@@ -125,6 +125,7 @@ def show_metrics(run_id: str, metrics: Mapping[str, Recorded]) -> None:
     console.print(next(fitting, _metrics(metrics, _LEFT_OUT[-1])))
 
 
+_WHO = {"better": "model", "worse": "baseline", "alike": "even"}
 _LEAST = ("evaluator", "unit", "better", "of", "baseline")
 _ORDER = ("evaluator", "metric", "value", "+-", "unit", "baseline", "of", "better")
 _LEFT_OUT: Sequence[frozenset[str]] = [frozenset(_LEAST[:n]) for n in range(len(_LEAST) + 1)]
@@ -161,20 +162,12 @@ def _metrics(metrics: Mapping[str, Recorded], left_out: frozenset[str]) -> _Tabl
 
 
 def _beside(metric: Metric) -> tuple[tuple[str, str], str]:
-    """The value and the name of the best baseline, and who is better, by more than two standard errors; nobody where there is
-    no error to tell by."""
+    """The value and the name of the best baseline, and who is better; nobody where there is no error to tell by."""
     best = metric.best_baseline()
     if best is None:
         return ("", ""), ""
     name, value = best
-    if metric.value is None:
-        return (number_text(value), name), ""
-    gain = (metric.value - value) * (1 if metric.better == "higher" else -1)
-    if metric.standard_error is None:
-        return (number_text(value), name), ""
-    margin = 2 * metric.standard_error
-    verdict = "model" if gain > margin else "baseline" if gain < -margin else "even"
-    return (number_text(value), name), verdict
+    return (number_text(value), name), _WHO.get(verdict(metric) or "", "")
 
 
 def cost(seconds: float) -> str:

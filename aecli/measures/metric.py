@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from math import isfinite, log10, sqrt
-from typing import Any, Literal, NamedTuple
+from math import isfinite, log, log10, sqrt
+from types import MappingProxyType
+from typing import Any, Literal, NamedTuple, Protocol
 
 import numpy as np
 
@@ -20,10 +21,14 @@ objective are by part of a batch. 5: probes and clusterings of autoregressive mo
 CAP_DB = 100.0
 """The most that a signal-to-noise ratio of images counts, of one and of a split: an error below it is the rounding of float32."""
 EXACT_MSE = 10 ** (-CAP_DB / 10)
+_DB = 10 / log(10)
 EXACT = f"the images are equal to {CAP_DB:.0f} dB, which is as far as the ratio is told"
 
 BLOCKS = "blocks"
 """What numbers of blocks are called among the values of each image."""
+
+APART = 2.0
+"""Standard errors by which a number and a baseline must differ for one of them to be called better."""
 
 Better = Literal["lower", "higher"]
 
@@ -36,10 +41,41 @@ def best_of(baselines: Mapping[str, float], better: Better | None) -> tuple[str,
     return choose(baselines.items(), key=lambda item: item[1])
 
 
+class Beside(Protocol):
+    """A number with what plain methods reach: a Metric, and what is kept of one."""
+
+    @property
+    def value(self) -> float | None: ...
+    @property
+    def standard_error(self) -> float | None: ...
+    @property
+    def better(self) -> Better | None: ...
+    @property
+    def baselines(self) -> Mapping[str, float]: ...
+    @property
+    def difference_errors(self) -> Mapping[str, float]: ...
+
+
+def verdict(number: Beside) -> Literal["better", "worse", "alike"] | None:
+    """What a number is beside the best of its baselines: `alike` if they are not more than APART standard errors from each other.
+    The error is that of their difference where it is known, for images that are hard for one are for the other; else that of the
+    number alone. None if there is no baseline, no value or no error to tell by."""
+    best = best_of(number.baselines, number.better)
+    if best is None or number.value is None:
+        return None
+    name, value = best
+    error = number.difference_errors.get(name, number.standard_error)
+    if error is None:
+        return None
+    gain = (number.value - value) * (1 if number.better == "higher" else -1)
+    return "alike" if abs(gain) <= APART * error else "better" if gain > 0 else "worse"
+
+
 class Metric(NamedTuple):
     """`value` is None where there is no true one, and `note` says why. `standard_error` is that of `value` over the `n` images as
     a sample from the data distribution; None if it has none. `better` says which way is, where one is. `baselines`: what plain
-    methods reach on the same images, by name. `protocol`: what the number depends on beside the run, the split and the seed."""
+    methods reach on the same images, by name; `difference_errors`: the standard errors of `value` less theirs, image by image, of
+    those whose values of each image are known. `protocol`: what the number depends on beside the run, the split and the seed."""
 
     value: float | None
     standard_error: float | None
@@ -49,22 +85,23 @@ class Metric(NamedTuple):
     baselines: Mapping[str, float] = {}
     protocol: Mapping[str, Any] = {}
     note: str | None = None
+    difference_errors: Mapping[str, float] = {}
 
     def as_json(self) -> dict[str, Any]:
-        """The fields by name, `note` only if there is one."""
-        told = {} if self.note is None else {"note": self.note}
-        fields = {name: value for name, value in self._asdict().items() if name != "note"}
-        return {**fields, "baselines": dict(self.baselines), "protocol": dict(self.protocol), **told}
+        """The fields by name, `note` and `difference_errors` only if there are any."""
+        told = {name: value for name, value in self._asdict().items() if value or name not in _OPTIONAL}
+        return {name: dict(value) if isinstance(value, Mapping) else value for name, value in told.items()}
 
     def none(self, note: str) -> Metric:
         """The same without a value, for the reason that `note` gives."""
-        return self._replace(value=None, standard_error=None, note=note)
+        return self._replace(value=None, standard_error=None, difference_errors={}, note=note)
 
     def finite(self) -> Metric:
         """The same with None in place of a value, an error or a part of the protocol that is not finite, and without such
         baselines: JSON has no NaN and no infinity, and neither is a number to compare with."""
         metric = self._replace(
             baselines={name: value for name, value in self.baselines.items() if isfinite(value)},
+            difference_errors={name: error for name, error in self.difference_errors.items() if isfinite(error)},
             protocol={key: _finite(value) for key, value in self.protocol.items()},
         )
         if self.value is not None and not isfinite(self.value):
@@ -76,6 +113,10 @@ class Metric(NamedTuple):
     def best_baseline(self) -> tuple[str, float] | None:
         """Name and value of the best one, where there is any and a direction."""
         return best_of(self.baselines, self.better)
+
+
+_OPTIONAL = ("note", "difference_errors")
+"""Fields that stand in JSON only where they say something."""
 
 
 class Recorded(NamedTuple):
@@ -94,8 +135,8 @@ class Recorded(NamedTuple):
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Recorded:
         """Raises KeyError if a part is missing."""
-        fields = {field: value[field] for field in Metric._fields if field != "note"}
-        return cls(Metric(**fields, note=value.get("note")), value["evaluator"])
+        fields = {field: value[field] for field in Metric._fields if field not in _OPTIONAL}
+        return cls(Metric(**fields, **{field: value[field] for field in _OPTIONAL if field in value}), value["evaluator"])
 
 
 def _finite(value: Any) -> Any:
@@ -133,16 +174,34 @@ def standard_error(values: Any, blocks: Any = None) -> float | None:
 
 
 def average(
-    name: str, values: Any, better: Better | None = None, unit: str | None = None, blocks: Any = None, **more: Any
+    name: str,
+    values: Any,
+    better: Better | None = None,
+    unit: str | None = None,
+    blocks: Any = None,
+    beside: Mapping[str, Any] = MappingProxyType({}),
+    **more: Any,
 ) -> Metric:
     """The mean of per-image values [n], in float64: every image weighs the same, whatever batch it came in. The error is that of
-    `standard_error`; where it is one over blocks, the protocol says over how many."""
+    `standard_error`; where it is one over blocks, the protocol says over how many. `beside` are the values [n] of plain methods,
+    which become baselines with the errors of the differences."""
     array = np.asarray(values, np.float64)
+    if beside:
+        others = {each: np.asarray(other, np.float64) for each, other in beside.items()}
+        more["baselines"] = {**{each: float(other.mean()) for each, other in others.items()}, **more.get("baselines", {})}
+        more["difference_errors"] = difference_errors({each: array - other for each, other in others.items()}, blocks)
     if blocks is not None:
         more["protocol"] = {**more.get("protocol", {}), "error_over_blocks": len(np.unique(blocks))}
     with np.errstate(invalid="ignore", over="ignore"):  # of values that are not finite, which `finite` tells
         error = standard_error(array, blocks)
         return Metric(float(array.mean()), error, len(array), unit or unit_of(name), better, **more)
+
+
+def difference_errors(apart: Mapping[str, Any], blocks: Any = None) -> dict[str, float]:
+    """The standard errors of the means of differences [n] by name, where there are enough images for one."""
+    with np.errstate(invalid="ignore", over="ignore"):
+        found = {name: standard_error(each, blocks) for name, each in apart.items()}
+    return {name: error for name, error in found.items() if error is not None}
 
 
 def over_seeds(name: str, values: Any, better: Better | None = None, unit: str | None = None, **more: Any) -> Metric:
@@ -169,15 +228,29 @@ def to_db(mse: float) -> float:
 
 def psnr_db(mse: Metric) -> Metric:
     """Peak signal-to-noise ratio of images in [0, 1], pooled: of the mean squared error over all images, not the mean of each
-    image's own ratio, which is larger. None if the images are equal to CAP_DB. Baselines are converted too."""
+    image's own ratio, which is larger. None if the images are equal to CAP_DB. Baselines are converted too; the errors of the
+    differences from them are those of `pooled_psnr_db`, which knows each image's."""
     baselines = {name: to_db(value) for name, value in mse.baselines.items()}
     ratio = Metric(None, None, mse.n, "dB", "higher", baselines, {**mse.protocol, "cap_db": CAP_DB}, mse.note)
     if mse.value is None:
         return ratio
     if mse.value <= EXACT_MSE:
         return ratio.none(EXACT)
-    error = None if mse.standard_error is None else float(10 / np.log(10) * mse.standard_error / mse.value)
+    error = None if mse.standard_error is None else _DB * mse.standard_error / mse.value
     return ratio._replace(value=to_db(mse.value), standard_error=error)
+
+
+def pooled_psnr_db(mse: Metric, values: Any, beside: Mapping[str, Any], blocks: Any = None) -> Metric:
+    """`psnr_db` of a mean of per-image values [n] with the errors of its differences from `beside`, values [n] by name, by the
+    delta method: with m and b the means of two squared errors, 10 log10 (b / m) has that of the mean of 10 / log 10 times
+    (b_i / b - m_i / m). None of a method that is met exactly."""
+    ratio, array = psnr_db(mse), np.asarray(values, np.float64)
+    if ratio.value is None:
+        return ratio
+    mean = array.mean()
+    others = {name: np.asarray(other, np.float64) for name, other in beside.items()}
+    apart = {name: _DB * (other / other.mean() - array / mean) for name, other in others.items() if other.mean() > EXACT_MSE}
+    return ratio._replace(difference_errors=difference_errors(apart, blocks))
 
 
 def psnr_per_image_db(values: Any, blocks: Any = None) -> Metric:

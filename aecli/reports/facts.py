@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from aecli.config.values import called
 from aecli.errors import RunError, printable
-from aecli.measures.metric import best_of
+from aecli.measures.metric import best_of, verdict
 from aecli.reports.charts import Bar, Series, bars, histogram, lines, steps
 from aecli.reports.embedding import Picture, pictures
 from aecli.reports.table import latex_text, number_text
@@ -21,8 +21,6 @@ from aecli.system.reading import Unreadable
 
 BASIC = ("version", "split", "step", "binarize", "seed", "batch", "fingerprint", "code")
 """Parts of a protocol that all numbers of a split have."""
-APART = 2.0
-"""Standard errors between a run's number and a plain method's from which on the better one is named."""
 ACTIVE_VARIANCE = 0.01
 """Of a latent's mean over images, from which on it counts as active (Burda et al. 2016, "Importance weighted autoencoders")."""
 MOST_CHARTS = 8
@@ -186,23 +184,13 @@ def _rows(found: Mapping[str, Number]) -> Iterator[Row]:
             _unit(number.unit),
             {"lower": "↓", "higher": "↑"}.get(number.better or "", ""),
             "" if best is None else f"{best[0]}: {number_text(best[1])}",
-            _verdict(number, best),
+            verdict(number) or "",
             number.note or "",
         )
 
 
 def _unit(unit: str) -> str:
     return "" if unit == "1" else unit.replace("^2", "²")
-
-
-def _verdict(number: Number, best: tuple[str, float] | None) -> str:
-    """Nothing of a number whose error is not known."""
-    if best is None or number.value is None or number.standard_error is None:
-        return ""
-    apart = (number.value - best[1]) * (1 if number.better == "higher" else -1)
-    if abs(apart) <= APART * number.standard_error:
-        return "alike"
-    return "better" if apart > 0 else "worse"
 
 
 def _bars(name: str, number: Number) -> str:

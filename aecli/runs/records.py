@@ -296,6 +296,7 @@ class Number(Record):
     protocol: dict[str, Any]
     evaluator: str
     note: str | None = None
+    difference_errors: dict[str, Finite] = {}
 
 
 MOST_TAGS = 100

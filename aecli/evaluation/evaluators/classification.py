@@ -70,9 +70,9 @@ def measure(subject: Subject) -> Findings:
     given = joint - largest - np.log(np.exp(joint - largest).sum(1, keepdims=True))
     image = np.arange(len(label))
     surprise, nll = -given[image, label], -log_prob[image, label]
-    commonest = float((label == counts.argmax()).mean())
+    commonest = {"commonest class": label == counts.argmax()}
     protocol = {"exact": True} if isinstance(model, Scores) else {"samples": samples}
-    frequencies = {"class frequencies": float(-log_prior[label].mean())}
+    frequencies = {"class frequencies": -log_prior[label]}
     blocks = None if subject.blocks is None else subject.blocks[labelled]
     error = expected_calibration_error(np.exp(given.max(1)), right)
     over = partial(average, blocks=blocks, protocol=protocol)
@@ -84,8 +84,8 @@ def measure(subject: Subject) -> Findings:
         given_label = given_label.none(f"{why}: a cross-entropy (BCE), no NLL; {likelihood.BINARIZE}")
     return Findings(
         {
-            "bayes_accuracy": over("bayes_accuracy", right, "higher", baselines={"commonest class": commonest}),
-            "label_nll_nats": over("label_nll_nats", surprise, "lower", baselines=frequencies),
+            "bayes_accuracy": over("bayes_accuracy", right, "higher", beside=commonest),
+            "label_nll_nats": over("label_nll_nats", surprise, "lower", beside=frequencies),
             "calibration_error": Metric(error, None, len(label), "1", "lower", {}, protocol | {"bins": BINS}),
             "nll_given_label_nats": given_label,
         },

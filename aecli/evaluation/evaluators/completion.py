@@ -52,9 +52,8 @@ def measure(subject: Subject) -> Findings:
     protocol = {"exact": True, "levels": levels, "given_rows": rows}
     if subject.model.is_conditional:
         protocol["given"] = "label"
-    found = average("completion_nats", nats, "lower", blocks=subject.blocks, protocol=protocol)
-    if subject.baselines:
-        found = found._replace(baselines=_independent(subject, rows))
+    beside = _independent(subject, rows) if subject.baselines else {}
+    found = average("completion_nats", nats, "lower", blocks=subject.blocks, beside=beside, protocol=protocol)
     return Findings({"completion_nats": found}, {"completion_nats": nats})
 
 
@@ -64,7 +63,7 @@ def _given_rows(subject: Subject) -> int:
     return round(subject.spec.height / 2 / step) * step
 
 
-def _independent(subject: Subject, rows: int) -> dict[str, float]:
+def _independent(subject: Subject, rows: int) -> dict[str, Any]:
     levels, first = subject.model.support(), rows * subject.spec.width * subject.spec.channels
 
     def rest(split: str) -> Iterator[Any]:
@@ -74,4 +73,4 @@ def _independent(subject: Subject, rows: int) -> dict[str, float]:
         name, nats = "independent pixels", pixels.independent_bernoulli(rest("train"), rest(subject.split))
     else:
         name, nats = "pixel histograms", pixels.independent_levels(rest("train"), rest(subject.split), levels)
-    return {name: float(nats.mean())}
+    return {name: nats}

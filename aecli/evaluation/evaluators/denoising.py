@@ -32,7 +32,7 @@ from aecli.distributions.corruptions import Corruption, corrupt_batch, default_s
 from aecli.evaluation import restorers
 from aecli.evaluation.subject import Subject
 from aecli.measures.baselines.filters import Corrupted
-from aecli.measures.metric import Findings, Metric, average, psnr_db
+from aecli.measures.metric import Findings, Metric, average, pooled_psnr_db, psnr_db
 from aecli.measures.ssim import ssim
 
 
@@ -55,14 +55,14 @@ def _metrics(found: dict[str, dict[str, Any]], blocks: Any) -> dict[str, Metric]
     others = {name: part for name, part in found.items() if name != "model"}
     mine = found["model"]
 
-    def pooled(part: dict[str, Any]) -> float:
-        return float(part["mse"].astype(np.float64).mean())
+    def theirs(value: str) -> dict[str, Any]:
+        return {name: part[value] for name, part in others.items()}
 
-    baselines = {name: pooled(part) for name, part in others.items()}
-    error = average("mse", mine["mse"], "lower", blocks=blocks, baselines=baselines)
-    likeness = {name: float(part["ssim"].mean()) for name, part in others.items()}
-    similarity = average("ssim", mine["ssim"], "higher", blocks=blocks, baselines=likeness)
-    metrics = {"psnr_db": psnr_db(error), "ssim": similarity}
+    error = average("mse", mine["mse"], "lower", blocks=blocks, beside=theirs("mse"))
+    metrics = {
+        "psnr_db": pooled_psnr_db(error, mine["mse"], theirs("mse"), blocks),
+        "ssim": average("ssim", mine["ssim"], "higher", blocks=blocks, beside=theirs("ssim")),
+    }
     if "hidden_square" in mine:
         n = mine["hidden"].sum()
 

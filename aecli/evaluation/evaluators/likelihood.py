@@ -30,6 +30,7 @@ Metrics
 from __future__ import annotations
 
 import lzma
+from functools import partial
 from math import log
 from typing import Any
 
@@ -138,18 +139,17 @@ def _in_nats(subject: Subject, values: dict[str, Any], protocol: dict[str, Any])
     """The likelihood first. Puts the floor of each image and the excess over it into `values`, where there is one."""
     support, blocks = subject.model.support(), subject.blocks
     unit = density_unit(subject)
-    nll = average("nll_nats", values["nll_nats"], "lower", unit, blocks, protocol=protocol)
-    metrics = {"nll_nats": nll}
-    if support == 2 and subject.is_binary:
-        if subject.baselines:
-            independent = float(pixels.independent_bernoulli(subject.images("train"), subject.images()).mean())
-            metrics["nll_nats"] = nll._replace(baselines={"independent pixels": independent})
-        # Of a draw given what was made of it the entropy is less.
-        if subject.binarize != "none" and not subject.model.given_corruptions:
-            gray = subject.dataset.intensity(subject.split)
-            floor = np.concatenate([pixels.bernoulli_entropy(x) for x in unit_images(gray)])
-            values["floor_nats"], values["excess_nats"] = floor, values["nll_nats"] - floor
-            metrics["excess_nats"] = average("excess_nats", values["excess_nats"], "lower", blocks=blocks, protocol=protocol)
+    is_binary = support == 2 and subject.is_binary
+    beside: dict[str, Any] = {}
+    if is_binary and subject.baselines:
+        beside["independent pixels"] = pixels.independent_bernoulli(subject.images("train"), subject.images())
+    metrics = {"nll_nats": average("nll_nats", values["nll_nats"], "lower", unit, blocks, beside, protocol=protocol)}
+    # Of a draw given what was made of it the entropy is less.
+    if is_binary and subject.binarize != "none" and not subject.model.given_corruptions:
+        gray = subject.dataset.intensity(subject.split)
+        floor = np.concatenate([pixels.bernoulli_entropy(x) for x in unit_images(gray)])
+        values["floor_nats"], values["excess_nats"] = floor, values["nll_nats"] - floor
+        metrics["excess_nats"] = average("excess_nats", values["excess_nats"], "lower", blocks=blocks, protocol=protocol)
     more = {
         name: average(name, value, unit=unit if name == "elbo_nats" else None, blocks=blocks, protocol=protocol)
         for name, value in values.items()
@@ -168,9 +168,9 @@ def unit_images(rows: Any) -> Any:
 def _in_bits(subject: Subject, nll: Metric, values: dict[str, Any]) -> Metric:
     dimensions, levels = subject.spec.size, subject.model.support()
     bits = values["nll_nats"] / (dimensions * log(2))
-    metric = average("bits_per_dim", bits, "lower", blocks=subject.blocks, protocol=nll.protocol)
+    mean = partial(average, "bits_per_dim", bits, "lower", blocks=subject.blocks, protocol=nll.protocol)
     if not subject.baselines:
-        return metric
+        return mean()
 
     def whole(split: str) -> Any:
         return (np.asarray(quantize(jnp.asarray(x), levels)) for x in subject.images(split))
@@ -178,11 +178,8 @@ def _in_bits(subject: Subject, nll: Metric, values: dict[str, Any]) -> Metric:
     nats = pixels.independent_levels(whole("train"), whole(subject.split), levels)
     packer = lzma.LZMACompressor(preset=9)
     packed = sum(len(packer.compress(x.astype(np.uint8).tobytes())) for x in whole(subject.split)) + len(packer.flush())
-    baselines = {
-        "pixel histograms": pixels.to_bits_per_dim(float(nats.mean()), dimensions),
-        "xz": 8 * packed / (len(nats) * dimensions),
-    }
-    return metric._replace(baselines=baselines)
+    histograms = {"pixel histograms": pixels.to_bits_per_dim(nats, dimensions)}
+    return mean(beside=histograms, baselines={"xz": 8 * packed / (len(nats) * dimensions)})
 
 
 def _units(subject: Subject) -> tuple[dict[str, Metric], tuple[str, ...]]:

@@ -45,7 +45,7 @@ from aecli.data.eval_batches import collect, per_image
 from aecli.distributions.observations import mse
 from aecli.evaluation.affine import affine_decoder
 from aecli.evaluation.subject import Subject
-from aecli.measures.metric import CAP_DB, EXACT_MSE, Findings, Metric, average, psnr_db, psnr_per_image_db
+from aecli.measures.metric import CAP_DB, EXACT_MSE, Findings, Metric, average, pooled_psnr_db, psnr_db, psnr_per_image_db
 from aecli.measures.ssim import ssim
 
 FLAT = 1e-10
@@ -67,10 +67,10 @@ def measure(subject: Subject) -> Findings:
     found = collect(parts)
     unit = None if is_image else "value^2"
     blocks = subject.blocks
-    error = average("mse", found["mse"], "lower", unit, blocks)
+    beside: dict[str, Any] = {}
     unclipped = float(found.pop("unclipped_mse").astype(np.float64).mean())
     # Streamed over the whole split: the average of every batch's own share would be another number, and a smaller one.
-    variance = found.pop("square").astype(np.float64).sum() - (total**2).sum() / error.n
+    variance = found.pop("square").astype(np.float64).sum() - (total**2).sum() / len(subject.rows)
     notes: tuple[str, ...] = ()
     size: int | None = None
     unclipped_pca: float | None = None
@@ -82,11 +82,11 @@ def measure(subject: Subject) -> Findings:
         }  # of what the model is shown, which says nothing of the model
     elif subject.baselines:
         size = code_size(subject)
-        baselines, unclipped_pca, notes = _baselines(subject, size)
-        error = error._replace(baselines=baselines)
+        beside, unclipped_pca, notes = _baselines(subject, size)
+    error = average("mse", found["mse"], "lower", unit, blocks, beside)
     metrics = {
         "mse": error,
-        **({"psnr_db": psnr_db(error)} if is_image else {}),
+        **({"psnr_db": pooled_psnr_db(error, found["mse"], beside, blocks)} if is_image else {}),
         "explained_variance": _explained(error, float(variance) / (error.n * subject.spec.size), subject.spec.kind),
         **metrics,
     }
@@ -109,22 +109,24 @@ def _explained(error: Metric, variance: float, kind: Kind) -> Metric:
     return none._replace(value=1 - error.value / variance, baselines=shares)
 
 
-def _baselines(subject: Subject, size: int | None) -> tuple[dict[str, float], float | None, tuple[str, ...]]:
-    """The mse of the mean train image and of PCA of such a size, clipped as the model is; PCA's as it is."""
+def _baselines(subject: Subject, size: int | None) -> tuple[dict[str, Any], float | None, tuple[str, ...]]:
+    """The errors [n] of the mean train image and of PCA of such a size, clipped as the model is; the mse of PCA as it is."""
     pca = subject.pca
     if pca is None:
         return {}, None, (f"no PCA baseline: {subject.spec.size} values are too many for a covariance",)
-    sums = np.zeros(3)
+    of_mean: list[Any] = []
+    of_pca: list[Any] = []
+    unclipped = 0.0
     for x in subject.images():
-        sums[0] += ((x - pca.mean) ** 2).sum()
+        of_mean.append(((x - pca.mean) ** 2).mean(axis=1))
         if size is not None:
             made = pca.reconstruct(x, size)
-            sums[1] += ((made - x) ** 2).sum()
-            sums[2] += (((made.clip(0, 1) if subject.spec.kind == "image" else made) - x) ** 2).sum()
-    mean, unclipped, best = (float(total) for total in sums / (len(subject.rows) * subject.spec.size))
+            unclipped += float(((made - x) ** 2).mean(axis=1).sum())
+            of_pca.append((((made.clip(0, 1) if subject.spec.kind == "image" else made) - x) ** 2).mean(axis=1))
+    mean = {f"mean {subject.spec.kind}": np.concatenate(of_mean)}
     if size is None:
-        return {f"mean {subject.spec.kind}": mean}, None, ()
-    return {f"mean {subject.spec.kind}": mean, f"PCA {size}": best}, unclipped, ()
+        return mean, None, ()
+    return {**mean, f"PCA {size}": np.concatenate(of_pca)}, unclipped / len(subject.rows), ()
 
 
 def code_size(subject: Subject) -> int | None:

@@ -78,7 +78,7 @@ def measure(subject: Subject) -> Findings:
             f"{reader}_accuracy",
             found[reader],
             "higher",
-            baselines={name: float(np.mean(other[reader])) for name, other in beside.items() if reader in other},
+            beside={name: other[reader] for name, other in beside.items() if reader in other},
             protocol=protocol | ({"choice": float(found[f"{reader}_choice"])} if f"{reader}_choice" in found else {}),
         )
         for reader in READERS

@@ -43,7 +43,7 @@ from aecli.distributions.observations import mse
 from aecli.evaluation import restorers
 from aecli.evaluation.subject import Subject
 from aecli.measures.baselines.filters import Corrupted
-from aecli.measures.metric import Findings, Metric, average, psnr_db
+from aecli.measures.metric import Findings, Metric, average, pooled_psnr_db
 
 IMAGES, DRAWS = 128, 8
 """Images of the split that are looked at, fewer of large ones, and draws given what is left of each."""
@@ -78,16 +78,16 @@ def measure(subject: Subject) -> Findings:
 
 
 def _findings(values: dict[str, Any], restored: dict[str, dict[str, Any]], between: float, protocol: dict[str, Any]) -> Findings:
-    def of_restorers(name: str) -> dict[str, float]:
-        return {restorer: float(found[name].mean()) for restorer, found in restored.items()}
+    def of_restorers(name: str) -> dict[str, Any]:
+        return {restorer: found[name] for restorer, found in restored.items()}
 
     metrics: dict[str, Metric] = {}
     for name in ("draw", "best_draw", "mean_draw"):
-        error = average("mse", values[f"{name}_mse"], "lower", baselines=of_restorers("mse"), protocol=protocol)
-        metrics[f"{name}_psnr_db"] = psnr_db(error)
+        error = average("mse", values[f"{name}_mse"], "lower", beside=of_restorers("mse"), protocol=protocol)
+        metrics[f"{name}_psnr_db"] = pooled_psnr_db(error, values[f"{name}_mse"], of_restorers("mse"))
     if "given_mse" in values:
         metrics["given_mse"] = average(
-            "given_mse", values["given_mse"], "lower", "intensity^2", baselines=of_restorers("given_mse"), protocol=protocol
+            "given_mse", values["given_mse"], "lower", "intensity^2", beside=of_restorers("given_mse"), protocol=protocol
         )
     if "given_mse_floor" in values:
         metrics["given_mse_floor"] = average("given_mse_floor", values["given_mse_floor"], unit="intensity^2", protocol=protocol)

@@ -46,5 +46,5 @@ def independent_levels(train: Iterable[NDArray[np.integer]], held_out: Iterable[
     return -np.concatenate([np.take_along_axis(log_p[None], x, axis=2)[:, :, 0].sum(1) for x in pieces])
 
 
-def to_bits_per_dim(nats: float, dimensions: int) -> float:
+def to_bits_per_dim(nats: Array, dimensions: int) -> Array:
     return nats / (dimensions * log(2))
