@@ -23,7 +23,7 @@ AGAINST = CELLS / "against"
 NLL = "nll_nats"
 DRAWS = 1000
 DRAWING = f"seconds@{DRAWS}"
-"""Of the first seed's cell: how long so many draws take, on the machine that its protocol names."""
+"""Of one seed's cell: how long so many draws take, on the machine that its protocol names."""
 
 
 class Table(NamedTuple):
@@ -102,7 +102,7 @@ class Published(NamedTuple):
 class Recipe(NamedTuple):
     """`metrics`: those that stand in the document's first table. `set`: settings that differ from the config's own. `tables`: the
     others that it is in. `samplers`: those through which draws are measured too. `against`: data whose images are to be told
-    from the run's own. `samples`: importance samples with which the first seed is measured once more."""
+    from the run's own. `samples`: importance samples with which one seed is measured once more."""
 
     config: str
     seeds: int

@@ -55,16 +55,16 @@ class Summary(NamedTuple):
 
 
 def summary(recipe: Recipe, metric: str, kept: Mapping[int, dict[str, Any]]) -> Summary | None:
-    """Of the seeds that have a value. A likelihood that the first seed has by more importance samples, too, is shifted by what
-    they changed there; the images and the weights are the same, so that the difference is of the samples alone."""
+    """Of the seeds that have a value. A likelihood that one seed has by more importance samples, too, is shifted by what they
+    changed there; the images and the weights are the same, so that the difference is of the samples alone."""
     values = [number["value"] for number in of(metric, kept) if number["value"] is not None]
     more = f"{NLL}@{recipe.samples}"
-    first = kept.get(recipe.first)
+    both = next((cell["numbers"] for cell in kept.values() if {NLL, more} <= set(cell["numbers"])), None)
     if not values:
         return None
-    if metric != NLL or first is None or not {NLL, more} <= set(first["numbers"]):
+    if metric != NLL or both is None:
         return Summary(values)
-    shift = first["numbers"][more]["value"] - first["numbers"][NLL]["value"]
+    shift = both[more]["value"] - both[NLL]["value"]
     return Summary([value + shift for value in values], f" (by {recipe.samples:,} samples, shifted by {shift:.3f})")
 
 

@@ -32,9 +32,8 @@ SHEET = 10
 
 
 def run_of(recipe: Recipe, root: Path) -> Path | None:
-    """The run of the first seed that is kept, if it is there."""
-    first = cells(recipe).get(recipe.first)
-    return root / first["run"] if first is not None and (root / first["run"]).is_dir() else None
+    """The run of the first seed that is kept and whose run is there."""
+    return next((root / cell["run"] for cell in cells(recipe).values() if (root / cell["run"]).is_dir()), None)
 
 
 def sampled(run: Path, options: str) -> Path:

@@ -19,7 +19,8 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +33,6 @@ import aecli
 from aecli.measures.metric import VERSION
 
 AECLI = [sys.executable, "-m", "aecli"]
-LIKELIHOOD = "likelihood"
 
 
 def sweep_of(recipe: Recipe, root: Path) -> str | None:
@@ -101,22 +101,28 @@ def collect(recipe: Recipe, root: Path, folder: Path = CELLS) -> None:
 
 
 def extend(recipe: Recipe, root: Path, folder: Path = CELLS) -> None:
-    """Adds to the first seed's cell what is measured of it alone, where that is asked for and its run is here: its likelihood by
+    """Adds to the cell of one seed, whose run is here, what is measured of one alone where that is asked for: the likelihood by
     many importance samples, and how long draws take."""
-    first = cells(recipe, folder).get(recipe.first)
-    if first is None or not (root / first["run"]).exists():
-        return
-    name, more = f"{NLL}@{recipe.samples}", {}
-    if recipe.samples is not None and name not in first["numbers"]:
-        asked = ["--only", LIKELIHOOD, "--importance-samples", str(recipe.samples), "--json", "--runs-dir", str(root)]
-        more[name] = json.loads(answer([*AECLI, "eval", first["run"], *asked], {}))[NLL]
-    if recipe.draws_itself and GENERATORS in recipe.tables and DRAWING not in first["numbers"]:
-        more[DRAWING] = drawing(root / first["run"])
-    if more:
-        path = folder / recipe.name / f"{recipe.first}.json"
+    kept = cells(recipe, folder)
+    wanted: dict[str, Callable[[Path], Mapping[str, Any]]] = {}
+    if recipe.samples is not None:
+        wanted[f"{NLL}@{recipe.samples}"] = partial(likelihood, samples=recipe.samples)
+    if recipe.draws_itself and GENERATORS in recipe.tables:
+        wanted[DRAWING] = drawing
+    here = [seed for seed, cell in kept.items() if (root / cell["run"]).exists()]
+    for name, of in wanted.items():
+        if not here or any(name in cell["numbers"] for cell in kept.values()):
+            continue
+        path = folder / recipe.name / f"{here[0]}.json"
         cell = json.loads(path.read_text())
-        cell["numbers"] |= more
+        cell["numbers"][name] = of(root / cell["run"])
         path.write_text(json.dumps(cell, indent=1, sort_keys=True) + "\n")
+
+
+def likelihood(run: Path, samples: int) -> dict[str, Any]:
+    """That of the test images by so many importance samples."""
+    asked = ["--only", "likelihood", "--importance-samples", str(samples), "--json", "--runs-dir", str(run.parent)]
+    return json.loads(answer([*AECLI, "eval", run.name, *asked], {}))[NLL]
 
 
 def drawing(run: Path) -> dict[str, Any]:

@@ -87,8 +87,35 @@ def test_a_likelihood_of_few_samples_is_shifted_by_what_many_changed() -> None:
     kept = {0: cell(91.0, nll_nats_of_5000=90.5), 1: cell(92.0), 2: cell(93.0)}
     found = number_tables.summary(NLL._replace(config="quickstart"), "nll_nats", kept)
     assert found is not None and list(found.values) == [90.5, 91.5, 92.5] and "5,000" in found.note
+    other = {0: cell(91.0), 2: cell(93.0, nll_nats_of_5000=92.0)}
+    shifted = number_tables.summary(NLL._replace(config="quickstart"), "nll_nats", other)
+    assert shifted is not None and list(shifted.values) == [90.0, 92.0], "whichever seed it was"
     alone = number_tables.summary(NLL._replace(config="quickstart"), "nll_nats", {1: cell(92.0)})
     assert alone is not None and list(alone.values) == [92.0] and alone.text == ("92", "", "1")
+
+
+def test_what_is_measured_of_one_seed_is_of_one_whose_run_is_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    recipe = NLL._replace(config="quickstart", evaluators=["likelihood", "generation"], tables=["generators"])
+    folder, root = tmp_path / "kept", tmp_path / "runs"
+    (folder / recipe.name).mkdir(parents=True)
+    for seed in range(3):
+        facts = {**cell(91.0), "settings": recipe.settings(), "run": f"run-{seed}"}
+        (folder / recipe.name / f"{seed}.json").write_text(json.dumps(facts))
+    measured: list[str] = []
+
+    def many(run: Path, samples: int) -> dict[str, Any]:
+        measured.append(run.name)
+        return cell(90.0)["numbers"]["nll_nats"] | {"samples": samples}
+
+    monkeypatch.setattr(recipes, "likelihood", many)
+    monkeypatch.setattr(recipes, "drawing", lambda run: cell(2.0)["numbers"]["nll_nats"])
+    recipes.extend(recipe, root, folder)
+    assert not measured, "no run is here"
+    for seed in (1, 2, 0):
+        (root / f"run-{seed}").mkdir(parents=True)
+        recipes.extend(recipe, root, folder)
+    has = [sorted(name for name in each["numbers"] if "@" in name) for each in cells.cells(recipe, folder).values()]
+    assert measured == ["run-1"] and has == [[], ["nll_nats@5000", "seconds@1000"], []]
 
 
 def test_a_row_has_the_mean_the_deviation_and_what_is_published() -> None:
