@@ -819,3 +819,53 @@ def test_intervals_over_images_that_are_not_independent_are_over_their_blocks(tm
     runs = [measured(tmp_path / "several", of_each["blocks"][0], seed=seed) for seed in (0, 1)]
     [metric] = compare(runs).as_json()["metrics"]
     assert metric["groups"][0]["se_over_images"] == pytest.approx(once[0].std(ddof=1) / 50**0.5, rel=1e-5)
+
+
+# Plain methods
+
+
+def beside(value: float, plain: dict[str, float], apart: float | None = 0.1) -> Any:
+    errors = {} if apart is None else dict.fromkeys(plain, apart)
+    return {"mse": number(value, "reconstruction", baselines=plain, difference_errors=errors)}
+
+
+def test_a_plain_method_is_beaten_by_a_group_whose_runs_all_are_better(tmp_path: Path) -> None:
+    runs = [
+        measured(tmp_path, {}, seed=seed, beta=beta, more=beside(value, {"PCA": 1.0, "mean": 2.0}))
+        for beta, of in ((1.0, (0.5, 0.6)), (2.0, (0.5, 0.9)), (3.0, (0.9, 1.5)))
+        for seed, value in enumerate(of)
+    ]
+    [plain] = compare(runs).plain
+    assert (plain.metric, plain.method, plain.value, plain.unit, plain.better) == ("mse", "PCA", 1.0, "1", "lower")
+    assert [(each.group, each.better, each.runs) for each in plain.held] == [
+        ("model.beta 1", 2, 2), ("model.beta 2", 1, 2), ("model.beta 3", 0, 2),
+    ]  # fmt: skip
+    assert plain.beaten_by() == "model.beta 1, model.beta 2 (1 of 2 runs)"
+    text = compare(runs).render("table", 200)
+    assert plain.beaten_by() in text and text.count("PCA") == 1 and "Plain methods" in text
+    told = [line for line in csv.DictReader(io.StringIO(compare(runs).render("csv"))) if line["kind"] == "plain method"]
+    assert [(line["group"], line["value"], line["against"], line["verdict"]) for line in told] == [
+        ("model.beta 1", "1.0", "PCA", "better in 2 of 2 runs"), ("model.beta 2", "1.0", "PCA", "better in 1 of 2 runs"),
+        ("model.beta 3", "1.0", "PCA", "better in 0 of 2 runs"),
+    ]  # fmt: skip
+    assert compare(runs[:1]).plain[0].beaten_by() == "test" and compare(runs[4:]).plain[0].beaten_by() == "none"
+    assert compare(runs[:4:2]).plain[0].beaten_by() == "all"
+
+
+def test_what_differs_between_groups_has_a_line_each(tmp_path: Path) -> None:
+    """PCA of the size of the code; and what one run alone was held against is no mean over its group."""
+    more = [beside(0.5, {"PCA 4": 0.9}), beside(0.5, {"PCA 8": 0.4}), beside(0.5, {"PCA 8": 0.4, "lucky": 0.1})]
+    runs = [
+        measured(tmp_path, {}, seed=seed, latent=latent, more=each)
+        for (latent, seed), each in zip(((4, 0), (8, 0), (8, 1)), more, strict=True)
+    ]
+    found = compare(runs).plain
+    assert [(each.method, each.beaten_by()) for each in found] == [("PCA 4", "model.latent 4"), ("PCA 8", "none")]
+
+
+def test_without_an_error_nobody_is_said_to_be_better(tmp_path: Path) -> None:
+    runs = [measured(tmp_path, {}, seed=seed, more=beside(0.5, {"PCA": 1.0}, None)) for seed in range(2)]
+    [plain] = compare(runs).plain
+    assert plain.held == () and plain.beaten_by() == "-"
+    nothing = measured(tmp_path, {}, beta=9.0, more={"mse": number(0.5, "reconstruction", None)})
+    assert compare([nothing]).plain == () and "Plain methods" not in compare([nothing]).render()

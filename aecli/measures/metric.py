@@ -56,11 +56,12 @@ class Beside(Protocol):
     def difference_errors(self) -> Mapping[str, float]: ...
 
 
-def verdict(number: Beside) -> Literal["better", "worse", "alike"] | None:
-    """What a number is beside the best of its baselines: `alike` if they are not more than APART standard errors from each other.
-    The error is that of their difference where it is known, for images that are hard for one are for the other; else that of the
-    number alone. None if there is no baseline, no value or no error to tell by."""
-    best = best_of(number.baselines, number.better)
+def verdict(number: Beside, baseline: str | None = None) -> Literal["better", "worse", "alike"] | None:
+    """What a number is beside one of its baselines, the best if none is named: `alike` if they are not more than APART standard
+    errors from each other. The error is that of their difference where it is known, for images that are hard for one are for the
+    other; else that of the number alone. None if there is no baseline, no value or no error to tell by."""
+    among = number.baselines if baseline is None else {baseline: number.baselines[baseline]}
+    best = best_of(among, number.better)
     if best is None or number.value is None:
         return None
     name, value = best

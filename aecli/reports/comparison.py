@@ -11,6 +11,7 @@ from aecli.reports import table
 from aecli.reports.groups import Group, Spread
 from aecli.reports.member import COSTS
 from aecli.reports.paired import Difference
+from aecli.reports.plain import Plain
 from aecli.reports.protocols import Conflict
 from aecli.reports.table import Block, Line, Notes, number_text
 
@@ -82,6 +83,9 @@ class Pareto(NamedTuple):
     left_out: tuple[int, ...]
 
 
+PLAIN_METHODS = "Plain methods"
+
+
 class Comparison(NamedTuple):
     """Groups of runs side by side. `str()` is the table as text, `render(format)` the same in one of FORMATS, and `as_json()`
     everything by name."""
@@ -98,6 +102,7 @@ class Comparison(NamedTuple):
     missing: tuple[Missing, ...]
     how: tuple[str, ...]
     notes: tuple[str, ...]
+    plain: tuple[Plain, ...] = ()
 
     def __str__(self) -> str:
         return self.render("table", table.width())
@@ -117,6 +122,7 @@ class Comparison(NamedTuple):
             blocks = [wide._replace(title=f"{main.title}. {apart[0].title}")]
         else:
             blocks = [main, *apart]
+        blocks += self.beside()
         notes = self.told()
         if format == "table":
             return table.terminal(blocks, notes, width)
@@ -125,6 +131,14 @@ class Comparison(NamedTuple):
     def blocks(self) -> tuple[Block, tuple[Block, ...]]:
         """The groups side by side, and the differences of each pair."""
         return self._main(), tuple(self._apart(at) for at in range(len(self.pairs)))
+
+    def beside(self) -> list[Block]:
+        """What plain methods reach on the same images, and which groups are better; no block where there are none."""
+        lines = tuple(
+            Line(each.evaluator, each.metric + _ARROW[each.better], (each.method, number_text(each.value), each.beaten_by()))
+            for each in self.plain
+        )
+        return [Block(PLAIN_METHODS, ("best plain method", "value", "beaten by"), lines)] if lines else []
 
     def told(self) -> Notes:
         """What stands below the tables."""
@@ -154,7 +168,9 @@ class Comparison(NamedTuple):
 
         `costs`: by name (parameters, seconds, images, flop, peak_bytes) of each group mean, sd_over_seeds, seeds and by_run.
         `pareto`: by, groups (names of those that are not dominated), left_out; or null. `conflicts`: key, metrics, values (value
-        and runs). `missing`: run, metrics, command, certain. `how` and `notes`: texts."""
+        and runs). `missing`: run, metrics, command, certain. `how` and `notes`: texts. `plain`: evaluator, metric, unit, better,
+        `method`, the best plain one of its groups, its `value`, and `held`: of each group how many of its runs are `better`,
+        of how many `runs`."""
         return {
             "split": self.split,
             "groups": [
@@ -184,6 +200,7 @@ class Comparison(NamedTuple):
             "missing": [{**each._asdict(), "metrics": list(each.metrics)} for each in self.missing],
             "how": list(self._how()),
             "notes": list(self.notes),
+            "plain": [{**each._asdict(), "held": [held._asdict() for held in each.held]} for each in self.plain],
         }
 
     def _metric_json(self, metric: Metric) -> dict[str, Any]:
@@ -308,6 +325,12 @@ class Comparison(NamedTuple):
                     add(facts, group, *value, self.groups[pair.first].name, *told)
                 if not pairs:
                     add(facts, group, *value)
+        by_name = {group.name: group for group in self.groups}
+        for each in self.plain:
+            facts = ("plain method", each.evaluator, each.metric, each.unit, each.better)
+            for held in each.held:
+                cells = (each.value, None, None, None, None, None, each.method)
+                add(facts, by_name[held.group], *cells, *[None] * 6, f"better in {held.better} of {held.runs} runs")
         for name, cells in self.costs.items():
             for group, cell in zip(self.groups, cells, strict=True):
                 add(("cost", "", name, COSTS[name].unit, "lower"), group, *_numbers(cell))

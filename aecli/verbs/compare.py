@@ -15,6 +15,7 @@ from aecli.reports.comparison import Cell, Comparison, Metric, Missing, Pair, Pa
 from aecli.reports.groups import Group, differing, grouped, setting_text, spread, without_twins
 from aecli.reports.judging import Judge, Key
 from aecli.reports.member import COSTS, SEED, Member
+from aecli.reports.plain import plain_methods
 from aecli.reports.protocols import Conflict
 from aecli.runs.directory import Run
 from aecli.verbs.telling import command
@@ -101,6 +102,7 @@ def compare(
         missing=tuple(_missing(members, shown, split)),
         how=tuple(_how(rows)),
         notes=tuple(notes),
+        plain=plain_methods(found, shown),
     )
 
 
