@@ -228,6 +228,7 @@ def test_only_the_best_on_validation_is_measured_on_test(tmp_path: Path) -> None
     content = (sweep.path / "selected.json").read_bytes()
     done = called("sweep", "--resume", sweep.id, cwd=tmp_path)
     assert done.returncode == DivergedError.code and "diverged and would do so again" in done.stderr
+    assert "best (validation)" in done.stdout and "mse (test)" in done.stdout
     assert (sweep.path / "selected.json").read_bytes() == content and by_cell(tmp_path) == runs
 
 

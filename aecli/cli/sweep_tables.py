@@ -110,7 +110,7 @@ def _table(
 
     metrics = list(dict.fromkeys(name for found in numbers.values() for name in found))[:FEW_NUMBERS]
     table = Table(box=SIMPLE_HEAD, pad_edge=False)
-    for column in (*(plan.varied or ["group"]), "cells", "best", *metrics):
+    for column in (*(plan.varied or ["group"]), "cells", "best (validation)", *(f"{name} (test)" for name in metrics)):
         table.add_column(printable(column), overflow="fold", justify="left" if column in plan.varied else "right")
     groups: dict[int, list[State]] = {}
     for state in states:
