@@ -1,4 +1,4 @@
-"""Draws the pictures of the documents from the first seed of each recipe that `make numbers` has trained.
+"""Draws the pictures of the documents from a seed of each recipe that `make numbers` has trained.
 
   python pictures.py [--only NAME,...]    # those of `numbers/pictures.yaml`, into docs/pictures/
 

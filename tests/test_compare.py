@@ -829,43 +829,56 @@ def beside(value: float, plain: dict[str, float], apart: float | None = 0.1) -> 
     return {"mse": number(value, "reconstruction", baselines=plain, difference_errors=errors)}
 
 
-def test_a_plain_method_is_beaten_by_a_group_whose_runs_all_are_better(tmp_path: Path) -> None:
+def test_of_a_plain_method_is_told_whether_all_runs_of_a_group_are_better(tmp_path: Path) -> None:
     runs = [
         measured(tmp_path, {}, seed=seed, beta=beta, more=beside(value, {"PCA": 1.0, "mean": 2.0}))
         for beta, of in ((1.0, (0.5, 0.6)), (2.0, (0.5, 0.9)), (3.0, (0.9, 1.5)))
         for seed, value in enumerate(of)
     ]
-    [plain] = compare(runs).plain
-    assert (plain.metric, plain.method, plain.value, plain.unit, plain.better) == ("mse", "PCA", 1.0, "1", "lower")
-    assert [(each.group, each.better, each.runs) for each in plain.held] == [
-        ("model.beta 1", 2, 2), ("model.beta 2", 1, 2), ("model.beta 3", 0, 2),
+    found = compare(runs)
+    [plain] = found.plain
+    assert (plain.name, plain.method, plain.value, plain.unit, plain.better) == ("mse", "PCA", "1", "1", "lower")
+    assert [held and held.text for held in plain.held] == ["yes", "1 of 2", "no"]
+    text = found.render("table", 200)
+    assert re.search(r"mse ↓ +PCA +1 +yes +1 of 2 +no", text) and text.count("PCA") == 1
+    told = [line for line in csv.DictReader(io.StringIO(found.render("csv"))) if line["kind"] == "plain method"]
+    assert [(line["group"], line["value"], line["seeds"], line["against"], line["verdict"]) for line in told] == [
+        (f"model.beta {beta}", "1.0", "2", "PCA", f"better in {better} of 2 runs") for beta, better in ((1, 2), (2, 1), (3, 0))
     ]  # fmt: skip
-    assert plain.beaten_by() == "model.beta 1, model.beta 2 (1 of 2 runs)"
-    text = compare(runs).render("table", 200)
-    assert plain.beaten_by() in text and text.count("PCA") == 1 and "Plain methods" in text
-    told = [line for line in csv.DictReader(io.StringIO(compare(runs).render("csv"))) if line["kind"] == "plain method"]
-    assert [(line["group"], line["value"], line["against"], line["verdict"]) for line in told] == [
-        ("model.beta 1", "1.0", "PCA", "better in 2 of 2 runs"), ("model.beta 2", "1.0", "PCA", "better in 1 of 2 runs"),
-        ("model.beta 3", "1.0", "PCA", "better in 0 of 2 runs"),
-    ]  # fmt: skip
-    assert compare(runs[:1]).plain[0].beaten_by() == "test" and compare(runs[4:]).plain[0].beaten_by() == "none"
-    assert compare(runs[:4:2]).plain[0].beaten_by() == "all"
+    [told] = found.as_json()["plain"]
+    assert told["groups"][1] == {"value": 1.0, "runs": 2, "judged": 2, "better": 1} and told["name"] == "mse"
+    text = (Path(__file__).parent.parent / "docs" / "compare.md").read_text()
+    assert all(f"`{key}`" in text for key in {**told, **told["groups"][0]})
 
 
-def test_what_differs_between_groups_has_a_line_each(tmp_path: Path) -> None:
-    """PCA of the size of the code; and what one run alone was held against is no mean over its group."""
-    more = [beside(0.5, {"PCA 4": 0.9}), beside(0.5, {"PCA 8": 0.4}), beside(0.5, {"PCA 8": 0.4, "lucky": 0.1})]
+def test_each_run_is_held_against_its_own_best_plain_method(tmp_path: Path) -> None:
+    """Also of a group whose runs have different ones, of which none is left out for a weaker one that all have."""
+    more = [{"PCA 4": 0.9, "mean": 2.0}, {"PCA 8": 0.4, "mean": 2.0}, {"PCA 8": 0.4, "mean": 2.0}]
     runs = [
-        measured(tmp_path, {}, seed=seed, latent=latent, more=each)
+        measured(tmp_path, {}, seed=seed, latent=latent, more=beside(0.5, each))
         for (latent, seed), each in zip(((4, 0), (8, 0), (8, 1)), more, strict=True)
     ]
     found = compare(runs).plain
-    assert [(each.method, each.beaten_by()) for each in found] == [("PCA 4", "model.latent 4"), ("PCA 8", "none")]
+    assert [(each.method, [held and held.text for held in each.held]) for each in found] == [
+        ("PCA 4", ["yes", None]), ("PCA 8", [None, "no"]),
+    ]  # fmt: skip
+    together = compare(runs, by="model.variant").plain
+    assert [(each.method, [held and held.text for held in each.held]) for each in together] == [
+        ("PCA 4", ["yes [1 of 3 runs]"]), ("PCA 8", ["no [2 of 3 runs]"]),
+    ]  # fmt: skip
 
 
-def test_without_an_error_nobody_is_said_to_be_better(tmp_path: Path) -> None:
-    runs = [measured(tmp_path, {}, seed=seed, more=beside(0.5, {"PCA": 1.0}, None)) for seed in range(2)]
-    [plain] = compare(runs).plain
-    assert plain.held == () and plain.beaten_by() == "-"
+def test_what_is_not_known_of_a_plain_method_is_not_said(tmp_path: Path) -> None:
+    three = [measured(tmp_path, {}, seed=0, more=beside(0.5, {"PCA": 1.0}, None)), *(
+        measured(tmp_path, {}, seed=seed, more={"mse": number(value, "reconstruction")}) for seed, value in ((1, 0.5), (2, None))
+    )]  # fmt: skip
+    [plain] = compare(three).plain
+    assert [held and held.text for held in plain.held] == ["- [1 of 3 runs]"], "no error, no baseline, no value"
+    both = [measured(tmp_path, {}, seed=seed, beta=3.0, more=beside(0.5, {"PCA": pca})) for seed, pca in ((0, 1.0), (1, 1.5))]
+    other = measured(tmp_path, {}, seed=0, beta=4.0, more=beside(0.5, {"PCA": 2.0}))
+    [plain] = compare([*both, other]).plain
+    assert plain.value == "1.25 to 2", "measured otherwise"
     nothing = measured(tmp_path, {}, beta=9.0, more={"mse": number(0.5, "reconstruction", None)})
     assert compare([nothing]).plain == () and "Plain methods" not in compare([nothing]).render()
+    largest = [measured(tmp_path, {}, seed=seed, beta=7.0, more=beside(0.5, {"PCA": 1.7e308})) for seed in (0, 1)]
+    assert compare(largest).plain[0].value == "1.7e+308"

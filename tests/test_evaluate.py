@@ -57,6 +57,14 @@ def test_the_ratio_of_two_pooled_errors_varies_as_it_does_over_images() -> None:
     assert found.difference_errors["plain"] == pytest.approx(np.std(drawn), rel=0.05)
 
 
+def test_errors_that_are_not_finite_have_no_spread_and_are_no_warning() -> None:
+    huge, some = np.array([np.inf, 1.0]), np.array([1.0, 2.0])
+    for mine, theirs in ((huge, some), (some, huge), (huge, huge)):
+        error = average("mse", mine, "lower", beside={"plain": theirs})
+        for found in (error, pooled_psnr_db(error, mine, {"plain": theirs})):
+            assert not found.finite().difference_errors
+
+
 def test_there_is_no_ratio_to_what_is_met_exactly() -> None:
     some, none = np.array([0.1, 0.2]), np.zeros(2)
     for mine, theirs in ((some, none), (none, some), (none, none)):

@@ -41,7 +41,7 @@ def best_of(baselines: Mapping[str, float], better: Better | None) -> tuple[str,
     return choose(baselines.items(), key=lambda item: item[1])
 
 
-class Beside(Protocol):
+class Judgeable(Protocol):
     """A number with what plain methods reach: a Metric, and what is kept of one."""
 
     @property
@@ -56,12 +56,11 @@ class Beside(Protocol):
     def difference_errors(self) -> Mapping[str, float]: ...
 
 
-def verdict(number: Beside, baseline: str | None = None) -> Literal["better", "worse", "alike"] | None:
-    """What a number is beside one of its baselines, the best if none is named: `alike` if they are not more than APART standard
-    errors from each other. The error is that of their difference where it is known, for images that are hard for one are for the
-    other; else that of the number alone. None if there is no baseline, no value or no error to tell by."""
-    among = number.baselines if baseline is None else {baseline: number.baselines[baseline]}
-    best = best_of(among, number.better)
+def verdict(number: Judgeable) -> Literal["better", "worse", "alike"] | None:
+    """What a number is beside the best of its baselines: `alike` if they are not more than APART standard errors from each other.
+    The error is that of their difference where it is known, for images that are hard for one are for the other; else that of the
+    number alone. None if there is no baseline, no value or no error to tell by."""
+    best = best_of(number.baselines, number.better)
     if best is None or number.value is None:
         return None
     name, value = best
@@ -189,8 +188,9 @@ def average(
     array = np.asarray(values, np.float64)
     if beside:
         others = {each: np.asarray(other, np.float64) for each, other in beside.items()}
-        more["baselines"] = {**{each: float(other.mean()) for each, other in others.items()}, **more.get("baselines", {})}
-        more["difference_errors"] = difference_errors({each: array - other for each, other in others.items()}, blocks)
+        with np.errstate(invalid="ignore", over="ignore"):
+            more["baselines"] = {**{each: float(other.mean()) for each, other in others.items()}, **more.get("baselines", {})}
+            more["difference_errors"] = difference_errors({each: array - other for each, other in others.items()}, blocks)
     if blocks is not None:
         more["protocol"] = {**more.get("protocol", {}), "error_over_blocks": len(np.unique(blocks))}
     with np.errstate(invalid="ignore", over="ignore"):  # of values that are not finite, which `finite` tells
@@ -200,8 +200,7 @@ def average(
 
 def difference_errors(apart: Mapping[str, Any], blocks: Any = None) -> dict[str, float]:
     """The standard errors of the means of differences [n] by name, where there are enough images for one."""
-    with np.errstate(invalid="ignore", over="ignore"):
-        found = {name: standard_error(each, blocks) for name, each in apart.items()}
+    found = {name: standard_error(each, blocks) for name, each in apart.items()}
     return {name: error for name, error in found.items() if error is not None}
 
 
@@ -248,10 +247,11 @@ def pooled_psnr_db(mse: Metric, values: Any, beside: Mapping[str, Any], blocks: 
     ratio, array = psnr_db(mse), np.asarray(values, np.float64)
     if ratio.value is None:
         return ratio
-    mean = array.mean()
     others = {name: np.asarray(other, np.float64) for name, other in beside.items()}
-    apart = {name: _DB * (other / other.mean() - array / mean) for name, other in others.items() if other.mean() > EXACT_MSE}
-    return ratio._replace(difference_errors=difference_errors(apart, blocks))
+    with np.errstate(invalid="ignore", over="ignore"):
+        share = array / array.mean()
+        apart = {name: _DB * (other / other.mean() - share) for name, other in others.items() if other.mean() > EXACT_MSE}
+        return ratio._replace(difference_errors=difference_errors(apart, blocks))
 
 
 def psnr_per_image_db(values: Any, blocks: Any = None) -> Metric:

@@ -83,7 +83,7 @@ class Pareto(NamedTuple):
     left_out: tuple[int, ...]
 
 
-PLAIN_METHODS = "Plain methods"
+PLAIN_METHODS = "Plain methods, and whether the runs are better"
 
 
 class Comparison(NamedTuple):
@@ -122,7 +122,7 @@ class Comparison(NamedTuple):
             blocks = [wide._replace(title=f"{main.title}. {apart[0].title}")]
         else:
             blocks = [main, *apart]
-        blocks += self.beside()
+        blocks += self.plain_blocks()
         notes = self.told()
         if format == "table":
             return table.terminal(blocks, notes, width)
@@ -132,13 +132,17 @@ class Comparison(NamedTuple):
         """The groups side by side, and the differences of each pair."""
         return self._main(), tuple(self._apart(at) for at in range(len(self.pairs)))
 
-    def beside(self) -> list[Block]:
-        """What plain methods reach on the same images, and which groups are better; no block where there are none."""
+    def plain_blocks(self) -> list[Block]:
+        """What plain methods reach on the same images, and whether the groups are better; no block where there are none."""
         lines = tuple(
-            Line(each.evaluator, each.metric + _ARROW[each.better], (each.method, number_text(each.value), each.beaten_by()))
+            Line(
+                each.evaluator,
+                each.name + _ARROW[each.better],
+                (each.method, each.value, *("" if held is None else held.text for held in each.held)),
+            )
             for each in self.plain
         )
-        return [Block(PLAIN_METHODS, ("best plain method", "value", "beaten by"), lines)] if lines else []
+        return [Block(PLAIN_METHODS, ("best", "value", *(g.name for g in self.groups)), lines)] if lines else []
 
     def told(self) -> Notes:
         """What stands below the tables."""
@@ -168,9 +172,10 @@ class Comparison(NamedTuple):
 
         `costs`: by name (parameters, seconds, images, flop, peak_bytes) of each group mean, sd_over_seeds, seeds and by_run.
         `pareto`: by, groups (names of those that are not dominated), left_out; or null. `conflicts`: key, metrics, values (value
-        and runs). `missing`: run, metrics, command, certain. `how` and `notes`: texts. `plain`: evaluator, metric, unit, better,
-        `method`, the best plain one of its groups, its `value`, and `held`: of each group how many of its runs are `better`,
-        of how many `runs`."""
+        and runs). `missing`: run, metrics, command, certain. `how` and `notes`: texts. `plain`: evaluator, name (of the metric),
+        unit, better, `method`, the best plain one beside some runs, and `groups`: of each null, or the method's mean `value`
+        beside those of its runs, how many these are (`runs`), how many of them have an error to tell by (`judged`), and how many
+        of these are `better`."""
         return {
             "split": self.split,
             "groups": [
@@ -200,8 +205,15 @@ class Comparison(NamedTuple):
             "missing": [{**each._asdict(), "metrics": list(each.metrics)} for each in self.missing],
             "how": list(self._how()),
             "notes": list(self.notes),
-            "plain": [{**each._asdict(), "held": [held._asdict() for held in each.held]} for each in self.plain],
+            "plain": [self._plain_json(each) for each in self.plain],
         }
+
+    def _plain_json(self, plain: Plain) -> dict[str, Any]:
+        groups = [
+            None if held is None else {"value": held.value, "runs": held.runs, "judged": held.judged, "better": held.better}
+            for held in plain.held
+        ]
+        return {**{key: value for key, value in plain._asdict().items() if key != "held"}, "groups": groups}
 
     def _metric_json(self, metric: Metric) -> dict[str, Any]:
         cells = [
@@ -325,12 +337,12 @@ class Comparison(NamedTuple):
                     add(facts, group, *value, self.groups[pair.first].name, *told)
                 if not pairs:
                     add(facts, group, *value)
-        by_name = {group.name: group for group in self.groups}
-        for each in self.plain:
-            facts = ("plain method", each.evaluator, each.metric, each.unit, each.better)
-            for held in each.held:
-                cells = (each.value, None, None, None, None, None, each.method)
-                add(facts, by_name[held.group], *cells, *[None] * 6, f"better in {held.better} of {held.runs} runs")
+        for plain in self.plain:
+            facts = ("plain method", plain.evaluator, plain.name, plain.unit, plain.better)
+            for group, held in zip(self.groups, plain.held, strict=True):
+                if held is not None:
+                    numbers = (held.value, None, held.runs, None, None, None, plain.method)
+                    add(facts, group, *numbers, *[None] * 6, f"better in {held.better} of {held.judged} runs")
         for name, cells in self.costs.items():
             for group, cell in zip(self.groups, cells, strict=True):
                 add(("cost", "", name, COSTS[name].unit, "lower"), group, *_numbers(cell))

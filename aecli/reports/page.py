@@ -43,7 +43,7 @@ def beside(comparison: Comparison, pages: Mapping[str, Page]) -> Beside:
         (
             main._replace(lines=tuple(line for line in main.lines if line.section != SETTINGS)),
             *(each for each in apart if each.lines),
-            *comparison.beside(),
+            *comparison.plain_blocks(),
         ),
         main._replace(lines=tuple(line._replace(section="") for line in main.lines if line.section == SETTINGS)),
         notes.how,

@@ -1,67 +1,74 @@
-"""What plain methods reach on the images on which runs were measured, and which groups of runs are better."""
+"""What plain methods reach on the images on which runs were measured, and which runs are better."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from statistics import fmean
 from typing import NamedTuple
 
-from aecli.reports.groups import Group
+from aecli.reports.groups import Group, spread
+from aecli.reports.table import number_text
 
 
 class Held(NamedTuple):
-    """How many runs of a group, each by its own verdict, are better than a plain method, of how many that have the number."""
+    """The runs of a group whose best plain method this is: `runs` of them, of `of` in the group, and the method's mean `value`
+    beside them. `better` of the `judged` ones, those with an error to tell by, are better than it, each by its own verdict."""
 
-    group: str
+    value: float
     better: int
+    judged: int
     runs: int
+    of: int
+
+    @property
+    def text(self) -> str:
+        """`yes`, `no` or `1 of 3`: whether the runs are better; a dash where no error is known. Behind it how many runs it is of,
+        if not of all."""
+        said = {0: "no", self.judged: "yes"}.get(self.better, f"{self.better} of {self.judged}") if self.judged else "-"
+        return said + (f" [{self.runs} of {self.of} runs]" if self.runs < self.of else "")
 
 
 class Plain(NamedTuple):
-    """The best plain method beside a metric, and `value`, its mean over the runs of the first group of which it is. `held` leaves
-    out groups without an error to tell by."""
+    """A plain method that is the best beside a metric of some runs, and what is said of each group: None where it is so beside no
+    run of it."""
 
     evaluator: str
-    metric: str
+    name: str
     unit: str
     better: str
     method: str
-    value: float
-    held: tuple[Held, ...]
+    held: tuple[Held | None, ...]
 
-    def beaten_by(self) -> str:
-        """`all`, `none`, or the groups that are better, some with how many of their runs."""
-        if not self.held:
-            return "-"
-        by = [
-            each.group + ("" if each.better == each.runs else f" ({each.better} of {each.runs} runs)")
-            for each in self.held
-            if each.better
-        ]
-        if len(by) > 1 and by == [each.group for each in self.held]:
-            return "all"
-        return ", ".join(by) or "none"
+    @property
+    def value(self) -> str:
+        """What the method reaches: of groups that were measured otherwise, from the least to the greatest."""
+        found = sorted(each.value for each in self.held if each is not None)
+        low, high = number_text(found[0]), number_text(found[-1])
+        return low if low == high else f"{low} to {high}"
 
 
 def plain_methods(groups: Sequence[Group], keys: Sequence[tuple[str, str]]) -> tuple[Plain, ...]:
-    """Of each metric, by evaluator and name, the best plain method of each group; one that several have stands once."""
+    """Of each metric, by evaluator and name, the best plain method of each run; one that is that of several stands once."""
     from aecli.measures.metric import best_of, verdict
 
     made: list[Plain] = []
     for evaluator, name in keys:
         found: dict[str, Plain] = {}
-        for group in groups:
-            every = [number for member in group.members if (number := member.number(evaluator, name)) is not None]
-            numbers = [number for number in every if number.value is not None and number.baselines]
-            shared = [method for method in numbers[0].baselines if all(method in n.baselines for n in numbers)] if numbers else []
-            means = {method: fmean(number.baselines[method] for number in numbers) for method in shared}
-            better = numbers[0].better if numbers else None
-            best = best_of(means, better)
-            if best is None or better is None:
-                continue
-            said = [verdict(number, best[0]) for number in numbers]
-            held = () if None in said else (Held(group.name, said.count("better"), len(said)),)
-            first = found.setdefault(best[0], Plain(evaluator, name, numbers[0].unit, better, *best, ()))
-            found[best[0]] = first._replace(held=(*first.held, *held))
+        for at, group in enumerate(groups):
+            mine: dict[str, tuple[list[float], list[str]]] = {}
+            for number in (member.number(evaluator, name) for member in group.members):
+                best = None if number is None or number.value is None else best_of(number.baselines, number.better)
+                if number is None or number.better is None or best is None:
+                    continue
+                found.setdefault(best[0], Plain(evaluator, name, number.unit, number.better, best[0], (None,) * len(groups)))
+                values, said = mine.setdefault(best[0], ([], []))
+                values.append(best[1])
+                said += [word] if (word := verdict(number)) is not None else []
+            for method, (values, said) in mine.items():
+                mean = spread(values)
+                held = Held(
+                    values[0] if mean is None else mean.value, said.count("better"), len(said), len(values), len(group.members)
+                )
+                row = found[method]
+                found[method] = row._replace(held=(*row.held[:at], held, *row.held[at + 1 :]))
         made += found.values()
     return tuple(made)

@@ -32,7 +32,7 @@ from aecli.distributions.corruptions import Corruption, corrupt_batch, default_s
 from aecli.evaluation import restorers
 from aecli.evaluation.subject import Subject
 from aecli.measures.baselines.filters import Corrupted
-from aecli.measures.metric import Findings, Metric, average, pooled_psnr_db, psnr_db
+from aecli.measures.metric import Findings, Metric, average, pooled_psnr_db
 from aecli.measures.ssim import ssim
 
 
@@ -72,7 +72,8 @@ def _metrics(found: dict[str, dict[str, Any]], blocks: Any) -> dict[str, Metric]
         region = Metric(inside(mine), None, len(mine["mse"]), "", "lower", {name: inside(part) for name, part in others.items()})
         if not n:
             region = region._replace(baselines={}).none("no pixel was hidden")
-        metrics["hidden_psnr_db"] = psnr_db(region)
+        # Of how many pixels the sums are is alike for all.
+        metrics["hidden_psnr_db"] = pooled_psnr_db(region, mine["hidden_square"], theirs("hidden_square"), blocks)
     return metrics
 
 

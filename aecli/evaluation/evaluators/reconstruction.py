@@ -106,7 +106,8 @@ def _explained(error: Metric, variance: float, kind: Kind) -> Metric:
     if error.value is None or variance <= 0:
         return none.none(f"the {kind}s of the split are all alike: there is no variance to explain")
     shares = {name: 1 - value / variance for name, value in error.baselines.items()}
-    return none._replace(value=1 - error.value / variance, baselines=shares)
+    apart = {name: each / variance for name, each in error.difference_errors.items()}
+    return none._replace(value=1 - error.value / variance, baselines=shares, difference_errors=apart)
 
 
 def _baselines(subject: Subject, size: int | None) -> tuple[dict[str, Any], float | None, tuple[str, ...]]:
