@@ -102,7 +102,7 @@ class Published(NamedTuple):
 class Recipe(NamedTuple):
     """`metrics`: those that stand in the document's first table. `set`: settings that differ from the config's own. `tables`: the
     others that it is in. `samplers`: those through which draws are measured too. `against`: data whose images are to be told
-    from the run's own. `samples`: importance samples with which one seed is measured once more."""
+    from the run's own. `samples`: importance samples with which one seed is measured once more, on some of the images."""
 
     config: str
     seeds: int

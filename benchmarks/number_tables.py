@@ -56,7 +56,7 @@ class Summary(NamedTuple):
 
 def summary(recipe: Recipe, metric: str, kept: Mapping[int, dict[str, Any]]) -> Summary | None:
     """Of the seeds that have a value. A likelihood that one seed has by more importance samples, too, is shifted by what they
-    changed there; the images and the weights are the same, so that the difference is of the samples alone."""
+    changed there on some of the images; these and the weights are the same, so that the difference is of the samples alone."""
     values = [number["value"] for number in of(metric, kept) if number["value"] is not None]
     more = f"{NLL}@{recipe.samples}"
     both = next((cell["numbers"] for cell in kept.values() if {NLL, more} <= set(cell["numbers"])), None)
@@ -65,7 +65,8 @@ def summary(recipe: Recipe, metric: str, kept: Mapping[int, dict[str, Any]]) -> 
     if metric != NLL or both is None:
         return Summary(values)
     shift = both[more]["value"] - both[NLL]["value"]
-    return Summary([value + shift for value in values], f" (by {recipe.samples:,} samples, shifted by {shift:.3f})")
+    told = f"shifted by {shift:.3f}, as {both[more]['protocol']['calibrated_on']:,} images are"
+    return Summary([value + shift for value in values], f" (by {recipe.samples:,} samples, {told})")
 
 
 def rows(recipe: Recipe, kept: Mapping[int, dict[str, Any]]) -> list[list[str]]:

@@ -11,6 +11,7 @@ from typing import Any
 import cells
 import look
 import number_tables
+import numpy as np
 import pictures
 import pytest
 import recipes
@@ -19,6 +20,7 @@ from cells import TABLES, Published, Recipe
 from process import TINY
 
 from aecli.evaluation.registry import EVALUATORS, SCORES, covers
+from aecli.handle import Number
 from aecli.measures.metric import VERSION
 
 ROOT = Path(__file__).parent.parent
@@ -27,7 +29,7 @@ PICTURE = re.compile(r"pictures/(\w+\.png)")
 
 def cell(value: float, **more: float) -> dict[str, Any]:
     def number(value: float) -> dict[str, Any]:
-        return {"value": value, "baselines": {"PCA": 0.5}, "protocol": {"version": VERSION}}
+        return {"value": value, "baselines": {"PCA": 0.5}, "protocol": {"version": VERSION, "calibrated_on": 1000}}
 
     numbers = {"nll_nats": number(value), **{name.replace("_of_", "@"): number(each) for name, each in more.items()}}
     return {"numbers": numbers, "minutes": 2.0, "flop": 1e9}
@@ -92,6 +94,35 @@ def test_a_likelihood_of_few_samples_is_shifted_by_what_many_changed() -> None:
     assert shifted is not None and list(shifted.values) == [90.0, 92.0], "whichever seed it was"
     alone = number_tables.summary(NLL._replace(config="quickstart"), "nll_nats", {1: cell(92.0)})
     assert alone is not None and list(alone.values) == [92.0] and alone.text == ("92", "", "1")
+
+
+def test_many_samples_are_drawn_for_some_images_and_shift_the_number_of_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(recipes, "CALIBRATED", 3)
+    few = np.array([90.0, 92.0, 94.0, 100.0])
+    (tmp_path / "eval").mkdir()
+    np.savez(tmp_path / "eval" / "test-values.npz", **{"likelihood/nll_nats": few})
+    kept = Number(
+        94.0, 2.1, 4, "nats", "lower", {"independent pixels": 400.0}, {"version": VERSION, "samples": 500}, "likelihood"
+    )
+
+    class Trained:
+        def data(self, split: str) -> tuple[Any, Any]:
+            return np.arange(4), np.arange(4)
+
+        def numbers(self, split: str) -> dict[str, Number]:
+            return {"nll_nats": kept}
+
+        def score(self, images: Any, labels: Any, samples: int) -> Any:
+            assert list(images) == list(labels) == [0, 1, 2] and samples == 5000
+            return few[:3] - [0.1, 0.2, 0.3]
+
+    monkeypatch.setattr(recipes.aecli, "load", lambda run: Trained())
+    found = json.loads(json.dumps(recipes.likelihood(tmp_path, 5000)))
+    assert found["value"] == pytest.approx(93.8) and found["baselines"] == kept.baselines and found["evaluator"] == "likelihood"
+    assert found["protocol"]["samples"] == 5000 and found["protocol"]["calibrated_on"] == 3
+    assert found["protocol"]["shift_standard_error"] == pytest.approx(0.1 / 3**0.5)
 
 
 def test_what_is_measured_of_one_seed_is_of_one_whose_run_is_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
