@@ -843,17 +843,32 @@ def test_of_a_plain_method_is_told_whether_all_runs_of_a_group_are_better(tmp_pa
     assert re.search(r"mse ↓ +PCA +1 +yes +1 of 2 +no", text) and text.count("PCA") == 1
     told = [line for line in csv.DictReader(io.StringIO(found.render("csv"))) if line["kind"] == "plain method"]
     assert [(line["group"], line["value"], line["seeds"], line["against"], line["verdict"]) for line in told] == [
-        (f"model.beta {beta}", "1.0", "2", "PCA", f"better in {better} of 2 runs") for beta, better in ((1, 2), (2, 1), (3, 0))
+        (f"model.beta {beta}", "1.0", "2", "PCA", f"better in {better}, even in {even} of 2 runs")
+        for beta, better, even in ((1, 2, 0), (2, 1, 1), (3, 0, 1))
     ]  # fmt: skip
     [told] = found.as_json()["plain"]
-    assert told["groups"][1] == {"value": 1.0, "runs": 2, "judged": 2, "better": 1} and told["name"] == "mse"
+    assert told["groups"][1] == {"value": 1.0, "better": 1, "alike": 1, "judged": 2, "runs": 2} and told["name"] == "mse"
     text = (Path(__file__).parent.parent / "docs" / "compare.md").read_text()
-    assert all(f"`{key}`" in text for key in {**told, **told["groups"][0]})
+    columns = found.render("csv").splitlines()[0].split(",")
+    assert all(f"`{key}`" in text for key in {**told, **told["groups"][0], **dict.fromkeys(columns)})
+
+
+def test_runs_that_are_even_with_a_plain_method_are_told_from_those_that_lose(tmp_path: Path) -> None:
+    runs = [
+        measured(tmp_path, {}, seed=seed, beta=beta, more=beside(value, {"PCA": 1.0}))
+        for beta, of in ((1.0, (0.9, 1.1)), (2.0, (0.9, 1.5)), (3.0, (0.5, 0.9)), (4.0, (1.5, 1.6)))
+        for seed, value in enumerate(of)
+    ]
+    found = compare(runs)
+    [plain] = found.plain
+    assert [held and held.text for held in plain.held] == ["even", "no", "1 of 2", "no"]
+    [told] = found.as_json()["plain"]
+    assert [(each["better"], each["alike"]) for each in told["groups"]] == [(0, 2), (0, 1), (1, 1), (0, 0)]
 
 
 def test_each_run_is_held_against_its_own_best_plain_method(tmp_path: Path) -> None:
     """Also of a group whose runs have different ones, of which none is left out for a weaker one that all have."""
-    more = [{"PCA 4": 0.9, "mean": 2.0}, {"PCA 8": 0.4, "mean": 2.0}, {"PCA 8": 0.4, "mean": 2.0}]
+    more = [{"PCA 4": 0.9, "mean": 2.0}, {"PCA 8": 0.2, "mean": 2.0}, {"PCA 8": 0.2, "mean": 2.0}]
     runs = [
         measured(tmp_path, {}, seed=seed, latent=latent, more=beside(0.5, each))
         for (latent, seed), each in zip(((4, 0), (8, 0), (8, 1)), more, strict=True)

@@ -210,8 +210,7 @@ class Comparison(NamedTuple):
 
     def _plain_json(self, plain: Plain) -> dict[str, Any]:
         groups = [
-            None if held is None else {"value": held.value, "runs": held.runs, "judged": held.judged, "better": held.better}
-            for held in plain.held
+            None if held is None else {key: value for key, value in held._asdict().items() if key != "of"} for held in plain.held
         ]
         return {**{key: value for key, value in plain._asdict().items() if key != "held"}, "groups": groups}
 
@@ -342,7 +341,7 @@ class Comparison(NamedTuple):
             for group, held in zip(self.groups, plain.held, strict=True):
                 if held is not None:
                     numbers = (held.value, None, held.runs, None, None, None, plain.method)
-                    add(facts, group, *numbers, *[None] * 6, f"better in {held.better} of {held.judged} runs")
+                    add(facts, group, *numbers, *[None] * 6, f"better in {held.better}, even in {held.alike} of {held.judged} runs")
         for name, cells in self.costs.items():
             for group, cell in zip(self.groups, cells, strict=True):
                 add(("cost", "", name, COSTS[name].unit, "lower"), group, *_numbers(cell))

@@ -11,19 +11,26 @@ from aecli.reports.table import number_text
 
 class Held(NamedTuple):
     """The runs of a group whose best plain method this is: `runs` of them, of `of` in the group, and the method's mean `value`
-    beside them. `better` of the `judged` ones, those with an error to tell by, are better than it, each by its own verdict."""
+    beside them. Of the `judged` ones, those with an error to tell by, `better` are better than it and `alike` even with it, each by
+    its own verdict; the others are worse."""
 
     value: float
     better: int
+    alike: int
     judged: int
     runs: int
     of: int
 
     @property
     def text(self) -> str:
-        """`yes`, `no` or `1 of 3`: whether the runs are better; a dash where no error is known. Behind it how many runs it is of,
-        if not of all."""
-        said = {0: "no", self.judged: "yes"}.get(self.better, f"{self.better} of {self.judged}") if self.judged else "-"
+        """`yes`, `even`, `no` or `1 of 3`: whether the runs are better; a dash where no error is known. Behind it how many runs it
+        is of, if not of all."""
+        if not self.judged:
+            said = "-"
+        elif self.alike == self.judged:
+            said = "even"
+        else:
+            said = {0: "no", self.judged: "yes"}.get(self.better, f"{self.better} of {self.judged}")
         return said + (f" [{self.runs} of {self.of} runs]" if self.runs < self.of else "")
 
 
@@ -66,7 +73,12 @@ def plain_methods(groups: Sequence[Group], keys: Sequence[tuple[str, str]]) -> t
             for method, (values, said) in mine.items():
                 mean = spread(values)
                 held = Held(
-                    values[0] if mean is None else mean.value, said.count("better"), len(said), len(values), len(group.members)
+                    values[0] if mean is None else mean.value,
+                    said.count("better"),
+                    said.count("alike"),
+                    len(said),
+                    len(values),
+                    len(group.members),
                 )
                 row = found[method]
                 found[method] = row._replace(held=(*row.held[:at], held, *row.held[at + 1 :]))
