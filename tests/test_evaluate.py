@@ -14,7 +14,18 @@ from aecli.core.model import Batch
 from aecli.data.eval_batches import EVAL_BATCH, EVAL_VALUES, batches, collect, eval_batch
 from aecli.data.rows import ArrayRows
 from aecli.evaluation.registry import quick
-from aecli.measures.metric import EXACT_MSE, Better, Metric, Recorded, average, pooled_psnr_db, psnr_db, standard_error, verdict
+from aecli.measures.metric import (
+    EXACT_MSE,
+    Better,
+    Metric,
+    Recorded,
+    average,
+    average_of_parts,
+    pooled_psnr_db,
+    psnr_db,
+    standard_error,
+    verdict,
+)
 from aecli.runs.state import init
 from aecli.system.placement import placement
 
@@ -55,6 +66,22 @@ def test_the_ratio_of_two_pooled_errors_varies_as_it_does_over_images() -> None:
     assert found.value is not None
     assert found.value - found.baselines["plain"] == pytest.approx(10 * np.log10(theirs.mean() / mine.mean()))
     assert found.difference_errors["plain"] == pytest.approx(np.std(drawn), rel=0.05)
+
+
+def test_the_mean_over_the_values_of_all_images_varies_as_it_does_over_images() -> None:
+    """An image with many values weighs more, and how many it has is as random as their sum."""
+    rng = np.random.default_rng(0)
+    counts = rng.integers(0, 40, 400)
+    sums = counts * rng.gamma(2.0, 0.01 + 0.001 * counts)
+    found = average_of_parts(sums, counts, "lower", beside={"plain": 2 * sums})
+    again = (rng.integers(0, 400, 400) for _ in range(2000))
+    drawn = [sums[rows].sum() / counts[rows].sum() for rows in again]
+    assert found.value is not None and found.value == pytest.approx(sums.sum() / counts.sum())
+    assert found.baselines == {"plain": pytest.approx(2 * found.value)}
+    assert found.standard_error == pytest.approx(np.std(drawn), rel=0.05)
+    alike = average_of_parts(sums, np.full(400, 7))
+    assert alike.standard_error == pytest.approx(standard_error(sums / 7))
+    assert average_of_parts(np.zeros(3), np.zeros(3), "lower", beside={"plain": np.zeros(3)})[:2] == (None, None)
 
 
 def test_errors_that_are_not_finite_have_no_spread_and_are_no_warning() -> None:

@@ -250,6 +250,7 @@ def test_corruptions_are_restored_beside_filters() -> None:
     name = "block 4 + gaussian 0.1"
     assert set(found.metrics) == {f"{metric} ({name})" for metric in ("psnr_db", "ssim", "hidden_psnr_db")}
     assert set(found.metrics[f"psnr_db ({name})"].baselines) == {"corrupted", "corrupted, clipped", "affine, clipped"}
+    assert found.metrics[f"hidden_psnr_db ({name})"].standard_error, "of the few hidden pixels of each image"
     e, state = started("variant: bottleneck, hidden: [12], latent: 3", data)
     found = EVALUATORS["denoising"].measure(subject(e.model, state, data))
     noisy = found.metrics["psnr_db (gaussian 0.25)"].baselines

@@ -198,6 +198,22 @@ def average(
         return Metric(float(array.mean()), error, len(array), unit or unit_of(name), better, **more)
 
 
+def average_of_parts(
+    sums: Any, counts: Any, better: Better | None = None, blocks: Any = None, beside: Mapping[str, Any] = MappingProxyType({})
+) -> Metric:
+    """The mean over all values of a kind, of which image i has `counts` [n] with the sum `sums` [n]: r, the quotient of both
+    totals. Its standard error is that of the mean of (s_i - r c_i) / c, with c the mean of the counts (the linearized variance
+    of a ratio, Cochran 1977, "Sampling techniques", section 6.3). `beside` are the sums of plain methods. None if no image has
+    any."""
+    array, n = np.asarray(sums, np.float64), np.asarray(counts, np.float64)
+    total = n.sum()
+    if not total:
+        return Metric(None, None, len(array), "", better)
+    value = float(array.sum() / total)
+    baselines = {name: float(np.asarray(each, np.float64).sum() / total) for name, each in beside.items()}
+    return Metric(value, standard_error((array - value * n) / n.mean(), blocks), len(array), "", better, baselines)
+
+
 def difference_errors(apart: Mapping[str, Any], blocks: Any = None) -> dict[str, float]:
     """The standard errors of the means of differences [n] by name, where there are enough images for one."""
     found = {name: standard_error(each, blocks) for name, each in apart.items()}

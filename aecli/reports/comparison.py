@@ -341,7 +341,13 @@ class Comparison(NamedTuple):
             for group, held in zip(self.groups, plain.held, strict=True):
                 if held is not None:
                     numbers = (held.value, None, held.runs, None, None, None, plain.method)
-                    add(facts, group, *numbers, *[None] * 6, f"better in {held.better}, even in {held.alike} of {held.judged} runs")
+                    add(
+                        facts,
+                        group,
+                        *numbers,
+                        *[None] * 6,
+                        f"better in {held.better}, even in {held.alike} of {held.judged} runs",
+                    )
         for name, cells in self.costs.items():
             for group, cell in zip(self.groups, cells, strict=True):
                 add(("cost", "", name, COSTS[name].unit, "lower"), group, *_numbers(cell))

@@ -11,8 +11,8 @@ from aecli.reports.table import number_text
 
 class Held(NamedTuple):
     """The runs of a group whose best plain method this is: `runs` of them, of `of` in the group, and the method's mean `value`
-    beside them. Of the `judged` ones, those with an error to tell by, `better` are better than it and `alike` even with it, each by
-    its own verdict; the others are worse."""
+    beside them. Of the `judged` ones, those with an error to tell by, `better` are better than it and `alike` even with it, each
+    by its own verdict; the others are worse."""
 
     value: float
     better: int
@@ -23,8 +23,8 @@ class Held(NamedTuple):
 
     @property
     def text(self) -> str:
-        """`yes`, `even`, `no` or `1 of 3`: whether the runs are better; a dash where no error is known. Behind it how many runs it
-        is of, if not of all."""
+        """`yes`, `even`, `no` or `1 of 3`: whether the runs are better; a dash where no error is known. Behind it how many runs
+        it is of, if not of all."""
         if not self.judged:
             said = "-"
         elif self.alike == self.judged:

@@ -32,7 +32,7 @@ from aecli.distributions.corruptions import Corruption, corrupt_batch, default_s
 from aecli.evaluation import restorers
 from aecli.evaluation.subject import Subject
 from aecli.measures.baselines.filters import Corrupted
-from aecli.measures.metric import Findings, Metric, average, pooled_psnr_db
+from aecli.measures.metric import Findings, Metric, average, average_of_parts, pooled_psnr_db
 from aecli.measures.ssim import ssim
 
 
@@ -64,14 +64,9 @@ def _metrics(found: dict[str, dict[str, Any]], blocks: Any) -> dict[str, Metric]
         "ssim": average("ssim", mine["ssim"], "higher", blocks=blocks, beside=theirs("ssim")),
     }
     if "hidden_square" in mine:
-        n = mine["hidden"].sum()
-
-        def inside(part: dict[str, Any]) -> float:
-            return float(part["hidden_square"].astype(np.float64).sum() / max(n, 1))
-
-        region = Metric(inside(mine), None, len(mine["mse"]), "", "lower", {name: inside(part) for name, part in others.items()})
-        if not n:
-            region = region._replace(baselines={}).none("no pixel was hidden")
+        region = average_of_parts(mine["hidden_square"], mine["hidden"], "lower", blocks, theirs("hidden_square"))
+        if region.value is None:
+            region = region._replace(note="no pixel was hidden")
         # Of how many pixels the sums are is alike for all.
         metrics["hidden_psnr_db"] = pooled_psnr_db(region, mine["hidden_square"], theirs("hidden_square"), blocks)
     return metrics

@@ -33,6 +33,7 @@ Metrics
 
 from __future__ import annotations
 
+from math import hypot
 from typing import Any
 
 import numpy as np
@@ -48,6 +49,8 @@ from aecli.measures.metric import Findings, Metric, average
 LEAST = 4 * FEATURES
 """Fewer images do not tell a covariance of so many features."""
 RESAMPLES = 20
+TRAIN = "train images"
+"""The baseline that is called so: what they measure in the place of draws."""
 UNITS = {
     "frechet_distance": "feature^2",
     "kid": "MMD^2",
@@ -83,10 +86,8 @@ def measure(subject: Subject) -> Findings:
     protocol = {"draws": n, "features": judge.hash[:16], "classifier_accuracy": judge.accuracy}
     better = {"frechet_distance": "lower", "kid": "lower"}
     metrics = {
-        name: metric._replace(
-            better=better.get(name, "higher"),
-            baselines={"train images": float(theirs[name])} if np.isfinite(theirs[name]) else {},
-            protocol=protocol,
+        name: _beside(metric, float(theirs[name]), float(theirs[f"{name} error"]))._replace(
+            better=better.get(name, "higher"), protocol=protocol
         )
         for name, metric in mine.items()
     }
@@ -104,6 +105,16 @@ def measure(subject: Subject) -> Findings:
     elif subject.inception is not None:
         metrics |= _by_inception(subject, subject.inception, images)
     return Findings(metrics, {"nearest_train_image": index, "nearest_train_distance": near}, notes)
+
+
+def _beside(mine: Metric, value: float, error: float) -> Metric:
+    """With what train images measure in the place of draws. These are other images, so that the errors of both count; as both
+    hold that of the images of the split, the error of the difference is rather too large than too small."""
+    if not np.isfinite(value):
+        return mine
+    known = mine.standard_error is not None and np.isfinite(error)
+    apart = {TRAIN: hypot(mine.standard_error or 0, error)} if known else {}
+    return mine._replace(baselines={TRAIN: value}, difference_errors=apart)
 
 
 def _by_inception(subject: Subject, judge: Inception, images: Any) -> dict[str, Metric]:
@@ -153,14 +164,17 @@ def _kept_features(judge: Classifier, subject: Subject, split: str) -> Any:
 
 
 def _train_images(judge: Classifier, subject: Subject, real: Any, train: Any, n: int) -> dict[str, Any]:
-    """What n train images, chosen by the seed, measure in the place of draws: name -> the value, NaN where it has none."""
+    """What n train images, chosen by the seed, measure in the place of draws: name -> the value, `name error` -> its standard
+    error, NaN where it has none."""
 
     def make() -> dict[str, Any]:
         few = np.random.Generator(np.random.Philox(subject.seed)).permutation(len(train))[:n]
-        values = {name: metric.value for name, metric in _compare(real, train[few], resamples=0).items()}
+        found = _compare(real, train[few])
+        values = {name: metric.value for name, metric in found.items()}
+        values |= {f"{name} error": metric.standard_error for name, metric in found.items()}
         return {name: np.float64("nan" if value is None else value) for name, value in values.items()}
 
-    return subject.shared(f"train-images-{n}-{subject.seed}-{judge.hash[:16]}", make)
+    return subject.shared(f"train-images-with-errors-{n}-{subject.seed}-{judge.hash[:16]}", make)
 
 
 def _new_images(judge: Classifier, subject: Subject, real: Any, train: Any) -> Any:
@@ -177,9 +191,9 @@ def _drawn(subject: Subject, n: int) -> Any:
     return draws.drawn(subject, labels, "draws")[:n]
 
 
-def _compare(real: Any, drawn: Any, resamples: int = RESAMPLES) -> dict[str, Metric]:
+def _compare(real: Any, drawn: Any) -> dict[str, Metric]:
     """None of a set that is one point, which no distribution is fitted to, and of balls whose neighbours are all their centre.
-    The error of the Frechet distance is that of so many resamples of both."""
+    The error of the Frechet distance is that of RESAMPLES resamples of both."""
     n = len(drawn)
     note = constant(real, drawn)
     if note is not None:
@@ -189,11 +203,10 @@ def _compare(real: Any, drawn: Any, resamples: int = RESAMPLES) -> dict[str, Met
     found = distances.overlap(real, drawn, reach_real, reach_drawn)
     rng = np.random.Generator(np.random.Philox(0))
     again = [
-        distances.frechet(real[rng.integers(0, len(real), len(real))], drawn[rng.integers(0, n, n)]) for _ in range(resamples)
+        distances.frechet(real[rng.integers(0, len(real), len(real))], drawn[rng.integers(0, n, n)]) for _ in range(RESAMPLES)
     ]
-    error = float(np.std(again, ddof=1)) if resamples > 1 else None
     metrics = {
-        "frechet_distance": Metric(distances.frechet(real, drawn), error, n, UNITS["frechet_distance"]),
+        "frechet_distance": Metric(distances.frechet(real, drawn), float(np.std(again, ddof=1)), n, UNITS["frechet_distance"]),
         "kid": _kid(real, drawn),
         "precision": average("precision", found.precise, unit=UNITS["precision"]),
         "recall": average("recall", found.recalled, unit=UNITS["recall"]),
