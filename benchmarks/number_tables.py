@@ -44,14 +44,30 @@ def baselines(metric: str, kept: Mapping[int, dict[str, Any]]) -> dict[str, floa
     return {name: mean(values) for name, values in found.items()}
 
 
+def beside(values: Sequence[float], digits: int) -> tuple[str, str]:
+    """The mean to five digits, and to no fewer decimals than the standard deviation, which has so many digits; nothing in place
+    of the deviation of one value."""
+    value = mean(values)
+    if len(values) < 2:
+        return f"{value:.5g}", ""
+    sd = f"{stdev(values):.{digits}g}"
+    return f"{value:.{max(decimals(f'{value:.5g}'), decimals(sd))}f}", f"{float(sd):.{decimals(sd)}f}"
+
+
+def decimals(number: str) -> int:
+    """How many stand behind the point of a number such as 0.5 or 1e-05 where it is written out."""
+    head, _, exponent = number.partition("e")
+    return max(len(head.partition(".")[2]) - int(exponent or 0), 0)
+
+
 class Summary(NamedTuple):
     values: Sequence[float]
     note: str = ""
 
     @property
     def text(self) -> tuple[str, str, str]:
-        sd = f"{stdev(self.values):.2g}" if len(self.values) > 1 else ""
-        return f"{mean(self.values):.5g}{self.note}", sd, str(len(self.values))
+        value, sd = beside(self.values, 2)
+        return f"{value}{self.note}", sd, str(len(self.values))
 
 
 def summary(recipe: Recipe, metric: str, kept: Mapping[int, dict[str, Any]]) -> Summary | None:
@@ -92,7 +108,8 @@ def lacking(recipe: Recipe, kept: Mapping[int, dict[str, Any]]) -> list[str]:
 
 def shown(values: Sequence[float]) -> str:
     """The mean, the standard deviation where there are several, and how many there are."""
-    return f"{mean(values):.5g}" + (f" \u00b1 {stdev(values):.1g}" if len(values) > 1 else "") + f" ({len(values)})"
+    value, sd = beside(values, 1)
+    return value + (f" \u00b1 {sd}" if sd else "") + f" ({len(values)})"
 
 
 def data_of(recipe: Recipe) -> str:

@@ -16,6 +16,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -133,7 +134,7 @@ def likelihood(run: Path, samples: int) -> dict[str, Any]:
     by_many = trained.score(images[:CALIBRATED], labels[:CALIBRATED], samples=samples)
     shift = average("shift", by_many - by_few)
     assert few.value is not None and shift.value is not None
-    protocol = {**few.protocol, "samples": samples, "calibrated_on": shift.n, "shift_standard_error": shift.standard_error}
+    protocol = {**few.protocol, "samples": samples, "calibrated_on": shift.n, "shift_standard_error_nats": shift.standard_error}
     facts = {"value": few.value + shift.value, "baselines": dict(few.baselines), "protocol": protocol}
     return {**{name: getattr(few, name) for name in ("standard_error", "n", "unit", "better", "evaluator")}, **facts}
 
@@ -159,6 +160,8 @@ def main() -> None:
     parser.add_argument("--write", action="store_true", help="the document alone")
     parser.add_argument("--list", action="store_true", help="what is missing, and train nothing")
     arguments = parser.parse_args()
+    if arguments.list:
+        signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # `--list | head` ends in silence
     known = {recipe.name: recipe for recipe in recipes()}
     names = arguments.only.split(",") if arguments.only else list(known)
     if unknown := [name for name in names if name not in known]:

@@ -85,6 +85,15 @@ def test_a_table_over_configs_has_plain_methods_and_the_spread_of_each() -> None
     assert mine == "| digits | `quickstart` | 0.625 \u00b1 0.2 (2) | 0.625 \u00b1 0.2 (2) | 0.625 \u00b1 0.2 (2) |"
 
 
+@pytest.mark.parametrize(("values", "said"), [
+    ((227.0,), "227 (1)"), ((226.95, 227.05), "227.00 \u00b1 0.07 (2)"), ((0.5, 0.75), "0.625 \u00b1 0.2 (2)"),
+    ((1.00001, 1.00003), "1.00002 \u00b1 0.00001 (2)"), ((123456.0, 123966.0), "123711 \u00b1 400 (2)"),
+    ((0.0, 0.0), "0 \u00b1 0 (2)"), ((1e-5, 3e-5), "0.00002 \u00b1 0.00001 (2)"), ((-2.0, -2.5), "-2.25 \u00b1 0.4 (2)"),
+])  # fmt: skip
+def test_a_mean_has_the_decimals_that_its_deviation_gives_a_meaning(values: tuple[float, ...], said: str) -> None:
+    assert number_tables.shown(values) == said
+
+
 def test_a_likelihood_of_few_samples_is_shifted_by_what_many_changed() -> None:
     kept = {0: cell(91.0, nll_nats_of_5000=90.5), 1: cell(92.0), 2: cell(93.0)}
     found = number_tables.summary(NLL._replace(config="quickstart"), "nll_nats", kept)
@@ -122,7 +131,7 @@ def test_many_samples_are_drawn_for_some_images_and_shift_the_number_of_all(
     found = json.loads(json.dumps(recipes.likelihood(tmp_path, 5000)))
     assert found["value"] == pytest.approx(93.8) and found["baselines"] == kept.baselines and found["evaluator"] == "likelihood"
     assert found["protocol"]["samples"] == 5000 and found["protocol"]["calibrated_on"] == 3
-    assert found["protocol"]["shift_standard_error"] == pytest.approx(0.1 / 3**0.5)
+    assert found["protocol"]["shift_standard_error_nats"] == pytest.approx(0.1 / 3**0.5)
 
 
 def test_what_is_measured_of_one_seed_is_of_one_whose_run_is_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -152,7 +161,10 @@ def test_what_is_measured_of_one_seed_is_of_one_whose_run_is_here(tmp_path: Path
 def test_a_row_has_the_mean_the_deviation_and_what_is_published() -> None:
     (row,) = number_tables.rows(NLL._replace(config="quickstart", samples=None), {0: cell(1.0), 1: cell(3.0)})
     assert (
-        row[2:5] == ["2", "1.4", "2"] and row[5] == "PCA 0.5" and "90.0 (a paper; test)" in row[6] and row[7:] == ["2", "1.0e+09"]
+        row[2:5] == ["2.0", "1.4", "2"]
+        and row[5] == "PCA 0.5"
+        and "90.0 (a paper; test)" in row[6]
+        and row[7:] == ["2", "1.0e+09"]
     )
     quick = NLL._replace(config="quickstart")
     assert number_tables.rows(quick, {}) == [] and "## Not measured yet\n\n`quickstart` (nll_nats)." in number_tables.document(
