@@ -44,14 +44,25 @@ def baselines(metric: str, kept: Mapping[int, dict[str, Any]]) -> dict[str, floa
     return {name: mean(values) for name, values in found.items()}
 
 
-def beside(values: Sequence[float], digits: int) -> tuple[str, str]:
+ROUNDING = 1e-9
+"""Seeds that differ by less than this share of their mean are equal."""
+
+
+def with_spread(values: Sequence[float], digits: int) -> tuple[str, str]:
     """The mean to five digits, and to no fewer decimals than the standard deviation, which has so many digits; nothing in place
     of the deviation of one value."""
-    value = mean(values)
-    if len(values) < 2:
+    value, sd = mean(values), stdev(values) if len(values) > 1 else None
+    if sd is None:
         return f"{value:.5g}", ""
-    sd = f"{stdev(values):.{digits}g}"
-    return f"{value:.{max(decimals(f'{value:.5g}'), decimals(sd))}f}", f"{float(sd):.{decimals(sd)}f}"
+    if sd <= ROUNDING * abs(value):
+        return f"{value:.5g}", "0"
+    told = f"{sd:#.{digits}g}"
+    return to_decimals(value, told), f"{float(told):.{decimals(told)}f}"
+
+
+def to_decimals(value: float, other: str) -> str:
+    """A number to five digits, and to no fewer decimals than another one that stands by it."""
+    return f"{value:.{max(decimals(f'{value:.5g}'), decimals(other))}f}"
 
 
 def decimals(number: str) -> int:
@@ -66,7 +77,7 @@ class Summary(NamedTuple):
 
     @property
     def text(self) -> tuple[str, str, str]:
-        value, sd = beside(self.values, 2)
+        value, sd = with_spread(self.values, 2)
         return f"{value}{self.note}", sd, str(len(self.values))
 
 
@@ -95,7 +106,8 @@ def rows(recipe: Recipe, kept: Mapping[int, dict[str, Any]]) -> list[list[str]]:
         against = f"{published.value} ({published.source}; {published.protocol})" if published else ""
         if found is None:
             continue
-        beside = ", ".join(f"{name} {value:.5g}" for name, value in baselines(metric, kept).items())
+        reached = with_spread(found.values, 2)[0]
+        beside = ", ".join(f"{name} {to_decimals(value, reached)}" for name, value in baselines(metric, kept).items())
         cost = [f"{min(minutes):.2g}" if minutes else "", f"{mean(flop):.1e}" if flop else ""]
         lines.append([recipe.name, metric, *found.text, beside, against, *cost])
     return lines
@@ -108,7 +120,7 @@ def lacking(recipe: Recipe, kept: Mapping[int, dict[str, Any]]) -> list[str]:
 
 def shown(values: Sequence[float]) -> str:
     """The mean, the standard deviation where there are several, and how many there are."""
-    value, sd = beside(values, 1)
+    value, sd = with_spread(values, 1)
     return value + (f" \u00b1 {sd}" if sd else "") + f" ({len(values)})"
 
 
@@ -162,7 +174,8 @@ def uses(kept: Mapping[str, Kept], short: bool = False) -> str:
         if short and not (found and use.get("short", False)):
             continue
         plain = baselines(use["metric"], seeds)
-        beside = ", ".join(f"{name} {plain[name]:.5g}" for name in use["beside"]) if plain else ""
+        value = "" if found is None else with_spread(found.values, 1)[0]
+        beside = ", ".join(f"{name} {to_decimals(plain[name], value)}" for name in use["beside"]) if plain else ""
         reached = "not measured yet" if found is None else shown(found.values)
         lines.append([use["use"], f"`{recipe.name}`", use["metric"], reached, beside])
     return table(("use", "config", "metric", "reached", "beside it"), lines)

@@ -13,9 +13,11 @@ from fit import dataset, experiment, fit, subject
 from aecli.config.schema import Data
 from aecli.data.dataset import open_dataset
 from aecli.errors import DataError
+from aecli.evaluation.evaluators import generation
 from aecli.evaluation.judges import classifier
 from aecli.evaluation.registry import EVALUATORS
 from aecli.measures import distances
+from aecli.measures.metric import Metric
 
 
 def check(name: str, least: float) -> None:
@@ -35,6 +37,15 @@ def test_the_features_of_digits_come_with_the_package(data_dir: Path) -> None:
 @needs_fashion
 def test_the_features_of_fashion_mnist_come_with_the_package(data_dir: Path) -> None:
     check("fashion_mnist", 0.9)
+
+
+def test_train_images_in_the_place_of_draws_have_an_error_of_their_own() -> None:
+    mine, nan = Metric(1.0, 0.3, 9, "1"), float("nan")
+    both = generation._beside(mine, 2.0, 0.4)
+    assert both.baselines == {"train images": 2.0} and both.difference_errors == {"train images": pytest.approx(0.5)}
+    assert generation._beside(mine, nan, nan) == mine
+    for found in (generation._beside(mine, 2.0, nan), generation._beside(mine._replace(standard_error=None), 2.0, 0.4)):
+        assert found.baselines == {"train images": 2.0} and not found.difference_errors
 
 
 def test_all_weights_together_are_small_and_a_damaged_file_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

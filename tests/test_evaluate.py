@@ -79,8 +79,11 @@ def test_the_mean_over_the_values_of_all_images_varies_as_it_does_over_images() 
     assert found.value is not None and found.value == pytest.approx(sums.sum() / counts.sum())
     assert found.baselines == {"plain": pytest.approx(2 * found.value)}
     assert found.standard_error == pytest.approx(np.std(drawn), rel=0.05)
-    alike = average_of_parts(sums, np.full(400, 7))
-    assert alike.standard_error == pytest.approx(standard_error(sums / 7))
+    alike, blocks = np.full(400, 7), np.arange(400) // 4
+    assert average_of_parts(sums, alike).standard_error == pytest.approx(standard_error(sums / 7))
+    blocked = average_of_parts(sums, alike, blocks=blocks)
+    assert blocked.standard_error == pytest.approx(standard_error(sums / 7, blocks))
+    assert blocked.protocol == average("mse", sums / 7, blocks=blocks).protocol == {"error_over_blocks": 100}
     assert average_of_parts(np.zeros(3), np.zeros(3), "lower", beside={"plain": np.zeros(3)})[:2] == (None, None)
 
 
@@ -90,6 +93,7 @@ def test_errors_that_are_not_finite_have_no_spread_and_are_no_warning() -> None:
         error = average("mse", mine, "lower", beside={"plain": theirs})
         for found in (error, pooled_psnr_db(error, mine, {"plain": theirs})):
             assert not found.finite().difference_errors
+        assert average_of_parts(mine, np.array([0, 2])).finite().standard_error is None or np.isfinite(mine).all()
 
 
 def test_there_is_no_ratio_to_what_is_met_exactly() -> None:

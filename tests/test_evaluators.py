@@ -446,6 +446,11 @@ def test_errors_of_images_that_are_not_independent_are_by_their_blocks() -> None
     data = dataset()
     e, state = started("variant: denoising, net: mlp, hidden: [8], latent: 4, corruption: {name: gaussian, sigma: 0.2}", data)
     blocks = np.arange(16, dtype=np.int32) // 4
+    holes, filling = started("variant: denoising, net: mlp, hidden: [8], latent: 4, corruption: {name: masking, p: 0.5}", data)
+    of_blocks = dataclasses.replace(data, blocks={"test": blocks})
+    found = EVALUATORS["denoising"].measure(subject(holes.model, filling, of_blocks))
+    pooled = found.metrics["hidden_psnr_db (masking 0.5)"]
+    assert pooled.protocol["error_over_blocks"] == 4 and pooled.standard_error and pooled.difference_errors
     for name, metric, value in (
         ("reconstruction", "mse", "mse"),
         ("denoising", "ssim (gaussian 0.2)", "ssim (gaussian 0.2)"),

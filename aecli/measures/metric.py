@@ -58,7 +58,7 @@ class Judgeable(Protocol):
 
 def verdict(number: Judgeable) -> Literal["better", "worse", "alike"] | None:
     """What a number is beside the best of its baselines: `alike` if they are not more than APART standard errors from each other.
-    The error is that of their difference where it is known, for images that are hard for one are for the other; else that of the
+    The error is that of their difference where it is known, as images that are hard for one are for the other; else that of the
     number alone. None if there is no baseline, no value or no error to tell by."""
     best = best_of(number.baselines, number.better)
     if best is None or number.value is None:
@@ -75,7 +75,8 @@ class Metric(NamedTuple):
     """`value` is None where there is no true one, and `note` says why. `standard_error` is that of `value` over the `n` images as
     a sample from the data distribution; None if it has none. `better` says which way is, where one is. `baselines`: what plain
     methods reach on the same images, by name; `difference_errors`: the standard errors of `value` less theirs, image by image, of
-    those whose values of each image are known. `protocol`: what the number depends on beside the run, the split and the seed."""
+    those whose values of each image are known, and of those of other images the root of both squared errors. `protocol`: what
+    the number depends on beside the run, the split and the seed."""
 
     value: float | None
     standard_error: float | None
@@ -192,7 +193,7 @@ def average(
             more["baselines"] = {**{each: float(other.mean()) for each, other in others.items()}, **more.get("baselines", {})}
             more["difference_errors"] = difference_errors({each: array - other for each, other in others.items()}, blocks)
     if blocks is not None:
-        more["protocol"] = {**more.get("protocol", {}), "error_over_blocks": len(np.unique(blocks))}
+        more["protocol"] = {**more.get("protocol", {}), **_over(blocks)}
     with np.errstate(invalid="ignore", over="ignore"):  # of values that are not finite, which `finite` tells
         error = standard_error(array, blocks)
         return Metric(float(array.mean()), error, len(array), unit or unit_of(name), better, **more)
@@ -206,12 +207,19 @@ def average_of_parts(
     of a ratio, Cochran 1977, "Sampling techniques", section 6.3). `beside` are the sums of plain methods. None if no image has
     any."""
     array, n = np.asarray(sums, np.float64), np.asarray(counts, np.float64)
-    total = n.sum()
+    total, protocol = n.sum(), _over(blocks)
     if not total:
-        return Metric(None, None, len(array), "", better)
-    value = float(array.sum() / total)
-    baselines = {name: float(np.asarray(each, np.float64).sum() / total) for name, each in beside.items()}
-    return Metric(value, standard_error((array - value * n) / n.mean(), blocks), len(array), "", better, baselines)
+        return Metric(None, None, len(array), "", better, {}, protocol)
+    with np.errstate(invalid="ignore", over="ignore"):
+        value = float(array.sum() / total)
+        baselines = {name: float(np.asarray(each, np.float64).sum() / total) for name, each in beside.items()}
+        error = standard_error((array - value * n) / n.mean(), blocks)
+        return Metric(value, error, len(array), "", better, baselines, protocol)
+
+
+def _over(blocks: Any) -> dict[str, int]:
+    """What a protocol says of an error over blocks: over how many."""
+    return {} if blocks is None else {"error_over_blocks": len(np.unique(blocks))}
 
 
 def difference_errors(apart: Mapping[str, Any], blocks: Any = None) -> dict[str, float]:

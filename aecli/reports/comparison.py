@@ -175,7 +175,7 @@ class Comparison(NamedTuple):
         and runs). `missing`: run, metrics, command, certain. `how` and `notes`: texts. `plain`: evaluator, name (of the metric),
         unit, better, `method`, the best plain one beside some runs, and `groups`: of each null, or the method's mean `value`
         beside those of its runs, how many these are (`runs`), how many of them have an error to tell by (`judged`), and how many
-        of these are `better`."""
+        of these are `better` and `alike`."""
         return {
             "split": self.split,
             "groups": [
@@ -210,7 +210,8 @@ class Comparison(NamedTuple):
 
     def _plain_json(self, plain: Plain) -> dict[str, Any]:
         groups = [
-            None if held is None else {key: value for key, value in held._asdict().items() if key != "of"} for held in plain.held
+            None if held is None else {key: getattr(held, key) for key in ("value", "runs", "judged", "better", "alike")}
+            for held in plain.held
         ]
         return {**{key: value for key, value in plain._asdict().items() if key != "held"}, "groups": groups}
 
@@ -341,13 +342,7 @@ class Comparison(NamedTuple):
             for group, held in zip(self.groups, plain.held, strict=True):
                 if held is not None:
                     numbers = (held.value, None, held.runs, None, None, None, plain.method)
-                    add(
-                        facts,
-                        group,
-                        *numbers,
-                        *[None] * 6,
-                        f"better in {held.better}, even in {held.alike} of {held.judged} runs",
-                    )
+                    add(facts, group, *numbers, *[None] * 6, held.said or None)
         for name, cells in self.costs.items():
             for group, cell in zip(self.groups, cells, strict=True):
                 add(("cost", "", name, COSTS[name].unit, "lower"), group, *_numbers(cell))

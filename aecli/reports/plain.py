@@ -22,16 +22,17 @@ class Held(NamedTuple):
     of: int
 
     @property
+    def said(self) -> str:
+        """Whether the runs are better: `yes`, `even` or `no` of all that have an error to tell by, else of how many, as in
+        `1 yes, 2 even`. Nothing where none has."""
+        counts = {"yes": self.better, "even": self.alike, "no": self.judged - self.better - self.alike}
+        some = {word: n for word, n in counts.items() if n}
+        return ", ".join(f"{n} {word}" if len(some) > 1 else word for word, n in some.items())
+
+    @property
     def text(self) -> str:
-        """`yes`, `even`, `no` or `1 of 3`: whether the runs are better; a dash where no error is known. Behind it how many runs
-        it is of, if not of all."""
-        if not self.judged:
-            said = "-"
-        elif self.alike == self.judged:
-            said = "even"
-        else:
-            said = {0: "no", self.judged: "yes"}.get(self.better, f"{self.better} of {self.judged}")
-        return said + (f" [{self.runs} of {self.of} runs]" if self.runs < self.of else "")
+        """`said`, or a dash; behind it of how many runs the method is the best one, if not of all."""
+        return (self.said or "-") + (f" [{self.runs} of {self.of} runs]" if self.runs < self.of else "")
 
 
 class Plain(NamedTuple):

@@ -8,10 +8,14 @@ from typing import NamedTuple
 from aecli.reports.member import setting_as_json
 from aecli.runs.records import Number
 
-OWN = ("step", "seed", "code", "choice", "feature_count", "units", "active", "target", "classifier_accuracy", "data", "against")
+OWN = (
+    *("step", "seed", "code", "choice", "feature_count", "units", "active", "target", "classifier_accuracy", "data", "against"),
+    "error_over_blocks",
+)
 """What a protocol says of the run, and not of how it was measured: how far it was trained, its seed, the size of its code and
 features, how many units are active, the target of its penalty, what a probe chose; `code` is told by a mark, and a judge is
-known by the hash of its features, as other data is, whatever it is called, by its fingerprint."""
+known by the hash of its features, as other data is, whatever it is called, by its fingerprint. Over how many blocks an error is
+says nothing of the value."""
 SAME_IMAGES = ("split", "fingerprint", "binarize")
 """What is alike where the values of two runs are of the same images."""
 _MOST_RUNS = 3

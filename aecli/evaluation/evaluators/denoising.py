@@ -13,7 +13,7 @@ Metrics
 -------
 - `psnr_db (CORRUPTION)` (dB, higher): pooled over the split, as in `reconstruction`.
 - `ssim (CORRUPTION)` (1, higher): the mean over images.
-- `hidden_psnr_db (CORRUPTION)` (dB, higher): of the pixels that were taken away alone.
+- `hidden_psnr_db (CORRUPTION)` (dB, higher): of the pixels that were taken away alone, pooled over those of all images.
 """
 
 from __future__ import annotations
