@@ -20,7 +20,9 @@ HERE = Path(__file__).parent
 CELLS, CONFIGS = HERE / "numbers", HERE.parent / "configs"
 USUAL = EvalRequest()
 AGAINST = CELLS / "against"
-NLL = "nll_nats"
+NLL, BITS, PROBE = "nll_nats", "bits_per_dim", "linear_probe_accuracy"
+SHIFT_ERROR = "shift_standard_error_nats"
+"""What the protocol of a likelihood by more importance samples calls the error of their effect."""
 DRAWS = 1000
 DRAWING = f"seconds@{DRAWS}"
 """Of one seed's cell: how long so many draws take, on the machine that its protocol names."""
@@ -34,20 +36,22 @@ class Table(NamedTuple):
     columns: Sequence[str]
 
 
-GENERATORS = "generators"
+GENERATORS, REPRESENTATIONS = "generators", "representations"
 TABLES: Mapping[str, Table] = {
     GENERATORS: Table(
         "What is drawn",
         "By the features of a small classifier, of models with an explicit density and without one. `copying` is the chance\n"
         "that a draw is nearer to its nearest train image than a test image is to its own: 0.5 is that of new images.\n"
         f"Seconds are those of {DRAWS:,} draws once the program is compiled, of one seed, the least of three times, on\n"
-        "the machine that measured it.",
+        "the machine that measured it. Train images are those that the configs' seeds chose: the mean.",
         ("frechet_distance", "kid", "precision", "recall", "density", "coverage", "copying"),
     ),
-    "representations": Table(
+    REPRESENTATIONS: Table(
         "What an encoder gives",
-        "Shares of test images whose class is told by three simple methods, which are trained on the codes of the train split.",
-        ("linear_probe_accuracy", "knn_accuracy", "ridge_accuracy"),
+        "Shares of test images whose class is told by three simple methods, which are trained on the codes of the train split,\n"
+        "or on what a model has in their place ([evaluation.md](evaluation.md)): more numbers tell more, so that rows of\n"
+        "different ones say which features are of use, and not which model is the better of its size.",
+        (PROBE, "knn_accuracy", "ridge_accuracy"),
     ),
 }
 

@@ -3,24 +3,40 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Any, NamedTuple, TypeAlias
 
 import yaml
-from cells import CELLS, DRAWING, GENERATORS, HERE, NLL, TABLES, Recipe, cells, recipes, through
+from cells import (
+    BITS,
+    CELLS,
+    DRAWING,
+    GENERATORS,
+    HERE,
+    NLL,
+    PROBE,
+    REPRESENTATIONS,
+    SHIFT_ERROR,
+    TABLES,
+    Recipe,
+    cells,
+    recipes,
+    through,
+)
 from results import put, table
 
 ROOT = HERE.parent
 
 HEAD = """# Numbers
 
-Written by `make numbers` from `benchmarks/numbers/`, never by hand: every config trained whole, with several seeds, and
-measured on its test split. A value is the mean over the seeds, beside it their standard deviation (of n - 1) and how many
-they are. Baselines are those that `aecli eval` gives. Minutes are of training steps alone, of the seed that took least
-(others may have had company), on the machine that is named; operations are those of matrix products, as `aecli bench` counts
-them.
+Written by `make numbers` from `benchmarks/numbers/`, never by hand: each config trained whole and measured on its test
+split, by the checkpoint that is best on validation where images are held out for that, else by the last. A value is the
+mean over the seeds, beside it their standard deviation (of n - 1) and how many they are: where it is one, nothing is known
+of other seeds. Baselines are those that `aecli eval` gives, on the same images; where they differ by seed, the mean. Minutes
+are of all training steps and of nothing else, of the seed that took least (others may have had company) on the machine that
+is named; operations are those of matrix products, as `aecli bench` counts them.
 
 """
 COLUMNS = ("config", "metric", "mean", "sd", "seeds", "baseline", "published", "minutes", "operations")
@@ -92,12 +108,26 @@ def summary(recipe: Recipe, metric: str, kept: Mapping[int, dict[str, Any]]) -> 
     if metric != NLL or both is None:
         return Summary(values)
     shift = both[more]["value"] - both[NLL]["value"]
-    told = f"shifted by {shift:.3f}, as {both[more]['protocol']['calibrated_on']:,} images are"
+    protocol = both[more]["protocol"]
+    told = f"shifted by {shift:.3f} \u00b1 {protocol[SHIFT_ERROR]:.3f}, as {protocol['calibrated_on']:,} images are"
     return Summary([value + shift for value in values], f" (by {recipe.samples:,} samples, {told})")
 
 
+def given(metric: str, kept: Mapping[int, dict[str, Any]]) -> str:
+    """What bits per dimension are of: they are fewer of fewer levels, and of images of which something is known."""
+    protocol = next((number["protocol"] for number in of(metric, kept)), {}) if metric == BITS else {}
+    levels = [f"{protocol['levels']} levels"] if "levels" in protocol else []
+    known = [f"given the {what}" for what in (protocol.get("given"), protocol.get("given_image")) if what]
+    return f" ({', '.join(levels + known)})" if levels or known else ""
+
+
+def least(kept: Mapping[int, dict[str, Any]]) -> str:
+    """Minutes of the seed that took least, and the machine that it was."""
+    known = [(cell["minutes"], cell["machine"]) for cell in kept.values() if cell["minutes"] is not None]
+    return f"{min(known)[0]:.2g} ({min(known)[1]})" if known else ""
+
+
 def rows(recipe: Recipe, kept: Mapping[int, dict[str, Any]]) -> list[list[str]]:
-    minutes = [cell["minutes"] for cell in kept.values() if cell["minutes"] is not None]
     flop = [cell["flop"] for cell in kept.values() if cell["flop"] is not None]
     lines: list[list[str]] = []
     for metric in recipe.metrics:
@@ -108,8 +138,8 @@ def rows(recipe: Recipe, kept: Mapping[int, dict[str, Any]]) -> list[list[str]]:
             continue
         reached = with_spread(found.values, 2)[0]
         beside = ", ".join(f"{name} {to_decimals(value, reached)}" for name, value in baselines(metric, kept).items())
-        cost = [f"{min(minutes):.2g}" if minutes else "", f"{mean(flop):.1e}" if flop else ""]
-        lines.append([recipe.name, metric, *found.text, beside, against, *cost])
+        cost = [least(kept), f"{mean(flop):.1e}" if flop else ""]
+        lines.append([recipe.name, metric + given(metric, kept), *found.text, beside, against, *cost])
     return lines
 
 
@@ -130,9 +160,28 @@ def data_of(recipe: Recipe) -> str:
     return data.get("name", "") + (f", binarize {data['binarize']}" if data.get("binarize", "none") != "none" else "")
 
 
+def drawing(kept: Mapping[int, dict[str, Any]], sampler: str) -> str:
+    """How long a model's own draws take; through a sampler it is not measured."""
+    found = [] if sampler else of(DRAWING, kept)
+    return f"{found[0]['value']:.2g}" if found else ""
+
+
+def features(kept: Mapping[int, dict[str, Any]], _: str) -> str:
+    """Of how many numbers the probes of a model are."""
+    counts = {number["protocol"]["feature_count"] for number in of(PROBE, kept)}
+    return ", ".join(f"{count:,}" for count in sorted(counts))
+
+
+LAST: Mapping[str, tuple[str, Callable[[Mapping[int, dict[str, Any]], str], str]]] = {
+    GENERATORS: ("seconds", drawing),
+    REPRESENTATIONS: ("numbers", features),
+}
+"""The last column of a table over several configs, by its name: its head, and what stands in it."""
+
+
 def across(name: str, kept: Mapping[str, Kept]) -> str:
     """One of `TABLES`: by data set, first what plain methods reach on it, then each config of which something is kept."""
-    columns = TABLES[name].columns
+    columns, (last, ending) = TABLES[name].columns, LAST[name]
     lines: dict[str, list[list[str]]] = {}
     plain: dict[str, dict[str, dict[str, list[float]]]] = {}
     for recipe, seeds in kept.values():
@@ -144,7 +193,7 @@ def across(name: str, kept: Mapping[str, Kept]) -> str:
             data = data_of(recipe)
             label = f"`{recipe.name}`" + (f", {sampler}" if sampler else "")
             reached = [shown(each.values) if each else "" for each in found.values()]
-            lines.setdefault(data, []).append([data, label, *reached, *(drawing(seeds, sampler) if name == GENERATORS else ())])
+            lines.setdefault(data, []).append([data, label, *reached, ending(seeds, sampler)])
             for metric in columns:
                 for baseline, value in baselines(called[metric], seeds).items():
                     plain.setdefault(data, {}).setdefault(baseline, {}).setdefault(metric, []).append(value)
@@ -152,16 +201,10 @@ def across(name: str, kept: Mapping[str, Kept]) -> str:
     for data, found in lines.items():
         for baseline, value in plain.get(data, {}).items():
             reached = [f"{mean(value[metric]):.5g}" if metric in value else "" for metric in columns]
-            body.append([data, baseline, *reached, *([""] if name == GENERATORS else ())])
+            body.append([data, baseline, *reached, ""])
         body += found
-    head = ("data", "config or plain method", *columns, *(["seconds"] if name == GENERATORS else ()))
+    head = ("data", "config or plain method", *columns, last)
     return f"## {TABLES[name].title}\n\n{TABLES[name].text}\n\n{table(head, body)}\n"
-
-
-def drawing(kept: Mapping[int, dict[str, Any]], sampler: str) -> list[str]:
-    """How long a model's own draws take; through a sampler it is not measured."""
-    found = [] if sampler else of(DRAWING, kept)
-    return [f"{found[0]['value']:.2g}" if found else ""]
 
 
 def uses(kept: Mapping[str, Kept], short: bool = False) -> str:
@@ -175,10 +218,19 @@ def uses(kept: Mapping[str, Kept], short: bool = False) -> str:
             continue
         plain = baselines(use["metric"], seeds)
         value = "" if found is None else with_spread(found.values, 1)[0]
-        beside = ", ".join(f"{name} {to_decimals(plain[name], value)}" for name in use["beside"]) if plain else ""
+        others = {name: plain[name] for name in use["beside"] if plain}
+        others |= {each["called"]: elsewhere(each, kept) for each in use.get("elsewhere", []) if found}
+        published = recipe.published and recipe.published.metric == use["metric"] and found
+        others |= {"published": recipe.published.value} if recipe.published and published else {}
+        beside = ", ".join(f"{name} {to_decimals(other, value)}" for name, other in others.items())
         reached = "not measured yet" if found is None else shown(found.values)
         lines.append([use["use"], f"`{recipe.name}`", use["metric"], reached, beside])
     return table(("use", "config", "metric", "reached", "beside it"), lines)
+
+
+def elsewhere(asked: Mapping[str, str], kept: Mapping[str, Kept]) -> float:
+    """What a plain method reaches on the same images by a metric of another recipe's cells."""
+    return baselines(asked["metric"], kept[asked["config"]][1])[asked["plain"]]
 
 
 def document(kept: Mapping[str, Kept]) -> str:
@@ -197,7 +249,17 @@ def document(kept: Mapping[str, Kept]) -> str:
     without = [f"`{recipe.name}` ({', '.join(names)})" for recipe, seeds in kept.values() if (names := lacking(recipe, seeds))]
     over = "\n".join(across(name, kept) for name in TABLES)
     coming = f"## Not measured yet\n\n{'; '.join(without)}.\n\n" if without else ""
+    changed = [
+        f"`{recipe.name}` ({', '.join(map(str, found))})" for recipe, seeds in kept.values() if (found := changed_code(seeds))
+    ]
+    if changed:
+        told += f"\nMeasured with code of the variant that had changed since the training, by seeds: {', '.join(changed)}.\n"
     return f"{HEAD}{table(COLUMNS, lines)}\n\n{over}\n{coming}## Machines, and how many seeds of what\n\n{told or 'none yet'}"
+
+
+def changed_code(kept: Mapping[int, dict[str, Any]]) -> list[int]:
+    """The seeds that were measured with other code than they were trained with."""
+    return [seed for seed, cell in kept.items() if any("code" in number["protocol"] for number in cell["numbers"].values())]
 
 
 def of_configs(kept: Mapping[str, Kept]) -> list[dict[str, Any]]:

@@ -27,7 +27,7 @@ from typing import Any
 
 import numpy as np
 import yaml
-from cells import CELLS, DRAWING, DRAWS, GENERATORS, NLL, Recipe, as_today, cells, has_all, keep, missing, recipes
+from cells import CELLS, DRAWING, DRAWS, GENERATORS, NLL, SHIFT_ERROR, Recipe, as_today, cells, has_all, keep, missing, recipes
 from number_tables import ROOT, write
 from results import Failed, absent, answer, processor
 
@@ -134,7 +134,7 @@ def likelihood(run: Path, samples: int) -> dict[str, Any]:
     by_many = trained.score(images[:CALIBRATED], labels[:CALIBRATED], samples=samples)
     shift = average("shift", by_many - by_few)
     assert few.value is not None and shift.value is not None
-    protocol = {**few.protocol, "samples": samples, "calibrated_on": shift.n, "shift_standard_error_nats": shift.standard_error}
+    protocol = {**few.protocol, "samples": samples, "calibrated_on": shift.n, SHIFT_ERROR: shift.standard_error}
     facts = {"value": few.value + shift.value, "baselines": dict(few.baselines), "protocol": protocol}
     return {**{name: getattr(few, name) for name in ("standard_error", "n", "unit", "better", "evaluator")}, **facts}
 

@@ -29,10 +29,11 @@ PICTURE = re.compile(r"pictures/(\w+\.png)")
 
 def cell(value: float, **more: float) -> dict[str, Any]:
     def number(value: float) -> dict[str, Any]:
-        return {"value": value, "baselines": {"PCA": 0.5}, "protocol": {"version": VERSION, "calibrated_on": 1000}}
+        protocol = {"version": VERSION, "calibrated_on": 1000, "shift_standard_error_nats": 0.05}
+        return {"value": value, "baselines": {"PCA": 0.5}, "protocol": protocol}
 
     numbers = {"nll_nats": number(value), **{name.replace("_of_", "@"): number(each) for name, each in more.items()}}
-    return {"numbers": numbers, "minutes": 2.0, "flop": 1e9}
+    return {"numbers": numbers, "minutes": 2.0, "machine": "2 x a processor", "flop": 1e9}
 
 
 NLL = Recipe("any", 3, ["likelihood"], ["nll_nats"], samples=5000, published=Published("nll_nats", 90.0, "test", "a paper"))
@@ -80,12 +81,12 @@ def test_every_use_is_a_number_of_a_recipe_beside_its_baselines() -> None:
 def test_a_table_over_configs_has_plain_methods_and_the_spread_of_each() -> None:
     asked = TABLES["representations"].columns
     recipe = Recipe("quickstart", 2, ["representation"], [], tables=("representations",))
-    number = {"value": 0.5, "baselines": {"raw pixels": 0.25}, "protocol": {"version": VERSION}}
+    number = {"value": 0.5, "baselines": {"raw pixels": 0.25}, "protocol": {"version": VERSION, "feature_count": 16}}
     kept = {seed: {"numbers": {name: {**number, "value": value} for name in asked}} for seed, value in enumerate((0.5, 0.75))}
     text = number_tables.across("representations", {"quickstart": (recipe, kept), "other": (NLL, {})})
     raw, mine = text.splitlines()[-2:]
-    assert raw == "| digits | raw pixels | 0.25 | 0.25 | 0.25 |"
-    assert mine == "| digits | `quickstart` | 0.625 \u00b1 0.2 (2) | 0.625 \u00b1 0.2 (2) | 0.625 \u00b1 0.2 (2) |"
+    assert raw == "| digits | raw pixels | 0.25 | 0.25 | 0.25 |  |"
+    assert mine == "| digits | `quickstart` | 0.625 \u00b1 0.2 (2) | 0.625 \u00b1 0.2 (2) | 0.625 \u00b1 0.2 (2) | 16 |"
 
 
 @pytest.mark.parametrize(("values", "said"), [
@@ -102,11 +103,38 @@ def test_a_likelihood_of_few_samples_is_shifted_by_what_many_changed() -> None:
     kept = {0: cell(91.0, nll_nats_of_5000=90.5), 1: cell(92.0), 2: cell(93.0)}
     found = number_tables.summary(NLL._replace(config="quickstart"), "nll_nats", kept)
     assert found is not None and list(found.values) == [90.5, 91.5, 92.5] and "5,000" in found.note
+    assert "-0.500 \u00b1 0.050" in found.note
     other = {0: cell(91.0), 2: cell(93.0, nll_nats_of_5000=92.0)}
     shifted = number_tables.summary(NLL._replace(config="quickstart"), "nll_nats", other)
     assert shifted is not None and list(shifted.values) == [90.0, 92.0], "whichever seed it was"
     alone = number_tables.summary(NLL._replace(config="quickstart"), "nll_nats", {1: cell(92.0)})
     assert alone is not None and list(alone.values) == [92.0] and alone.text == ("92", "", "1")
+
+
+def test_bits_are_of_so_many_levels_and_numbers_of_changed_code_are_told() -> None:
+    bits = {
+        "value": 0.4,
+        "baselines": {},
+        "protocol": {"version": VERSION, "levels": 4, "given": "label", "given_image": "outline 0.25"},
+    }
+    recipe = Recipe("autoregressive_class_fashion", 1, ["likelihood"], ["bits_per_dim"])
+    kept = {3: {**cell(1.0), "versions": {}, "numbers": {"bits_per_dim": bits}}}
+    (row,) = number_tables.rows(recipe, kept)
+    assert row[1] == "bits_per_dim (4 levels, given the label, given the outline 0.25)"
+    assert "had changed" not in number_tables.document({recipe.config: (recipe, kept)})
+    bits["protocol"]["code"] = "changed since training"
+    assert "by seeds: `autoregressive_class_fashion` (3)" in number_tables.document({recipe.config: (recipe, kept)})
+
+
+def test_what_plain_methods_reach_by_another_metric_stands_beside_a_use(monkeypatch: pytest.MonkeyPatch) -> None:
+    use = {"use": "tell", "config": "one", "metric": "nll_nats", "beside": ["PCA"]}
+    use |= {"elsewhere": [{"called": "nearest", "config": "other", "metric": "knn", "plain": "raw pixels"}]}
+    monkeypatch.setattr(number_tables.yaml, "safe_load", lambda text: [use])
+    other = {0: {"numbers": {"knn": {"value": 0.5, "baselines": {"raw pixels": 0.25}, "protocol": {}}}}}
+    one = NLL._replace(samples=None)
+    table = number_tables.uses({"one": (one, {0: cell(91.0)}), "other": (one, other)})
+    assert "| tell | `any` | nll_nats | 91 (1) | PCA 0.5, nearest 0.25, published 90 |" in table
+    assert "nearest" not in number_tables.uses({"one": (one, {}), "other": (one, {})}), "of what is not measured"
 
 
 def test_many_samples_are_drawn_for_some_images_and_shift_the_number_of_all(
@@ -168,7 +196,7 @@ def test_a_row_has_the_mean_the_deviation_and_what_is_published() -> None:
         row[2:5] == ["2.0", "1.4", "2"]
         and row[5] == "PCA 0.5"
         and "90.0 (a paper; test)" in row[6]
-        and row[7:] == ["2", "1.0e+09"]
+        and row[7:] == ["2 (2 x a processor)", "1.0e+09"]
     )
     quick = NLL._replace(config="quickstart")
     assert number_tables.rows(quick, {}) == [] and "## Not measured yet\n\n`quickstart` (nll_nats)." in number_tables.document(

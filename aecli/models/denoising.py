@@ -47,8 +47,8 @@ from aecli.nets.regions import region_means
 from aecli.nets.unet import UNet
 
 ACROSS = 5
-"""Regions across a U-Net's lowest resolution. On Fashion-MNIST a linear probe of 20,000 labels reads 89.96 % of 5,000 validation
-images from five by five, 88.74 % from three by three."""
+"""Regions across a U-Net's lowest resolution. Of `denoising_fashion.yaml`, one seed, a linear probe of 20,000 labels reads
+89.96 % of 5,000 validation images from five by five, 88.74 % from three by three."""
 
 
 class Through(nnx.Module):
