@@ -133,10 +133,10 @@ def rows(recipe: Recipe, kept: Mapping[int, dict[str, Any]]) -> list[list[str]]:
     for metric in recipe.metrics:
         found = summary(recipe, metric, kept)
         published = recipe.published if recipe.published and recipe.published.metric == metric else None
-        against = f"{published.value} ({published.source}; {published.protocol})" if published else ""
         if found is None:
             continue
         reached = with_spread(found.values, 2)[0]
+        against = f"{to_decimals(published.value, reached)} ({published.source}; {published.protocol})" if published else ""
         beside = ", ".join(f"{name} {to_decimals(value, reached)}" for name, value in baselines(metric, kept).items())
         cost = [least(kept), f"{mean(flop):.1e}" if flop else ""]
         lines.append([recipe.name, metric + given(metric, kept), *found.text, beside, against, *cost])
