@@ -29,7 +29,7 @@ class Number(NamedTuple):
     """A measured number. `value` is None where there is no true one, and `note` says why; `standard_error` is that over the `n`
     images. `baselines` are what plain methods reach on the same images, `protocol` is what the number depends on, and
     `difference_errors` are standard errors of `value` less a baseline's: image by image, where the values of each are known, and
-    beside train images, which are others, the root of both squared errors."""
+    beside train images, which are others, the root of the sum of the squared errors."""
 
     value: float | None
     standard_error: float | None

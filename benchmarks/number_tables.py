@@ -174,7 +174,7 @@ def features(kept: Mapping[int, dict[str, Any]], _: str) -> str:
 
 LAST: Mapping[str, tuple[str, Callable[[Mapping[int, dict[str, Any]], str], str]]] = {
     GENERATORS: ("seconds", drawing),
-    REPRESENTATIONS: ("numbers", features),
+    REPRESENTATIONS: ("features", features),
 }
 """The last column of a table over several configs, by its name: its head, and what stands in it."""
 

@@ -93,7 +93,7 @@ def test_errors_that_are_not_finite_have_no_spread_and_are_no_warning() -> None:
         error = average("mse", mine, "lower", beside={"plain": theirs})
         for found in (error, pooled_psnr_db(error, mine, {"plain": theirs})):
             assert not found.finite().difference_errors
-        assert average_of_parts(mine, np.array([0, 2])).finite().standard_error is None or np.isfinite(mine).all()
+    assert average_of_parts(huge, np.array([0, 2])).finite().standard_error is None
 
 
 def test_there_is_no_ratio_to_what_is_met_exactly() -> None:

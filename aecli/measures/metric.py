@@ -58,8 +58,8 @@ class Judgeable(Protocol):
 
 def verdict(number: Judgeable) -> Literal["better", "worse", "alike"] | None:
     """What a number is beside the best of its baselines: `alike` if they are not more than APART standard errors from each other.
-    The error is that of their difference where it is known, as images that are hard for one are for the other; else that of the
-    number alone. None if there is no baseline, no value or no error to tell by."""
+    The error is that of their difference where it is known, as images that are hard for one often are for the other; else that of
+    the number alone. None if there is no baseline, no value or no error to tell by."""
     best = best_of(number.baselines, number.better)
     if best is None or number.value is None:
         return None
@@ -75,7 +75,7 @@ class Metric(NamedTuple):
     """`value` is None where there is no true one, and `note` says why. `standard_error` is that of `value` over the `n` images as
     a sample from the data distribution; None if it has none. `better` says which way is, where one is. `baselines`: what plain
     methods reach on the same images, by name; `difference_errors`: the standard errors of `value` less theirs, image by image, of
-    those whose values of each image are known, and of those of other images the root of both squared errors. `protocol`: what
+    those whose values of each image are known, and of those of other images the root of their sum of squares. `protocol`: what
     the number depends on beside the run, the split and the seed."""
 
     value: float | None

@@ -109,8 +109,8 @@ def measure(subject: Subject) -> Findings:
 
 def _beside(mine: Metric, value: float, error: float) -> Metric:
     """With what train images measure in the place of draws. These are other images, so that the errors of both count. For the
-    Frechet distance, whose errors both hold that of the images of the split, the root of both squares is too large (twice in
-    trials with Gaussians); of the four shares, whose errors leave out that the balls are random, a little too small (a tenth)."""
+    Frechet distance, whose errors both hold that of the images of the split, the root of the sum of squares is too large (twice
+    in trials with Gaussians); of the four shares, whose errors leave out that the balls are random, a tenth too small."""
     if not np.isfinite(value):
         return mine
     known = mine.standard_error is not None and np.isfinite(error)
