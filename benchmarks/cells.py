@@ -43,7 +43,7 @@ TABLES: Mapping[str, Table] = {
         "By the features of a small classifier, of models with an explicit density and without one. `copying` is the chance\n"
         "that a draw is nearer to its nearest train image than a test image is to its own: 0.5 is that of new images.\n"
         f"Seconds are those of {DRAWS:,} draws once the program is compiled, of one seed, the least of three times, on\n"
-        "the machine that measured it. Train images are those that the configs' seeds chose: the mean.",
+        "the machine that measured it. Train images are those that the configs' seeds chose: the mean over the configs.",
         ("frechet_distance", "kid", "precision", "recall", "density", "coverage", "copying"),
     ),
     REPRESENTATIONS: Table(
@@ -97,8 +97,10 @@ def against(data: str) -> Way:
 
 
 class Published(NamedTuple):
+    """`value`: as its source prints it."""
+
     metric: str
-    value: float
+    value: str
     protocol: str
     source: str
 
@@ -157,6 +159,10 @@ class Recipe(NamedTuple):
     def draws_itself(self) -> bool:
         """Whether it is measured by its own draws."""
         return "generation" in self.evaluators
+
+    def published_of(self, metric: str) -> Published | None:
+        """What is published of a metric, to be held against it."""
+        return self.published if self.published and self.published.metric == metric else None
 
     @property
     def first(self) -> int:

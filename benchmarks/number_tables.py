@@ -77,8 +77,8 @@ def with_spread(values: Sequence[float], digits: int) -> tuple[str, str]:
 
 
 def to_decimals(value: float, other: str) -> str:
-    """A number to five digits, and to no fewer decimals than another one that stands by it."""
-    return f"{value:.{max(decimals(f'{value:.5g}'), decimals(other))}f}"
+    """A number to five digits, and to no fewer decimals than another one that stands by it; nothing behind an exact zero."""
+    return "0" if value == 0 else f"{value:.{max(decimals(f'{value:.5g}'), decimals(other))}f}"
 
 
 def decimals(number: str) -> int:
@@ -132,11 +132,11 @@ def rows(recipe: Recipe, kept: Mapping[int, dict[str, Any]]) -> list[list[str]]:
     lines: list[list[str]] = []
     for metric in recipe.metrics:
         found = summary(recipe, metric, kept)
-        published = recipe.published if recipe.published and recipe.published.metric == metric else None
         if found is None:
             continue
         reached = with_spread(found.values, 2)[0]
-        against = f"{to_decimals(published.value, reached)} ({published.source}; {published.protocol})" if published else ""
+        published = recipe.published_of(metric)
+        against = f"{published.value} ({published.source}; {published.protocol})" if published else ""
         beside = ", ".join(f"{name} {to_decimals(value, reached)}" for name, value in baselines(metric, kept).items())
         cost = [least(kept), f"{mean(flop):.1e}" if flop else ""]
         lines.append([recipe.name, metric + given(metric, kept), *found.text, beside, against, *cost])
@@ -220,11 +220,11 @@ def uses(kept: Mapping[str, Kept], short: bool = False) -> str:
         value = "" if found is None else with_spread(found.values, 1)[0]
         others = {name: plain[name] for name in use["beside"] if plain}
         others |= {each["called"]: elsewhere(each, kept) for each in use.get("elsewhere", []) if found}
-        published = recipe.published and recipe.published.metric == use["metric"] and found
-        others |= {"published": recipe.published.value} if recipe.published and published else {}
-        beside = ", ".join(f"{name} {to_decimals(other, value)}" for name, other in others.items())
+        beside = [f"{name} {to_decimals(other, value)}" for name, other in others.items()]
+        if found and (published := recipe.published_of(use["metric"])):
+            beside.append(f"published {published.value}")
         reached = "not measured yet" if found is None else shown(found.values)
-        lines.append([use["use"], f"`{recipe.name}`", use["metric"], reached, beside])
+        lines.append([use["use"], f"`{recipe.name}`", use["metric"], reached, ", ".join(beside)])
     return table(("use", "config", "metric", "reached", "beside it"), lines)
 
 
@@ -267,7 +267,7 @@ def of_configs(kept: Mapping[str, Kept]) -> list[dict[str, Any]]:
     told: list[dict[str, Any]] = []
     for recipe, seeds in kept.values():
         found = {metric: summary(recipe, metric, seeds) for metric in recipe.metrics}
-        numbers = {metric: shown(each.values) for metric, each in found.items() if each}
+        numbers = {metric + given(metric, seeds) + each.note: shown(each.values) for metric, each in found.items() if each}
         if numbers:
             told.append({"config": recipe.config, "set": recipe.overrides, "numbers": numbers})
     return told

@@ -79,6 +79,7 @@ def test_the_mean_over_the_values_of_all_images_varies_as_it_does_over_images() 
     assert found.value is not None and found.value == pytest.approx(sums.sum() / counts.sum())
     assert found.baselines == {"plain": pytest.approx(2 * found.value)}
     assert found.standard_error == pytest.approx(np.std(drawn), rel=0.05)
+    assert found.difference_errors == {"plain": pytest.approx(found.standard_error)}, "of twice as much, image by image"
     alike, blocks = np.full(400, 7), np.arange(400) // 4
     assert average_of_parts(sums, alike).standard_error == pytest.approx(standard_error(sums / 7))
     blocked = average_of_parts(sums, alike, blocks=blocks)

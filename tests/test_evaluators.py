@@ -433,6 +433,28 @@ def test_a_linear_autoencoder_is_held_to_pca_by_gap_and_angle() -> None:
     assert "pca_gap" not in EVALUATORS["reconstruction"].measure(subject(e.model, state, data)).metrics
 
 
+def test_the_share_that_is_explained_varies_as_it_does_over_images() -> None:
+    """Both its totals do: what is left of the images, and how far they are from their mean."""
+    data = dataset(train=60, held_out=300)
+    e, state = started("variant: bottleneck, net: linear, latent: 3", data)
+    ours = subject(e.model, state, data)
+    found = EVALUATORS["reconstruction"].measure(ours)
+    share = found.metrics["explained_variance"]
+    images, train = (np.concatenate(list(ours.images(split))).astype(np.float64) for split in ("test", "train"))
+    left = {"": 64 * found.values["mse"], "mean image": ((images - train.mean(0)) ** 2).sum(1)}
+
+    def explained(rows: Any) -> tuple[float, float]:
+        about = ((images[rows] - images[rows].mean(0)) ** 2).sum()
+        mine, theirs = (1 - each[rows].sum() / about for each in left.values())
+        return mine, mine - theirs
+
+    assert explained(np.arange(300)) == pytest.approx((share.value, share.value - share.baselines["mean image"]), rel=1e-4)
+    rng = np.random.default_rng(0)
+    drawn = np.std([explained(rng.integers(0, 300, 300)) for _ in range(1000)], axis=0)
+    assert share.standard_error == pytest.approx(drawn[0], rel=0.1)
+    assert share.difference_errors["mean image"] == pytest.approx(drawn[1], rel=0.1)
+
+
 def test_the_best_baseline_is_the_one_to_beat() -> None:
     metric = Metric(0.5, 0.1, 9, "1", "lower", {"a": 0.4, "b": 0.3})
     assert metric.best_baseline() == ("b", 0.3)

@@ -99,6 +99,7 @@ def test_an_encoder_is_held_to_what_its_dictionary_could_do() -> None:
     error = ((images - code @ rows - mean) ** 2).sum()
     assert encoder == pytest.approx(1 - error / ((images - images.mean(0)) ** 2).sum(), rel=1e-4)
     assert least.value >= encoder and omp.value > encoder and gap.value == pytest.approx(omp.value - encoder)
+    assert omp.standard_error > 0 and least.standard_error > 0 and gap.standard_error == omp.difference_errors["encoder"] > 0
 
 
 @pytest.mark.parametrize("image", range(4))

@@ -124,6 +124,10 @@ class Subject:
         for batch, _, real in self.batches(split):
             yield np.asarray(batch.image)[:real].reshape(real, -1)
 
+    def squares_about(self, mean: Any) -> Any:
+        """The squared distance of each image of the split from one of [D] float64, [n] float64."""
+        return np.concatenate([((x - mean) ** 2).sum(axis=1) for x in self.images()])
+
     def pieces(self, size: int, split: str | None = None) -> Iterator[Any]:
         """The same in pieces of `size`, the last of what is left."""
         held, n = list[Any](), 0

@@ -204,17 +204,26 @@ def average_of_parts(
 ) -> Metric:
     """The mean over all values of a kind, of which image i has `counts` [n] with the sum `sums` [n]: r, the quotient of both
     totals. Its standard error is that of the mean of (s_i - r c_i) / c, with c the mean of the counts (the linearized variance
-    of a ratio, Cochran 1977, "Sampling techniques", section 6.3). `beside` are the sums of plain methods. None if no image has
-    any."""
+    of a ratio, Cochran 1977, "Sampling techniques", section 6.3), and that of its difference from the quotient q of other sums
+    t_i that of the mean of (s_i - t_i - (r - q) c_i) / c. `beside` are the sums of plain methods. None if no image has any."""
     array, n = np.asarray(sums, np.float64), np.asarray(counts, np.float64)
+    others = {name: np.asarray(each, np.float64) for name, each in beside.items()}
     total, protocol = n.sum(), _over(blocks)
     if not total:
         return Metric(None, None, len(array), "", better, {}, protocol)
     with np.errstate(invalid="ignore", over="ignore"):
         value = float(array.sum() / total)
-        baselines = {name: float(np.asarray(each, np.float64).sum() / total) for name, each in beside.items()}
-        error = standard_error((array - value * n) / n.mean(), blocks)
-        return Metric(value, error, len(array), "", better, baselines, protocol)
+        rest = (array - value * n) / n.mean()
+        baselines = {name: float(each.sum() / total) for name, each in others.items()}
+        apart = {name: rest - (each - baselines[name] * n) / n.mean() for name, each in others.items()}
+        errors = standard_error(rest, blocks), difference_errors(apart, blocks)
+        return Metric(value, errors[0], len(array), "", better, baselines, protocol, difference_errors=errors[1])
+
+
+def less_than_all(ratio: Metric) -> Metric:
+    """1 less a ratio of errors to a variance: the share of it that is explained. None if there is no variance."""
+    baselines = {name: 1 - each for name, each in ratio.baselines.items()}
+    return ratio._replace(value=None if ratio.value is None else 1 - ratio.value, unit="1", better="higher", baselines=baselines)
 
 
 def _over(blocks: Any) -> dict[str, int]:

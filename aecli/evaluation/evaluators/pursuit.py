@@ -17,6 +17,7 @@ A pursuit is greedy: it may explain less than the best code of as many units wou
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from math import prod
 from typing import Any
 
@@ -27,7 +28,7 @@ from aecli.core import jitted
 from aecli.core.abilities import Decodes, Encodes
 from aecli.evaluation.affine import Affine, affine_decoder, is_affine
 from aecli.evaluation.subject import Subject
-from aecli.measures.metric import Findings, Metric
+from aecli.measures.metric import Findings, Metric, average_of_parts, less_than_all
 from aecli.measures.pursuit import least_squares, orthogonal_matching_pursuit
 
 MOST_ACTIVE = 256
@@ -70,18 +71,19 @@ def measure(subject: Subject) -> Findings:
         return without(f"{k} units are active on average, and up to {most}: a pursuit is of 1 to {MOST_ACTIVE}")
     if not _is_of_active_units(subject, active):
         return without("units that count as inactive are not 0: the encoder's image is not a sum of the active ones alone")
-    errors, variance = _errors(subject, decoder, active, k, most)
-    if variance <= 0:
+    errors, squares = _errors(subject, decoder, active, k, most)
+    if not squares.any():
         return without(f"the {subject.spec.kind}s of the split are all alike: there is no variance to explain")
-    explained = {name: 1 - error / variance for name, error in errors.items()}
-    beside = {"encoder": explained["encoder"]}
-    return Findings(
-        _named(
-            omp._replace(value=explained["omp"], baselines=beside),
-            least._replace(value=explained["lstsq"], baselines=beside),
-            gap._replace(value=explained["omp"] - explained["encoder"]),
-        )
-    )
+    beside = {"encoder": errors["encoder"]}
+
+    def explained(name: str, protocol: Mapping[str, Any]) -> Metric:
+        share = less_than_all(average_of_parts(errors[name], squares, "lower", subject.blocks, beside))
+        return share._replace(protocol={**protocol, **share.protocol})
+
+    omp, least = explained("omp", omp.protocol), explained("lstsq", least.protocol)
+    assert omp.value is not None
+    lost, error = omp.value - omp.baselines["encoder"], omp.difference_errors.get("encoder")
+    return Findings(_named(omp, least, gap._replace(value=lost, standard_error=error, protocol=omp.protocol)))
 
 
 def _named(omp: Metric, least: Metric, gap: Metric) -> dict[str, Metric]:
@@ -96,13 +98,13 @@ def _is_of_active_units(subject: Subject, active: list[Any]) -> bool:
     )
 
 
-def _errors(subject: Subject, decoder: Affine, active: list[Any], k: int, most: int) -> tuple[dict[str, float], float]:
-    """The squared errors of all images by each way to find a code, and the sum of squares about their mean."""
+def _errors(subject: Subject, decoder: Affine, active: list[Any], k: int, most: int) -> tuple[dict[str, Any], Any]:
+    """The squared error of each image by each way to find a code, and its squared distance from the mean image, [n] each."""
     length = np.linalg.norm(decoder.rows, axis=1, keepdims=True)
     unit = jnp.asarray(np.where(length > 0, decoder.rows / np.where(length > 0, length, 1), 0), jnp.float32)
-    errors = {"encoder": 0.0, "omp": 0.0, "lstsq": 0.0}
+    errors: dict[str, list[Any]] = {}
     first: Any = None
-    square, total = 0.0, np.zeros(len(decoder.offset))
+    total = np.zeros(len(decoder.offset))
     for (batch, _, real), on in zip(subject.batches(), active, strict=True):
         image = np.asarray(batch.image, np.float64).reshape(len(batch.image), -1)
         apart = image - decoder.offset
@@ -115,9 +117,9 @@ def _errors(subject: Subject, decoder: Affine, active: list[Any], k: int, most: 
             "lstsq": np.asarray(least_squares(unit, targets, held, most), np.float64),
         }
         for name, rest in left.items():
-            errors[name] += float((rest[:real] ** 2).sum())
+            errors.setdefault(name, []).append((rest[:real] ** 2).sum(axis=1))
         # About the first image, so that equal ones have a variance of 0 and not one of rounding.
         first = image[0] if first is None else first
-        about = image[:real] - first
-        square, total = square + float((about**2).sum()), total + about.sum(axis=0)
-    return errors, square - float((total**2).sum()) / len(subject.rows)
+        total += (image[:real] - first).sum(axis=0)
+    squares = subject.squares_about(first + total / len(subject.rows))
+    return {name: np.concatenate(parts) for name, parts in errors.items()}, squares

@@ -45,7 +45,17 @@ from aecli.data.eval_batches import collect, per_image
 from aecli.distributions.observations import mse
 from aecli.evaluation.affine import affine_decoder
 from aecli.evaluation.subject import Subject
-from aecli.measures.metric import CAP_DB, EXACT_MSE, Findings, Metric, average, pooled_psnr_db, psnr_db, psnr_per_image_db
+from aecli.measures.metric import (
+    CAP_DB,
+    EXACT_MSE,
+    Findings,
+    Metric,
+    average,
+    average_of_parts,
+    pooled_psnr_db,
+    psnr_db,
+    psnr_per_image_db,
+)
 from aecli.measures.ssim import ssim
 
 FLAT = 1e-10
@@ -91,6 +101,10 @@ def measure(subject: Subject) -> Findings:
         **metrics,
     }
     if subject.baselines:
+        assert origin is not None
+        mean = np.asarray(origin, np.float64).ravel() + total.ravel() / len(subject.rows)
+        ratio = average_of_parts(found["mse"], subject.squares_about(mean) / subject.spec.size, "lower", blocks, beside)
+        metrics["explained_variance"] = _with_errors(metrics["explained_variance"], ratio)
         metrics["mae"] = average("mae", found["mae"], "lower", None if is_image else "value", blocks)
         if is_image:
             metrics["psnr_per_image_db"] = psnr_per_image_db(found["psnr_per_image_db"], blocks)
@@ -106,8 +120,16 @@ def _explained(error: Metric, variance: float, kind: Kind) -> Metric:
     if error.value is None or variance <= 0:
         return none.none(f"the {kind}s of the split are all alike: there is no variance to explain")
     shares = {name: 1 - value / variance for name, value in error.baselines.items()}
-    apart = {name: each / variance for name, each in error.difference_errors.items()}
-    return none._replace(value=1 - error.value / variance, baselines=shares, difference_errors=apart)
+    return none._replace(value=1 - error.value / variance, baselines=shares)
+
+
+def _with_errors(share: Metric, ratio: Metric) -> Metric:
+    """A share that is explained with the errors of the ratio of both totals, which is the rest: the mean of the images is taken
+    for known, as what it is off by changes the total in second order alone."""
+    if share.value is None:
+        return share
+    errors = ratio.standard_error, ratio.difference_errors
+    return share._replace(standard_error=errors[0], difference_errors=errors[1], protocol={**share.protocol, **ratio.protocol})
 
 
 def _baselines(subject: Subject, size: int | None) -> tuple[dict[str, Any], float | None, tuple[str, ...]]:
