@@ -91,9 +91,13 @@ def through(sampler: str) -> Way:
     return Way(sampler, ["--sampler", name, *components, "--only", "generation"], f"test-by-{sampler}.json")
 
 
-def against(data: str) -> Way:
-    """How well the images of `numbers/against/DATA.yaml`, which is called so, are told from the run's own."""
-    return Way(f"against {data}", ["--against", str(AGAINST / f"{data}.yaml")], "test-against-*.json", {"against": data})
+def against(name: str, by_likelihood: bool = False) -> Way:
+    """How well the images of `numbers/against/NAME.yaml` are told from the run's own, `by_likelihood` too, whatever that costs."""
+    path = AGAINST / f"{name}.yaml"
+    data = yaml.safe_load(path.read_text())["data"]
+    called = data["name"] + (f" of {', '.join(sorted(data['classes']))}" if "classes" in data else "")
+    samples = ["--importance-samples", str(USUAL.samples)] if by_likelihood else []
+    return Way(f"against {name}", ["--against", str(path), *samples], "test-against-*.json", {"against": called})
 
 
 class Published(NamedTuple):
@@ -146,7 +150,7 @@ class Recipe(NamedTuple):
     def ways(self) -> Sequence[Way]:
         """In which it is measured."""
         own = Way("", ["--only", ",".join(self.evaluators)], "test.json")
-        return [own, *map(through, self.samplers), *map(against, self.against)]
+        return [own, *map(through, self.samplers), *(against(name, "likelihood" in self.evaluators) for name in self.against)]
 
     def asked_of(self, way: Way) -> set[str]:
         """Those metrics that are measured in one of its ways."""
