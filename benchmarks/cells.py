@@ -92,7 +92,7 @@ def through(sampler: str) -> Way:
 
 
 def against(name: str, by_likelihood: bool = False) -> Way:
-    """How well the images of `numbers/against/NAME.yaml` are told from the run's own, `by_likelihood` too, whatever that costs."""
+    """How well the images of `numbers/against/NAME.yaml` are told from the run's own; `by_likelihood` too, whatever it costs."""
     path = AGAINST / f"{name}.yaml"
     data = yaml.safe_load(path.read_text())["data"]
     called = data["name"] + (f" of {', '.join(sorted(data['classes']))}" if "classes" in data else "")

@@ -211,6 +211,12 @@ def test_the_hybrid_term_tells_a_label_from_another_in_training_alone() -> None:
     assert np.array_equal(model.loss(state.net, batch, jax.random.key(0), None)["loss"], nll)
 
 
+def test_of_one_class_there_is_no_other_label() -> None:
+    model = experiment("variant: autoregressive, conditional: true, hybrid: 0.5").model
+    assert [objection.key for objection in model.objections(Spec(8, 8, 1, 1))] == ["hybrid"]
+    assert not list(model.objections(Spec(8, 8, 1, 2)))
+
+
 def test_other_labels_are_drawn_evenly_and_never_the_own_one(monkeypatch: pytest.MonkeyPatch) -> None:
     model, state = build("net: made, hidden: [4], levels: 2, conditional: true, hybrid: 1.0", Spec(2, 2, 1, 4))
     seen: list[Any] = []

@@ -53,6 +53,19 @@ def test_a_codebook_moves_to_the_mean_of_what_it_is_given() -> None:
     assert book.silent.tolist() == [400, 0, 0]
 
 
+@pytest.mark.parametrize("decay", [0.0, 0.5, 0.99, 1 - 1e-7])
+def test_a_code_that_is_not_used_stays_where_it_is_and_one_that_is_again_moves(decay: float) -> None:
+    book = Codebook.start(jax.random.key(0), 2, 2, 0)
+    follow = jax.jit(Codebook.follow, static_argnums=3)
+    x, here = jnp.array([[5.0, 1.0]]), jnp.array([0])
+    after = book
+    for _ in range(2000):
+        after = follow(after, x, here, decay)
+    assert jnp.allclose(after.vectors[1], book.vectors[1], rtol=1e-3) and after.silent.tolist() == [0, 2000]
+    again = follow(after, x, jnp.array([1]), decay)
+    assert jnp.linalg.norm(again.vectors[1] - x[0]) < jnp.linalg.norm(after.vectors[1] - x[0]), "it follows what it is given"
+
+
 def test_silent_codes_restart_at_vectors_of_the_batch_and_others_stay() -> None:
     book = Codebook.start(jax.random.key(0), 4, 2, 0)._replace(silent=jnp.array([0, 9, 10, 11]))
     x = jnp.array([[100.0, 0.0], [0.0, 100.0]])

@@ -82,6 +82,19 @@ def test_what_else_a_model_makes_of_the_same_weights_is_told(root: Path, capsys:
     assert "the model differs" not in capsys.readouterr().err
 
 
+def test_what_is_counted_in_steps_goes_on_and_is_warned_of(vae: Run, root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    said = f"kl_warmup: steps are counted on from the 2 of {vae.id}"
+    for model, warned in ((VAE, False), (VAE.replace("latent: 3", "latent: 3, kl_warmup: 5"), True)):
+        train.start(config(model, "optimizer: {ema: 0.5}"), [], "counted", root, vae)
+        assert (said in capsys.readouterr().err) == warned
+
+
+def test_a_warmup_that_outlasts_the_run_is_warned_of(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for steps, warned in ((1, False), (2, True)):
+        train.start(config(VAE, f"optimizer: {{warmup: {steps}}}"), [], "short", root)
+        assert ("optimizer.warmup takes 2 steps and the run has 2" in capsys.readouterr().err) == warned
+
+
 def test_the_new_run_may_be_on_other_devices(vae: Run, root: Path) -> None:
     other = parse(DATA.replace("32", "30") + VAE + TWO_STEPS, "fine.yaml")  # of four devices 30 rows are split over three
     run = train.start(other, [], "devices", root, vae)

@@ -120,7 +120,7 @@ class MeasuresCodes(Protocol):
 
 @runtime_checkable
 class Completes(Protocol):
-    """Draws the unknown part of an image given the rest."""
+    """Draws the unknown part of an image given what is known before it, in the order in which the model makes values."""
 
     def complete(self, state: Any, key: jax.Array, batch: Batch, known: jax.Array, temperature: Temperature = 1.0) -> jax.Array:
         """`known` [B, H, W, C] bool -> [B, H, W, C] in [0, 1], equal to `batch.image` where it is True. `batch.hidden` are the

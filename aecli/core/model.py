@@ -7,7 +7,7 @@ it asks for abilities, the small protocols of `abilities.py`.
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, ClassVar, Literal, NamedTuple, TypeAlias
 
 import jax
@@ -169,6 +169,11 @@ class Model(Frozen):
     def target_activation(self) -> float | None:
         """The mean activation that the objective aims at; None if it aims at none."""
         return None
+
+    @property
+    def schedules(self) -> Sequence[str]:
+        """The settings, of those that are set, that say in steps of training when something begins or ends; none by default."""
+        return ()
 
     @property
     def arrays_told(self) -> Mapping[str, str]:

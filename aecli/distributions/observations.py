@@ -25,8 +25,8 @@ def bernoulli_nll(logits: jax.Array, image: jax.Array) -> jax.Array:
 
 
 def gaussian_nll(mean: jax.Array, image: jax.Array, log_sigma: jax.Array) -> jax.Array:
-    """-log N(image; mean, sigma^2), [B, H, W, C] twice and a scalar or as many sigmas -> [B] nats: a density of the pixels
-    in [0, 1]."""
+    """-log N(image; mean, sigma^2), [B, H, W, C] twice and a scalar or as many sigmas -> [B] nats: a density over the
+    reals, where pixels are in [0, 1]."""
     z = (image - mean.astype(jnp.float32)) * jnp.exp(-log_sigma)
     return (0.5 * z**2 + log_sigma + 0.5 * log(2 * pi)).sum(axis=(1, 2, 3))
 
@@ -60,7 +60,7 @@ class Observation(Protocol):
 
     @property
     def support(self) -> int | None:
-        """How many levels a value of x may have; None for a density on [0, 1]."""
+        """How many levels a value of x may have; None for a density."""
         ...
 
     def nll(self, params: jax.Array, image: jax.Array) -> jax.Array:

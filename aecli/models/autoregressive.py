@@ -89,7 +89,8 @@ class Autoregressive(SingleLoss):
     dropout: float = Field(default=0.0, ge=0, lt=1, description="share of each layer's output that a step of training drops")
     conditional: bool = Field(default=False, description="learn p(x | label)")
     hybrid: NonNegativeFloat = Field(
-        default=0.0, description="weight of telling the label from another one in training, which is no longer maximum likelihood"
+        default=0.0,
+        description="weight of telling the label from another of all classes in training, which is no longer maximum likelihood",
     )
     given: Corruptions = Field(default=(), description="learn p(x | what these corruptions leave of x)")
 
@@ -97,6 +98,14 @@ class Autoregressive(SingleLoss):
     def _settings_fit(self) -> Autoregressive:
         if self.levels < 2 or 256 % self.levels:
             raise ValueError(f"levels: {self.levels} does not divide 256: set 2, 4, 8, 16, 32, 64, 128 or 256")
+        if self.net == "made" and self.changed("width", "layers", "heads"):
+            raise ValueError("width, layers and heads are for net: pixelcnn, gmlp and transformer; made has hidden")
+        if self.net == "pixelcnn" and self.changed("heads"):
+            raise ValueError("heads is for net: gmlp and transformer")
+        if self.net != "made" and self.changed("hidden"):
+            raise ValueError(f"hidden is for net: made; {self.net} has width and layers")
+        if self.likelihood == "categorical" and self.changed("components"):
+            raise ValueError("components is for likelihood: discretized_logistic")
         if self.net == "made" and not self.hidden:
             raise ValueError("net: made needs at least one hidden layer, such as [512]")
         if self.net == "made" and self.patch != 1:
@@ -119,6 +128,8 @@ class Autoregressive(SingleLoss):
             yield Objection("patch", message, "set a larger patch, or net: pixelcnn")
         if self.conditional:
             yield from no_labels(spec)
+        if self.hybrid and spec.classes == 1:
+            yield Objection("hybrid", "the data has one class, and no other to tell it from", "leave hybrid out")
         yield from given_objections(self.given, spec)
 
     def give(self, batch: Batch, key: jax.Array) -> Batch:

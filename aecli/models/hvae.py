@@ -36,7 +36,7 @@ What goes wrong
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Literal
 
 import jax
@@ -172,6 +172,10 @@ class HVAE(SingleLoss):
         if self.width % self.heads:
             raise ValueError(f"heads: {self.heads} does not divide width: {self.width}")
         return self
+
+    @property
+    def schedules(self) -> Sequence[str]:
+        return [name for name in ("kl_warmup", "samples_from") if getattr(self, name)]
 
     def objections(self, spec: Spec) -> Iterable[Objection]:
         yield from latent_too_large(self.latent, spec)

@@ -120,6 +120,8 @@ class VQ(Model):
             raise ValueError("levels is for quantizer: fsq; vq has codes and dimension")
         if self.quantizer == "fsq" and self.changed("codes", "dimension"):
             raise ValueError("codes and dimension are for quantizer: vq; fsq has levels")
+        if self.quantizer == "fsq" and self.changed("commitment", "decay", "restart_after"):
+            raise ValueError("commitment, decay and restart_after are for quantizer: vq; fsq has no codebook")
         return self
 
     def objections(self, spec: Spec) -> Iterable[Objection]:

@@ -50,12 +50,15 @@ class Codebook(NamedTuple):
         )
 
     def follow(self, x: jax.Array, index: jax.Array, decay: float) -> Codebook:
-        """Moves towards the vectors [N, D] that were assigned to the codes [N]."""
+        """Moves towards the vectors [N, D] that were assigned to the codes [N]. One that is not used stays where it is: once
+        its average of uses is nothing but rounding, neither that nor the sum decays any further."""
         chosen = jax.nn.one_hot(index, len(self.uses))
         used = chosen.sum(0)
+        uses = decay * self.uses + (1 - decay) * used
+        moves = (used > 0) | (uses >= SMOOTHING)
         return Codebook(
-            decay * self.uses + (1 - decay) * used,
-            decay * self.total + (1 - decay) * chosen.T @ x,
+            jnp.where(moves, uses, self.uses),
+            jnp.where(moves[:, None], decay * self.total + (1 - decay) * chosen.T @ x, self.total),
             jnp.where(used > 0, 0, self.silent + 1),
         )
 

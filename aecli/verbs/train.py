@@ -93,7 +93,12 @@ def start(
         model = f"{experiment.model.variant} with {weights:,} parameters, {rows}"
         device = f"{place.devices} x {local_devices()[0].device_kind}"
         device += f" in {crew.processes} processes" if crew.processes > 1 else ""
-        say(f"{run.id}: {model}, {experiment.steps(len(dataset.train)):,} steps on {device}")
+        steps, warmup = experiment.steps(len(dataset.train)), experiment.optimizer.warmup
+        say(f"{run.id}: {model}, {steps:,} steps on {device}")
+        if warmup >= steps:
+            warn(
+                f"optimizer.warmup takes {warmup:,} steps and the run has {steps:,}: the learning rate never gets to what is set"
+            )
         with run.locked():
             made(run)
             first = None
@@ -128,6 +133,9 @@ def _weights_of(source: Run, experiment: Experiment, template: Any, facts: dict[
     trained = load(source, "best", warn, computing=False)
     given = inherit(template, trained, source.id)
     say(given.told(source.id, trained.step))
+    counted = experiment.model.schedules
+    if counted and any(path.rpartition("/")[2] == "step" for path in given.arrays):
+        warn(f"{', '.join(counted)}: steps are counted on from the {trained.step:,} of {source.id}; add these to what is set")
     there, here = trained.model.model_dump(mode="json"), experiment.model.model_dump(mode="json")
     others = [f"{name} {here[name]} (there {there[name]})" for name in here if name in there and here[name] != there[name]]
     if others:
