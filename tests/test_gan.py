@@ -113,25 +113,6 @@ def test_the_schedule_of_a_generator_that_moves_every_fifth_step_ends_with_the_r
     assert state.discriminator.recipe.steps == 50 and state.discriminator.recipe.optimizer.warmup == 10
 
 
-def test_evaluation_draws_the_classes_that_the_images_have(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As often as they have them, whatever classes there are beside them, and none of the padding."""
-    model, state, batch = start(", conditional: true")
-    seen: list[Any] = []
-
-    def make(self: GAN, net: Any, key: jax.Array, label: jax.Array, temperature: Any = 1.0) -> jax.Array:
-        seen.append(label)
-        return jnp.zeros((len(label), *batch.image.shape[1:]))
-
-    monkeypatch.setattr(GAN, "_make", make)
-    label = jnp.array([2, 2, 2, 0, *[-1] * 12])
-    for mask, images in ((label >= 0, label), (jnp.ones(16, bool), jnp.arange(16) % 3)):
-        for seed in range(2):
-            model.evaluate(state, batch._replace(label=images, mask=mask), jax.random.key(seed))
-    padded, again, whole, other = (np.asarray(each) for each in seen)
-    assert padded.sum(0).tolist() == again.sum(0).tolist() == [4, 0, 12]
-    assert whole.sum(0).tolist() == other.sum(0).tolist() == [6, 5, 5] and not np.array_equal(whole, other)
-
-
 def test_the_energy_score_is_least_for_the_true_distribution() -> None:
     """Of many images that are themselves draws, against a shifted generator: what evaluation minimizes is a proper score."""
     model, state, _ = start()

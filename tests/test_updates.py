@@ -121,7 +121,9 @@ def test_networks_with_an_optimizer_each_have_rates_and_norms_of_their_own(tmp_p
     assert [None not in each for each in discriminator] == [True] * 3
     assert [[value is None for value in each] for each in generator] == [[True, False, True, False]] * 3
     assert discriminator[0] == pytest.approx([3e-3, 2.25e-3, 1.5e-3, 0.75e-3])
-    assert generator[0][1::2] == pytest.approx([1e-3, 0.75e-3]), "its second update is the second of its schedule"
+    assert generator[0][1::2] == pytest.approx([1e-3, 0.5e-3]), (
+        "of two updates the second is at half of the schedule, as the run is"
+    )
     assert not set(OF_UPDATES) & rows(run)[0].keys()
 
 

@@ -22,7 +22,7 @@ $\tfrac{\gamma}{2} \lVert \nabla D(x) \rVert^2$ (Mescheder et al. 2018, equation
 
 None of these says how good the images are. `loss` of `aecli eval`, and of validations, is the energy score of Gneiting &
 Raftery 2007 (equation 22), $\mathbb{E} \lVert x - g \rVert - \tfrac12 \mathbb{E} \lVert g - g' \rVert$ with Euclidean norms
-over pixels, in intensities. Of a conditional generator the draws have the labels of the images, in another order.
+over pixels, in intensities.
 
 What goes wrong
 ---------------
@@ -172,9 +172,8 @@ class GAN(Model):
     def evaluate(self, state: GanState, batch: Batch, key: jax.Array) -> Values:
         net = state.generator.net
         n = batch.image.shape[0]
-        # Of the classes that the images have, as often as they have them, each at random: the score is of the distribution that
-        # the images are of.
-        label = one_hot(batch.label[_real_in_turn(batch.mask, jax.random.fold_in(key, 1))], net.classes)
+        # Classes in turn, not those of the batch: the score is that of the whole distribution.
+        label = one_hot(jnp.arange(n) % max(1, net.classes), net.classes)
         made = self._make(net, key, label).reshape(n, -1)
         near = _distances(batch.image.reshape(n, -1), made).mean(axis=1)
         spread = _distances(made, made).sum() / (n * max(1, n - 1))
@@ -212,13 +211,6 @@ class GAN(Model):
 def _square_slope(net: Critic, image: jax.Array, label: jax.Array) -> jax.Array:
     """|d logit / d image|^2 of each image, [B]."""
     return (jax.grad(lambda x: net(x, label).sum())(image) ** 2).sum(axis=(1, 2, 3))
-
-
-def _real_in_turn(mask: jax.Array, key: jax.Array) -> jax.Array:
-    """[B] bool -> [B] int32: the places of the images that are no padding, in an order drawn at random, from the first on again
-    where they have all been."""
-    order = jnp.argsort(jnp.where(mask, jax.random.uniform(key, mask.shape), 2.0))
-    return order[jnp.arange(len(mask)) % jnp.maximum(1, mask.sum())]
 
 
 def _distances(a: jax.Array, b: jax.Array) -> jax.Array:
