@@ -123,6 +123,8 @@ def test_the_gain_is_of_the_same_images_by_the_same_seeds() -> None:
     found = augmentation.measure(of("any"))
     difference = value(found, "augmented_accuracy") - value(found, "real_accuracy")
     assert value(found, "augmentation_gain") == pytest.approx(difference)
+    error = found.metrics["augmentation_gain"].standard_error
+    assert found.metrics["augmented_accuracy"].difference_errors == {"real alone": error}, "it is told apart as the gain from 0"
     for name, metric in found.metrics.items():
         assert metric.value == pytest.approx(found.values[name].mean()), "two runs are compared image by image"
 

@@ -37,6 +37,18 @@ def test_the_kid_is_0_on_average_of_one_distribution_and_not_of_two() -> None:
     assert np.mean(distances.kid(RNG.standard_normal((2000, 6)), 1 + RNG.standard_normal((2000, 6)))) > 0.5
 
 
+def test_the_kid_is_the_same_of_images_in_the_order_of_their_classes() -> None:
+    """Of which a block, as they lie, is of one class alone."""
+    label = RNG.integers(0, 10, 4000)
+    places = 5 * RNG.standard_normal((10, 6))
+    real = places[label] + RNG.standard_normal((4000, 6))
+    drawn = places[RNG.integers(0, 10, 4000)] + RNG.standard_normal((4000, 6))
+    whole = np.mean([np.mean(distances.kid(real[RNG.permutation(4000)], drawn)) for _ in range(4)])
+    for few in (4000, 900):
+        ordered = distances.kid(real[np.argsort(label)], drawn[:few])
+        assert abs(np.mean(ordered) - whole) < 0.1 * abs(distances.kid(real[label == 0], drawn)[0])
+
+
 def test_a_mode_that_is_missed_costs_recall_and_one_that_is_made_up_precision() -> None:
     real = np.concatenate([RNG.standard_normal((300, 3)), 50 + RNG.standard_normal((300, 3))])
     half = RNG.standard_normal((600, 3))

@@ -1,4 +1,4 @@
-"""Distances between two sets of images, each given by features [n, d]. In float64, on the host, without a random number.
+"""Distances between two sets of images, each given by features [n, d]. In float64, on the host; alike are alike to the bit.
 
 Frechet distance: Heusel et al. 2017, "GANs trained by a two time-scale update rule", equation 6. KID: Binkowski et al. 2018,
 "Demystifying MMD GANs", section 4.1. Precision and recall: Kynkäänniemi et al. 2019, "Improved precision and recall metric",
@@ -39,9 +39,12 @@ def frechet(x: Any, y: Any) -> float:
 
 
 def kid(x: Any, y: Any) -> list[float]:
-    """Unbiased squared MMD with the kernel (x . y / d + 1)^3, of each pair of blocks in turn."""
+    """Unbiased squared MMD with the kernel (x . y / d + 1)^3, of each pair of blocks in turn. Their rows are chosen at random,
+    the same ones each time: a split may lie in the order of its classes, and a block of it would be of one class alone."""
     n = min(len(x), len(y))
     size = min(KID_BLOCK, n)
+    rng = np.random.Generator(np.random.Philox(0))
+    x, y = (rows[rng.permutation(len(rows))] for rows in (x, y))
     blocks = [slice(i, i + size) for i in range(0, n - size + 1, size)]
     return [_mmd(np.asarray(x[b], np.float64), np.asarray(y[b], np.float64)) for b in blocks]
 

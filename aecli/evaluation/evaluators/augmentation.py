@@ -87,7 +87,9 @@ def measure(subject: Subject) -> Findings:
     found = {name: over_seeds(name, values, "higher", "share", protocol=protocol) for name, values in right.items()}
     baselines = {"real alone": float(right["real_accuracy"].mean())}
     for name in ("draws_accuracy", "augmented_accuracy"):
-        found[name] = found[name]._replace(baselines=baselines)
+        gain = over_seeds(name, right[name] - right["real_accuracy"].astype(float))
+        errors = {} if gain.standard_error is None else dict.fromkeys(baselines, gain.standard_error)
+        found[name] = found[name]._replace(baselines=baselines, difference_errors=errors)
     found["real_accuracy"] = found["real_accuracy"]._replace(better=None)  # it is no merit of the model
     return Findings(found, {name: values.mean(axis=0) for name, values in right.items()})
 

@@ -18,7 +18,7 @@ Metrics
 -------
 - `frechet_distance` (feature^2, lower): the distance above; its error is that of 20 resamples of both.
 - `kid` (MMD^2, lower): the unbiased squared MMD with the kernel $(\phi(x)^\top \phi(y) / d + 1)^3$, the mean over blocks of
-  1,000 (Binkowski et al. 2018, "Demystifying MMD GANs", section 4.1).
+  1,000 chosen at random (Binkowski et al. 2018, "Demystifying MMD GANs", section 4.1).
 - `precision` (share, higher): of the draws that lie in the ball of an image (Kynkäänniemi et al. 2019, "Improved precision
   and recall metric", equation 2).
 - `recall` (share, higher): of the images that lie in the ball of a draw: what is missed lowers it.
@@ -87,7 +87,7 @@ def measure(subject: Subject) -> Findings:
     better = {"frechet_distance": "lower", "kid": "lower"}
     metrics = {
         name: _beside(metric, float(theirs[name]), float(theirs[f"{name} error"]))._replace(
-            better=better.get(name, "higher"), protocol=protocol
+            better=better.get(name, "higher"), protocol={**protocol, **metric.protocol}
         )
         for name, metric in mine.items()
     }
@@ -128,15 +128,17 @@ def _by_inception(subject: Subject, judge: Inception, images: Any) -> dict[str, 
         distance, kid = distance.none(note), kid.none(note)
     else:
         distance = distance._replace(value=distances.frechet(real, drawn))
-        kid = _kid(real, drawn)._replace(better="lower", protocol=protocol)
+        kid = _kid(real, drawn)
+        kid = kid._replace(better="lower", protocol={**protocol, **kid.protocol})
     return {"inception_frechet_distance": distance, "inception_kid": kid}
 
 
 def _kid(real: Any, drawn: Any) -> Metric:
-    """Over the blocks, with the error that their spread tells where there are several."""
+    """Over the blocks, with the error that their spread tells where there are several. The protocol says how they are chosen, as
+    they were once in the order of the images."""
     blocks = distances.kid(real, drawn)
     error = float(np.std(blocks, ddof=1) / np.sqrt(len(blocks))) if len(blocks) > 1 else None
-    return Metric(float(np.mean(blocks)), error, len(drawn), UNITS["kid"])
+    return Metric(float(np.mean(blocks)), error, len(drawn), UNITS["kid"], protocol={"blocks": "random"})
 
 
 def judge_of(subject: Subject) -> Classifier:
@@ -175,7 +177,7 @@ def _train_images(judge: Classifier, subject: Subject, real: Any, train: Any, n:
         values |= {f"{name} error": metric.standard_error for name, metric in found.items()}
         return {name: np.float64("nan" if value is None else value) for name, value in values.items()}
 
-    return subject.shared(f"train-images-{n}-{subject.seed}-errors-{RESAMPLES}-{judge.hash[:16]}", make)
+    return subject.shared(f"train-images-{n}-{subject.seed}-errors-{RESAMPLES}-random-blocks-{judge.hash[:16]}", make)
 
 
 def _new_images(judge: Classifier, subject: Subject, real: Any, train: Any) -> Any:
