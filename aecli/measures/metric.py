@@ -220,7 +220,7 @@ def average_of_parts(
         return Metric(value, errors[0], len(array), "", better, baselines, protocol, difference_errors=errors[1])
 
 
-def less_than_all(ratio: Metric) -> Metric:
+def explained_share(ratio: Metric) -> Metric:
     """1 less a ratio of errors to a variance: the share of it that is explained. None if there is no variance."""
     baselines = {name: 1 - each for name, each in ratio.baselines.items()}
     return ratio._replace(value=None if ratio.value is None else 1 - ratio.value, unit="1", better="higher", baselines=baselines)

@@ -130,12 +130,12 @@ class GAN(Model):
         optimizer = recipe.optimizer.model_copy(update={"learning_rate": rate, "ema": None})
         vectors = spectral.start(critic, third) if self.spectral_norm else {}
         return GanState(
-            Learner.create(generator, self._of_generator(recipe)),
+            Learner.create(generator, self._generator_recipe(recipe)),
             Learner.create(critic, recipe._replace(optimizer=optimizer)),
             vectors,
         )
 
-    def _of_generator(self, recipe: Recipe) -> Recipe:
+    def _generator_recipe(self, recipe: Recipe) -> Recipe:
         """The schedule in updates of the generator, of which there are fewer than steps: its warmup and its fall end with the
         discriminator's."""
         every = self.discriminator_steps

@@ -36,9 +36,9 @@ What goes wrong
 - **A cross-entropy is no likelihood.** With `likelihood: bernoulli` gray images have no `nll_nats`, and the distortion cannot
   fall below the sum of the pixels' entropies. `data.binarize` makes it one; `floor_nats` is then that sum, and `excess_nats`
   what is left above it.
-- **A density below 0 nats.** `likelihood: gaussian` is a density over the reals, where intensities are 0 to 1, as the unit of
-  `nll_nats` says: the less images vary, the smaller the sigma (a predicted one is 1/255 or more) and the lower the number. It
-  is not to be held against a likelihood of 256 levels (`bits_per_dim`).
+- **A density below 0 nats.** `likelihood: gaussian` is a density over the reals, of intensities from 0 to 1, by which the unit
+  of `nll_nats` calls it: the less images vary, the smaller the sigma (a predicted one is 1/255 or more) and the lower the
+  number. It is not to be held against a likelihood of 256 levels (`bits_per_dim`).
 - **Blurred images.** Pictures are means of $p(x \mid z)$: `ssim` of `reconstruction`, `precision` of `generation`.
 - **Holes in the prior.** Codes of images do not fill $p(z)$: `frechet_distance` of the model's draws is above that of draws
   through a distribution fitted to the codes (`aecli eval RUN --sampler gmm`).

@@ -28,7 +28,7 @@ from aecli.core import jitted
 from aecli.core.abilities import Decodes, Encodes
 from aecli.evaluation.affine import Affine, affine_decoder, is_affine
 from aecli.evaluation.subject import Subject
-from aecli.measures.metric import Findings, Metric, average_of_parts, less_than_all
+from aecli.measures.metric import Findings, Metric, average_of_parts, explained_share
 from aecli.measures.pursuit import least_squares, orthogonal_matching_pursuit
 
 MOST_ACTIVE = 256
@@ -77,7 +77,7 @@ def measure(subject: Subject) -> Findings:
     beside = {"encoder": errors["encoder"]}
 
     def explained(name: str, protocol: Mapping[str, Any]) -> Metric:
-        share = less_than_all(average_of_parts(errors[name], squares, "lower", subject.blocks, beside))
+        share = explained_share(average_of_parts(errors[name], squares, "lower", subject.blocks, beside))
         return share._replace(protocol={**protocol, **share.protocol})
 
     omp, least = explained("omp", omp.protocol), explained("lstsq", least.protocol)
