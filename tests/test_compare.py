@@ -124,12 +124,15 @@ def test_runs_that_differ_in_the_seed_alone_are_a_group(tmp_path: Path) -> None:
     }
 
 
-def test_one_group_alone_has_both_its_spreads(tmp_path: Path) -> None:
+def test_each_group_has_both_its_spreads(tmp_path: Path) -> None:
     runs = seeds(tmp_path, 3)
     arrays = np.stack([values(seed=10 * seed) for seed in range(3)]).astype(np.float64)
     (cell,) = compare(runs).metrics[0].cells
     expected = arrays.mean(), arrays.mean(1).std(ddof=1), 3, arrays.mean(0).std(ddof=1) / 50**0.5
     assert cell.spread == pytest.approx(expected, rel=1e-5)
+    others = [run for beta in (2.0, 3.0) for run in seeds(tmp_path, 2, beta, beta=beta)]
+    cells = compare([*runs, *others]).metrics[0].cells
+    assert cells[0].spread == cell.spread and all(each.spread and each.spread.standard_error for each in cells), "also of many"
     (cell,) = compare(runs, intervals=False).metrics[0].cells
     assert cell.spread is not None and cell.spread.standard_error is None, "it is not read from the values of images"
 
@@ -506,7 +509,19 @@ def test_runs_that_differ_in_more_than_the_seed_decide_nothing(tmp_path: Path) -
     runs = [r for beta in (1.0, 4.0) for latent in (2, 8) for r in seeds(tmp_path, 3, beta * 3, beta=beta, latent=latent)]
     judged = compare(runs, by="model.beta").metrics[0].found[0]
     assert judged is not None and judged.verdict == VARIED and judged.better is None
-    assert judged.corrected is not None and judged.corrected < 0.05, "or there was nothing to withhold"
+    assert judged.difference.low is not None and judged.difference.low > 0, "or there was nothing to withhold"
+    alike = [r for beta in (1.0, 4.0) for latent in (2, 8) for r in seeds(tmp_path, 3, 3.0, beta=beta, latent=latent)]
+    judged = compare(alike, by="model.beta").metrics[0].found[0]
+    assert judged is not None and judged.verdict == VARIED, "no difference shown would be said of seeds"
+
+
+def test_runs_that_differ_in_more_than_the_seed_take_part_in_no_correction(tmp_path: Path) -> None:
+    one, other = seeds(tmp_path, 3, 1.0, beta=1.0), seeds(tmp_path, 3, 1.1, beta=2.0)
+    alone = compare([*one, *other], by="model.beta").metrics[0].found[0]
+    varied = [r for latent in (2, 8) for r in seeds(tmp_path, 3, 5.0, beta=4.0, latent=latent)]
+    found = compare([*one, *other, *varied], by="model.beta", baseline=one[0]).metrics[0].found
+    assert alone is not None and [each and each.corrected for each in found] == [alone.corrected, None]
+    assert [each and each.difference.p for each in found] == [alone.corrected, None]
 
 
 def test_groups_of_another_variant_each_are_called_by_it(tmp_path: Path) -> None:

@@ -133,7 +133,7 @@ class Comparison(NamedTuple):
         return self._main(), tuple(self._apart(at) for at in range(len(self.pairs)))
 
     def plain_blocks(self) -> list[Block]:
-        """What plain methods reach on the same images, and whether the groups are better; no block where there are none."""
+        """What plain methods reach, and whether the groups are better; no block where there are none."""
         lines = tuple(
             Line(
                 each.evaluator,

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from aecli.reports import paired, protocols
 from aecli.reports.comparison import ANYWAY, CODE, Cell, Judged, Metric, Pair
 from aecli.reports.groups import Group, spread
-from aecli.reports.paired import FIRST, SECOND, TOLD, VARIED, Difference, Sample
+from aecli.reports.paired import FIRST, ONE_SEED, SECOND, VARIED, Difference, Sample
 from aecli.runs.records import Number
 
 OBJECTIVE = "objective"
@@ -31,8 +31,9 @@ class Judge(NamedTuple):
 
     def rows(self, keys: Sequence[Key]) -> tuple[Metric, ...]:
         """A row a metric. The p of all tests over seeds are corrected together. Runs that differ in more than the seed are no
-        sample of seeds: of a group of such nothing is said."""
-        found = {key: [self._difference(self.groups[p.first], self.groups[p.second], key) for p in self.pairs] for key in keys}
+        sample of seeds: of a group of such nothing is said, and it takes part in no test."""
+        varied = {pair: bool(self.groups[pair.first].varied or self.groups[pair.second].varied) for pair in self.pairs}
+        found = {key: [self._difference(pair, key, varied[pair]) for pair in self.pairs] for key in keys}
         tested = [each.p for row in found.values() for each, _ in filter(None, row) if each.p is not None]
         corrected = iter(paired.holm(tested))
         made: list[Metric] = []
@@ -44,7 +45,7 @@ class Judge(NamedTuple):
                     continue
                 p = None if each[0].p is None else next(corrected)
                 word = paired.verdict(each[0], each[1], p, self.better(key))
-                if word in TOLD and (self.groups[pair.first].varied or self.groups[pair.second].varied):
+                if varied[pair] and word != ONE_SEED:
                     word = VARIED
                 place = {FIRST: pair.first, SECOND: pair.second}.get(word)
                 judged.append(Judged(each[0], p, word, None if place is None else self.groups[place].name))
@@ -95,14 +96,16 @@ class Judge(NamedTuple):
         kept = (self.values.get(each.run, {}).get(f"{key[0]}/{BLOCKS}") for each in having)
         return next((blocks for blocks in kept if blocks is not None), None)
 
-    def _difference(self, first: Group, second: Group, key: Key) -> tuple[Difference, int] | None:
-        """How far apart, and how many seeds the side with fewer has; None where a side has no number."""
-        sides = _having(first, key), _having(second, key)
+    def _difference(self, pair: Pair, key: Key, varied: bool) -> tuple[Difference, int] | None:
+        """How far apart, without a test where a group is `varied`, and how many seeds the side with fewer has; None where a side
+        has no number."""
+        sides = _having(self.groups[pair.first], key), _having(self.groups[pair.second], key)
         if not all(sides):
             return None
         alike = protocols.same_images([each.number for side in sides for each in side])
         samples = [Sample(_means(side), self._images(side, key) if alike else None) for side in sides]
         found = paired.difference(samples[0], samples[1], self._blocks([*sides[0], *sides[1]], key))
+        found = found._replace(p=None) if varied else found
         return (found, min(len(sample.seeds) for sample in samples)) if isfinite(found.value) else None
 
 

@@ -16,8 +16,6 @@ LEVEL, ALARM = 0.95, 0.05
 """Of the intervals, and what the corrected p is below where a difference is told."""
 
 FIRST, SECOND, DIFFER = "first better", "second better", "differ"
-TOLD = (FIRST, SECOND, DIFFER)
-"""Verdicts of a difference that is shown."""
 NOT_SHOWN = "no difference shown"
 ONE_SEED = "undecided: one seed"
 VARIED = "undecided: settings differ within a group"

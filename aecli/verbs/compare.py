@@ -39,7 +39,8 @@ def compare(
     """Runs that differ in the seed alone, or that have an equal setting `by`, are a group. `metrics` are those that are shown,
     all if none are named; `pareto` names at least two metrics or costs. Each group is held against that of `baseline`, or the
     second of two against the first. Of more groups without a baseline differences are made only if `intervals` asks for them: of
-    each and the first. `intervals=False` makes none, and reads no values of single images.
+    each and the first. `intervals=False` makes none, and reads no values of single images, of which the errors over images of
+    several runs are.
 
     A run that is given twice counts once. Numbers that are missing are told with the command that makes them.
 
@@ -75,7 +76,9 @@ def compare(
             f"these numbers do not stand side by side, they were measured in different ways:\n{protocols.told(clashes)}",
             "measure anew alike with `aecli eval`, name others with --metric, or mark them with --anyway",
         )
-    values = _values(members, split, shown, notes.append) if intervals is not False and (pairs or len(found) == 1) else {}
+    # Of a single run the error over images is known; of several it is that of their mean, image by image.
+    of_images = members if pairs else [member for group in found if len(group.members) > 1 for member in group.members]
+    values = {} if intervals is False else _values(of_images, split, shown, notes.append)
     # An area is better where it is larger, whichever objective it is by.
     neutral = () if is_against(split) else _differs_in_model(found)
     if neutral and any(evaluator == judging.OBJECTIVE for evaluator, _ in shown) and len(found) > 1:
