@@ -9,7 +9,7 @@ from pathlib import Path
 from aecli.config.load import Config
 from aecli.config.schema import FOLDERS, OWN_FILES, Data, dump
 from aecli.core.model import Spec
-from aecli.data import duplicates
+from aecli.data import duplicates, validation_classes
 from aecli.data.dataset import open_dataset, subset, validation_size
 from aecli.data.decoded import is_kept, outline
 from aecli.data.sources.registry import Peeked, peek
@@ -44,6 +44,7 @@ def smoke(config: Config) -> str:
         threads.use(full.train.threads)
         whole = open_dataset(full.data, say)
         duplicates.tell(whole, warn)
+        validation_classes.tell(whole, warn)
         dataset = subset(whole, 2 * full.data.batch_size, 64)
         writers.check_installed(full.train.trackers)
         two = full.of_steps(2)
@@ -116,4 +117,5 @@ def _decoded(data: Data) -> tuple[Spec, int]:
     every tier."""
     dataset = open_dataset(data, say)
     duplicates.tell(dataset, warn)
+    validation_classes.tell(dataset, warn)
     return dataset.spec, len(dataset.validation)

@@ -11,7 +11,7 @@ from aecli.config.load import Config, dump_steps
 from aecli.config.schema import Experiment
 from aecli.core.learner import is_part
 from aecli.core.model import Model, Spec
-from aecli.data import duplicates
+from aecli.data import duplicates, validation_classes
 from aecli.data.dataset import Dataset, open_dataset
 from aecli.distributions.corruptions import of_pairs
 from aecli.errors import DataError, RunError, SettingError, UsageError
@@ -85,6 +85,7 @@ def start(
         }
         facts["data"]["duplicates"] = dict(duplicates.count(dataset))
         duplicates.tell(dataset, warn)
+        validation_classes.tell(dataset, warn)
         facts["experiment"] = seal.of_config(config.resolved())
         facts |= {**length, **(cell or {})}
         given = None if source is None else _weights_of(source, experiment, template, facts)
