@@ -76,6 +76,7 @@ def test_a_model_is_measured_by_the_scores_that_it_is_able_to_give(model: str, s
             assert metric.value is not None and 0 <= metric.value <= 1 and metric.n == 65 and metric.better == "higher"
             assert metric.protocol["anomalous_share"] == 25 / 65 and all(0 <= each <= 1 for each in metric.baselines.values())
             assert "mean image" in metric.baselines and (metric.standard_error is not None) == name.endswith("auroc")
+            assert metric.difference_errors.keys() == (metric.baselines.keys() if name.endswith("auroc") else set())
         for name, values in findings.values.items():
             assert len(values) == (25 if name.startswith("anomalous_") else 40) and np.isfinite(values).all()
     if "likelihood" in scores:

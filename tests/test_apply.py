@@ -312,6 +312,24 @@ def test_other_data_that_is_the_runs_own_is_told(place: Path, run: TrainedRun) -
     assert names <= {"test.json", "test-values.npz", ".test.seal.json", ".lock"}
 
 
+def test_some_classes_of_other_data_are_told_from_all_that_the_run_knows(place: Path) -> None:
+    """Which classes there are of an image that is measured, nobody told the model."""
+    (place / "some.yaml").write_text("data: {name: digits, classes: [3, 4]}\n")
+    only = ("--only", "classification,clustering")
+    conditional = aecli.load("conditional", runs_dir=place / "runs")
+    measured(place, conditional.id, *only)
+    with np.load(conditional.path / "eval" / "test-values.npz") as values:
+        own = values["classification/label_nll_nats"]
+    labels = conditional.data().labels
+    found, _ = measured(place, conditional.id, "--data", "some.yaml", *only)
+    number = found["label_nll_nats"]
+    assert number["value"] == pytest.approx(own[np.isin(labels, (3, 4))].mean(), rel=0.02) and number["value"] > 1
+    counts = np.bincount(conditional.data("train").labels) + 0.5
+    frequencies = -np.log(counts / counts.sum())[labels[np.isin(labels, (3, 4))]].mean()
+    assert number["baselines"]["class frequencies"] == pytest.approx(frequencies)
+    assert found["nmi"]["protocol"]["clusters"] == 2, "as many as the images are of"
+
+
 def test_where_classes_differ_what_needs_labels_is_left_out(place: Path, run: TrainedRun) -> None:
     images, _ = run.data()
     np.savez(place / "cats.npz", image=images, label=np.array(["cat", "dog", "cow"] * 99))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from importlib import resources
 from pathlib import Path
 
@@ -40,12 +41,54 @@ def test_the_features_of_fashion_mnist_come_with_the_package(data_dir: Path) -> 
 
 
 def test_train_images_in_the_place_of_draws_have_an_error_of_their_own() -> None:
-    mine, nan = Metric(1.0, 0.3, 9, "1"), float("nan")
-    both = generation._beside(mine, 2.0, 0.4)
+    mine = generation._Compared(Metric(1.0, 0.3, 9, "1"), 0.3, np.zeros(9))
+    theirs = generation._Compared(Metric(2.0, None, 9, "1"), 0.4, np.zeros(9))
+    both = generation._beside(mine, theirs)
     assert both.baselines == {"train images": 2.0} and both.difference_errors == {"train images": pytest.approx(0.5)}
-    assert generation._beside(mine, nan, nan) == mine
-    for found in (generation._beside(mine, 2.0, nan), generation._beside(mine._replace(standard_error=None), 2.0, 0.4)):
-        assert found.baselines == {"train images": 2.0} and not found.difference_errors
+    assert generation._beside(mine, theirs._replace(metric=Metric(None, None, 9, "1"))) == mine.metric
+    unknown = float("nan")
+    for found in (mine, theirs._replace(draws_error=unknown)), (mine._replace(draws_error=unknown), theirs):
+        told = generation._beside(*found)
+        assert told.baselines == {"train images": 2.0} and not told.difference_errors
+    # What the images of the split add is in both, and only where it differs it is in the difference.
+    rest = np.arange(9) - 4.0
+    assert generation._beside(mine._replace(of_images=rest), theirs._replace(of_images=rest)) == both
+    apart = generation._beside(mine._replace(of_images=rest), theirs).difference_errors["train images"]
+    assert apart == pytest.approx(np.sqrt(0.25 + rest.var(ddof=1) / 9))
+
+
+def test_errors_of_draws_are_how_far_their_numbers_vary() -> None:
+    """Of images, draws that are unlike them and train images, anew a hundred times."""
+    rng = np.random.default_rng(0)
+    names = ("frechet_distance", "density")
+    values, told, apart, apart_told = (dict[str, list[float]]((name, []) for name in names) for _ in range(4))
+    for _ in range(100):
+        real, train, drawn = rng.normal(size=(300, 4)), rng.normal(size=(300, 4)), 1.3 * rng.normal(size=(300, 4)) + 0.5
+        mine, theirs = generation._compare(real, drawn), generation._compare(real, train)
+        for name in names:
+            beside = generation._beside(mine[name], theirs[name])
+            values[name].append(beside.value or 0)
+            told[name].append(beside.standard_error or 0)
+            apart[name].append((beside.value or 0) - beside.baselines["train images"])
+            apart_told[name].append(beside.difference_errors["train images"])
+    for name in names:
+        assert np.mean(told[name]) == pytest.approx(np.std(values[name]), rel=0.2), name
+        assert np.mean(apart_told[name]) == pytest.approx(np.std(apart[name]), rel=0.2), name
+
+
+def test_a_judge_of_bits_says_how_many_of_the_bits_it_reads(tmp_path: Path) -> None:
+    """And not how many of the gray images that it was trained on."""
+    data = dataset(train=600, held_out=300)
+    e = experiment("variant: vae, hidden: [12], latent: 3", "steps: 2", "batch_size: 16, validation: 300")
+    _, training = fit(tmp_path, e, data)
+    ours = subject(e.model, training.state, data, draws=300)
+    judge = generation.judge_of(ours)
+    assert generation._accuracy(judge, ours) == judge.accuracy
+    bits = dataclasses.replace(ours, binarize="dynamic")
+    images = np.concatenate(list(bits.images())).reshape(-1, *data.spec.shape)
+    right = classifier.classes(judge.params, images) == data.test.labels
+    assert generation._accuracy(judge, bits) == right.mean() < judge.accuracy
+    assert EVALUATORS["generation"].measure(bits).metrics["kid"].protocol["classifier_accuracy"] == right.mean()
 
 
 def test_all_weights_together_are_small_and_a_damaged_file_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
 from pathlib import Path
@@ -14,14 +15,17 @@ import pytest
 from fit import dataset, experiment, fit, subject
 from process import SOAK, called
 
+from aecli.config.schema import Data
 from aecli.core.model import Batch, Spec
-from aecli.data.dataset import Dataset
+from aecli.data.dataset import Dataset, open_dataset, subset
 from aecli.data.rows import ArrayRows
+from aecli.data.sources import factors
 from aecli.evaluation import registry
+from aecli.evaluation.codes import features_without_labels
 from aecli.evaluation.evaluators import classification, generation
 from aecli.evaluation.registry import EVALUATORS, evaluate
 from aecli.evaluation.request import EvalRequest
-from aecli.measures.disentanglement import dci, mutual_information_gap
+from aecli.measures import disentanglement
 from aecli.measures.metric import CAP_DB, EXACT, VERSION, Metric, Recorded, average, psnr_db, psnr_per_image_db, version_of
 from aecli.measures.probes import Labelled, logistic, nearest
 from aecli.models.bottleneck import Bottleneck
@@ -142,19 +146,23 @@ def test_a_number_without_a_value_is_kept_as_it_is() -> None:
     assert "note" not in whole.as_json() and Recorded.from_json(whole.as_json()) == whole, "as older versions wrote it"
 
 
+def compared(real: Any, drawn: Any) -> dict[str, Metric]:
+    return {name: each.metric for name, each in generation._compare(real, drawn).items()}
+
+
 def test_draws_that_are_all_alike_are_compared_with_nothing() -> None:
     real, two = RNG.standard_normal((300, 8)).astype(np.float32), np.repeat(RNG.standard_normal((2, 8)), 150, axis=0)
     for sets in ((real, np.repeat(real[:1], 300, axis=0)), (np.repeat(real[:1], 300, axis=0), real)):
-        assert {metric.value for metric in generation._compare(*sets).values()} == {None}
-        assert all("alike" in str(metric.note) for metric in generation._compare(*sets).values())
-    found = generation._compare(real, two.astype(np.float32))
+        assert {metric.value for metric in compared(*sets).values()} == {None}
+        assert all("alike" in str(metric.note) for metric in compared(*sets).values())
+    found = compared(real, two.astype(np.float32))
     assert found["recall"].value is None and "no radius" in str(found["recall"].note)
     assert found["precision"].value is not None and found["frechet_distance"].value is not None
-    found = generation._compare(two.astype(np.float32), real)
+    found = compared(two.astype(np.float32), real)
     assert [found[name].value for name in ("precision", "density", "coverage")] == [None] * 3 and found[
         "recall"
     ].value is not None
-    assert None not in {metric.value for metric in generation._compare(real, RNG.standard_normal((300, 8))).values()}
+    assert None not in {metric.value for metric in compared(real, RNG.standard_normal((300, 8))).values()}
 
 
 LABELS = {
@@ -235,11 +243,29 @@ def test_constant_codes_are_clustered_without_a_word_of_a_library(monkeypatch: p
     assert all(0.1 < found["representation"].metrics[name].value < 0.6 for name in ACCURACIES)
 
 
-def test_factors_that_do_not_vary_are_left_out() -> None:
-    factors = np.stack([np.arange(60) % 3, np.zeros(60, int)], axis=1)
-    code = factors[:, :1] + 0.01 * RNG.standard_normal((60, 2))
-    assert mutual_information_gap(code, factors) == mutual_information_gap(code, factors[:, :1])
-    flat = dci(np.zeros((60, 2)), factors, np.zeros((60, 2)), factors)
+def test_factors_that_do_not_vary_are_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of images of one shape, and of one image many times."""
+    monkeypatch.setattr(disentanglement, "TREES", 5)
+    data = subset(open_dataset(Data(name="shapes", classes=("ellipse",))), 200, 100)
+    train, held_out = factors.of(data.train), factors.of(data.test)
+    assert train is not None and held_out is not None
+    assert list(disentanglement.varying(train)) == list(disentanglement.varying(held_out)) == [False, True, True, True]
+    e = experiment("variant: bottleneck, net: linear, latent: 3")
+    of = subject(e.model, init(e, data.spec, 40, placement(16)), data)
+    found = evaluate(of, ["clustering"])["clustering"].metrics
+    code = [features_without_labels(of, split) for split in ("train", "test")]
+    assert found["mig"].value == disentanglement.mutual_information_gap(code[1], held_out[:, 1:])
+    read = disentanglement.dci(code[0], train[:, 1:], code[1], held_out[:, 1:])
+    assert [found[f"dci_{name}"].value for name in read._fields] == list(read)
+    assert all(found[name].protocol["factors"] == ["scale", "x", "y"] for name in ("mig", "dci_completeness"))
+    same = dataclasses.replace(data, test=ArrayRows(*data.test.take(np.zeros(5, int))))
+    one = evaluate(subject(e.model, of.state, same), ["clustering"])["clustering"].metrics
+    assert one["mig"].value is one["dci_completeness"].value is None and "no factor varies" in (one["mig"].note or "")
+
+
+def test_codes_that_tell_nothing_are_not_disentangled() -> None:
+    varied = np.stack([np.arange(60) % 3, np.arange(60) % 2], axis=1)
+    flat = disentanglement.dci(np.zeros((60, 2)), varied, np.zeros((60, 2)), varied)
     assert flat.disentanglement is flat.completeness is None and 0 < flat.informativeness < 1
 
 

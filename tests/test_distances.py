@@ -52,7 +52,7 @@ def test_the_kid_is_the_same_of_images_in_the_order_of_their_classes() -> None:
 def test_a_mode_that_is_missed_costs_recall_and_one_that_is_made_up_precision() -> None:
     real = np.concatenate([RNG.standard_normal((300, 3)), 50 + RNG.standard_normal((300, 3))])
     half = RNG.standard_normal((600, 3))
-    precise, recalled, _, covered = overlap(real, half)
+    precise, recalled, _, _, covered = overlap(real, half)
     assert precise.mean() > 0.8 and recalled[:300].mean() > 0.8 and not recalled[300:].any()
     assert covered[:300].mean() > 0.8 and not covered[300:].any()
     assert not overlap(half, real).precise[300:].any()
@@ -66,11 +66,31 @@ def test_the_balls_of_a_set_reach_to_the_kth_other_image() -> None:
     def reach(x: np.ndarray, k: int) -> np.ndarray:
         return np.sort(np.linalg.norm(x[:, None] - x[None], axis=2), axis=1)[:, k]
 
-    precise, recalled, density, covered = overlap(real, drawn)
+    precise, recalled, density, held, covered = overlap(real, drawn)
     assert np.array_equal(precise, (across <= reach(real, 3)[None]).any(1)) and 0 < precise.mean() < 1
     assert np.array_equal(recalled, (across <= reach(drawn, 3)[:, None]).any(0)) and 0 < recalled.mean() < 1
     inside = across <= reach(real, 5)[None]
     assert np.allclose(density, inside.sum(1) / 5) and np.array_equal(covered, inside.any(0)) and 0 < covered.mean() < 1
+    assert np.allclose(held, inside.sum(0) * 60 / (5 * 50)) and held.mean() == pytest.approx(density.mean())
+
+
+def test_the_influence_of_a_row_is_how_its_weight_moves_the_frechet_distance() -> None:
+    """By differences: of a set in which one row stands a little oftener than the others."""
+    x, y = RNG.standard_normal((4000, 3)), 0.5 + RNG.standard_normal((500, 3)) @ RNG.standard_normal((3, 3))
+
+    def distance(x: np.ndarray, more: float, at: int) -> float:
+        weights = np.full(len(x), 1 / len(x)) * (1 - more)
+        weights[at] += more
+        mean = weights @ x
+        # Rows of two sets with such a mean and covariance, whatever their number: the distance is of these alone.
+        root = np.linalg.cholesky((x - mean).T @ (weights[:, None] * (x - mean)))
+        return distances.frechet(mean + corners @ root.T, y)
+
+    corners = np.sqrt(5 / 2) * np.concatenate([np.eye(3), -np.eye(3)])  # covariance 1, of 6 rows
+    by_rule = distances.frechet_influences(x, y)[0]
+    by_differences = [(distance(x, 1e-5, at) - distance(x, -1e-5, at)) / 2e-5 for at in range(5)]
+    assert by_rule[:5] == pytest.approx(by_differences, rel=0.01, abs=0.01)
+    assert by_rule.mean() == pytest.approx(0, abs=0.01)
 
 
 def test_copies_are_nearer_than_new_images() -> None:

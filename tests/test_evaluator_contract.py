@@ -83,7 +83,7 @@ UNPAIRED = {"xz"}
 """Baselines without a value for each image of the split."""
 OTHER_IMAGES = {"train images"}
 """Baselines that are measured on images of their own: their error counts where the model's number has one."""
-WITHOUT_VALUES = {"anomalies", "clustering"}
+WITHOUT_VALUES = {"clustering"}
 """Evaluators whose numbers are no means over images, or not over the same ones."""
 WITHOUT_SPREAD = ("diversity",)
 """A metric of draws, of which what restores an image has one alone."""

@@ -477,6 +477,7 @@ def test_errors_of_images_that_are_not_independent_are_by_their_blocks() -> None
         ("reconstruction", "mse", "mse"),
         ("denoising", "ssim (gaussian 0.2)", "ssim (gaussian 0.2)"),
         ("objective", "loss", "loss"),
+        ("representation", "ridge_accuracy", "ridge"),
     ):
         plain, blocked = (
             evaluate(subject(e.model, state, dataclasses.replace(data, blocks=each)), [name])[name]

@@ -30,8 +30,8 @@ from aecli.system.folders import cache_folder
 class Dataset:
     """`tier` is where the train rows live: on the `device`, in a `memmap`, or decoded as a `stream`. `fingerprint` names the
     exact pixels and labels of all splits, in every tier alike. `class_names` in the order of the labels; empty where there are
-    none. `rules` are those that the data was read by. `kept` are the numbers of the classes that alone are kept of it, None if
-    all are."""
+    none. `rules` are those that the data was read by. `kept` are the numbers of the classes that alone are kept of the train
+    split, None if all are."""
 
     spec: Spec
     train: Rows
@@ -53,11 +53,6 @@ class Dataset:
 
     def split(self, name: str) -> Rows:
         return {"train": self.train, "validation": self.validation, "test": self.test}[name]
-
-    @property
-    def classes(self) -> int:
-        """How many classes it is of; labels may be larger where some alone are kept."""
-        return self.spec.classes if self.kept is None else len(self.kept)
 
     def intensity(self, name: str) -> Rows:
         """The rows of a split as they were before any binarization."""

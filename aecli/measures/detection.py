@@ -2,33 +2,45 @@
 
 from __future__ import annotations
 
-from math import sqrt
-from typing import NamedTuple
+from math import hypot
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+
+from aecli.measures.metric import standard_error
 
 Array = NDArray[np.float64]
 
 
 class Auroc(NamedTuple):
-    """`standard_error` is None where one of the two has a single score."""
+    """The area, and the parts that it is the mean of: `of_normal` [n], for each normal image the share of anomalies that score
+    higher, and `of_anomalous` [m], for each anomaly the share of normal images that score lower."""
 
     value: float
-    standard_error: float | None
+    of_normal: Array
+    of_anomalous: Array
+
+    def less(self, other: Auroc) -> Auroc:
+        """How much larger the area is than that of another score of the same images, in the same parts."""
+        return Auroc(self.value - other.value, self.of_normal - other.of_normal, self.of_anomalous - other.of_anomalous)
+
+    def standard_error(self, blocks: tuple[Any, Any] = (None, None)) -> float | None:
+        """Over both kinds of images as samples, whatever distributions they are from (DeLong, DeLong & Clarke-Pearson 1988,
+        "Comparing the areas under two or more correlated receiver operating characteristic curves": the variances of the two
+        structural components, each over its number of images; of a difference of two areas those of the differences, which holds
+        their covariance). `blocks` [n] and [m] as of `metric.standard_error`. None where one of the two is a single image."""
+        errors = [standard_error(*each) for each in zip((self.of_normal, self.of_anomalous), blocks, strict=True)]
+        known = [error for error in errors if error is not None]
+        return hypot(*known) if len(known) == 2 else None
 
 
 def auroc(normal: NDArray[np.floating], anomalous: NDArray[np.floating]) -> Auroc:
     """The probability that an anomaly scores higher than a normal image, a tie counting half, of scores [n] and [m]: the area
-    under the ROC curve, which is the Mann-Whitney statistic over n m. Its standard error is over both as samples, whatever
-    distributions they are from (DeLong, DeLong & Clarke-Pearson 1988, "Comparing the areas under two or more correlated receiver
-    operating characteristic curves": the variances of the two structural components, each over its number of scores)."""
+    under the ROC curve, which is the Mann-Whitney statistic over n m."""
     x, y = np.asarray(normal, np.float64), np.asarray(anomalous, np.float64)
-    of_anomalies, of_normal = _share_below(y, x), 1 - _share_below(x, y)
-    value = float(of_anomalies.mean())
-    if min(len(x), len(y)) < 2:
-        return Auroc(value, None)
-    return Auroc(value, sqrt(of_anomalies.var(ddof=1) / len(y) + of_normal.var(ddof=1) / len(x)))
+    of_anomalous = _share_below(y, x)
+    return Auroc(float(of_anomalous.mean()), 1 - _share_below(x, y), of_anomalous)
 
 
 def _share_below(scores: Array, others: Array) -> Array:

@@ -14,16 +14,19 @@ BINS = 20
 TREES = 100
 
 
+def varying(factors: Any) -> Any:
+    """Which of whole numbers [n, k] are not the same for all n, [k] bool: of the others nothing can be told."""
+    return (factors != factors[:1]).any(axis=0)
+
+
 def mutual_information_gap(code: Any, factors: Any) -> float:
-    """[n, d] and whole numbers [n, k] -> the mean over factors of the gap between the two most informative units, over the
-    factor's entropy. Factors that do not vary are left out; there must be one that does."""
+    """[n, d] and whole numbers [n, k], all of which vary, -> the mean over factors of the gap between the two most informative
+    units, over the factor's entropy."""
     from sklearn.metrics import mutual_info_score
 
     cut = np.stack([_bins(unit) for unit in np.asarray(code).T], axis=1)
     gaps: list[float] = []
     for factor in factors.T:
-        if len(np.unique(factor)) < 2:
-            continue
         information = sorted((mutual_info_score(unit, factor) for unit in cut.T), reverse=True)
         second = information[1] if len(information) > 1 else 0.0
         gaps.append((information[0] - second) / mutual_info_score(factor, factor))
@@ -44,7 +47,8 @@ class Dci(NamedTuple):
 
 
 def dci(code: Any, factors: Any, held_out: Any, held_out_factors: Any) -> Dci:
-    """Disentanglement and completeness of the importance of units for factors, and the mean accuracy of the readers."""
+    """Disentanglement and completeness of the importance of units for factors, all of which vary, and the mean accuracy of the
+    readers. One that does not vary would count as read without a fault, and as one more factor that units are spread over."""
     from sklearn.ensemble import RandomForestClassifier
 
     forest: Any = RandomForestClassifier  # its types know the default of max_features alone
@@ -55,7 +59,7 @@ def dci(code: Any, factors: Any, held_out: Any, held_out_factors: Any) -> Dci:
         importance.append(reader.feature_importances_)
         accuracy.append(float(reader.score(held_out, expected)))
     share = np.stack(importance, axis=1)  # [units, factors]
-    if not share.any():  # constant codes, or factors
+    if not share.any():  # constant codes
         return Dci(None, None, float(np.mean(accuracy)))
     per_unit = 1 - _entropy(share / np.maximum(share.sum(1, keepdims=True), 1e-12)) / np.log(max(2, share.shape[1]))
     per_factor = 1 - _entropy((share / np.maximum(share.sum(0, keepdims=True), 1e-12)).T) / np.log(max(2, share.shape[0]))

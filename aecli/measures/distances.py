@@ -29,13 +29,42 @@ ROUNDING = 1e-12
 def frechet(x: Any, y: Any) -> float:
     """|m_x - m_y|^2 + tr(C_x + C_y - 2 (C_x C_y)^1/2) of Gaussians fitted to both. The root is that of the symmetric matrix
     C_x^1/2 C_y C_x^1/2, which has the same trace and no imaginary part."""
-    x, y = np.asarray(x, np.float64), np.asarray(y, np.float64)
-    difference = x.mean(0) - y.mean(0)
-    cx, cy = np.atleast_2d(np.cov(x, rowvar=False)), np.atleast_2d(np.cov(y, rowvar=False))
-    values, vectors = np.linalg.eigh(cx)
-    root = (vectors * np.sqrt(np.clip(values, 0, None))) @ vectors.T
+    (mx, cx), (my, cy) = _fitted(x), _fitted(y)
+    root = _power(cx, 0.5)
     shared = np.sqrt(np.clip(np.linalg.eigvalsh(root @ cy @ root), 0, None)).sum()
-    return float(difference @ difference + np.trace(cx) + np.trace(cy) - 2 * shared)
+    return float((mx - my) @ (mx - my) + np.trace(cx) + np.trace(cy) - 2 * shared)
+
+
+def frechet_influences(x: Any, y: Any) -> tuple[Any, Any]:
+    """How far each row moves the Frechet distance, [n] and [m] with means of 0: to first order the distance is off by the mean of
+    what the rows at hand say, so that its variance is that of the first over n and of the second over m (the delta method of
+    Rippl, Munk & Sturm 2016, "Limit laws of the empirical Wasserstein distance: Gaussian distributions"). With the best map
+    T = C_y^1/2 (C_y^1/2 C_x C_y^1/2)^-1/2 C_y^1/2 from the one Gaussian to the other, a row x at d = x - m_x counts
+    2 d . (m_x - m_y) + d . (1 - T) d - tr((1 - T) C_x). Of equal distributions the variance is too large, as in them the first
+    order vanishes, and what is left is noise."""
+    fitted_x, fitted_y = _fitted(x), _fitted(y)
+    return _influence(x, fitted_x, fitted_y), _influence(y, fitted_y, fitted_x)
+
+
+def _influence(rows: Any, own: tuple[Any, Any], other: tuple[Any, Any]) -> Any:
+    (mean, covariance), (to, wanted) = own, other
+    root = _power(wanted, 0.5)
+    slope = np.eye(len(mean)) - root @ _power(root @ covariance @ root, -0.5) @ root
+    apart = np.asarray(rows, np.float64) - mean
+    return 2 * apart @ (mean - to) + ((apart @ slope) * apart).sum(1) - np.trace(slope @ covariance)
+
+
+def _fitted(x: Any) -> tuple[Any, Any]:
+    """Mean and covariance of rows."""
+    x = np.asarray(x, np.float64)
+    return x.mean(0), np.atleast_2d(np.cov(x, rowvar=False))
+
+
+def _power(matrix: Any, exponent: float) -> Any:
+    """Of a symmetric matrix without negative eigenvalues; in directions in which it is 0, but for rounding, it stays so."""
+    values, vectors = np.linalg.eigh(matrix)
+    some = values > ROUNDING * values[-1]
+    return (vectors * np.where(some, np.where(some, values, 1.0) ** exponent, 0.0)) @ vectors.T
 
 
 def kid(x: Any, y: Any) -> list[float]:
@@ -79,12 +108,13 @@ def has_radius(reach: Any) -> bool:
 
 class Overlap(NamedTuple):
     """`precise` [n] bool, whether each drawn row lies in the ball of a real one, `recalled` [m] bool the reverse; `density` [n],
-    in how many balls of real rows each drawn one lies, over k; `covered` [m] bool, whether a real row's ball holds a drawn
-    one."""
+    in how many balls of real rows each drawn one lies, over k; `held` [m], how many drawn rows lie in each real one's ball, over
+    k n / m, so that its mean is the same; `covered` [m] bool, whether a real row's ball holds a drawn one."""
 
     precise: Any
     recalled: Any
     density: Any
+    held: Any
     covered: Any
 
 
@@ -96,14 +126,16 @@ def overlap(real: Any, drawn: Any, reach_real: Mapping[int, Any], reach_drawn: M
     near, far = ((1 + ROUNDING) * reach_real[k][None] ** 2 for k in (PRECISION_K, DENSITY_K))
     own = (1 + ROUNDING) * reach_drawn[PRECISION_K][:, None] ** 2
 
-    def piece(rows: slice) -> tuple[Any, Any, Any, Any]:
+    def piece(rows: slice) -> tuple[Any, ...]:
         square = _squares(drawn[rows], real)
         inside = square <= far
-        return (square <= near).any(1), (square <= own[rows]).any(0), inside.sum(1) / DENSITY_K, inside.any(0)
+        return (square <= near).any(1), (square <= own[rows]).any(0), inside.sum(1) / DENSITY_K, inside.sum(0)
 
     with SideBySide() as side_by_side:
-        precise, recalled, density, covered = zip(*side_by_side.map(piece, _rows(drawn, real)), strict=True)
-    return Overlap(np.concatenate(precise), np.any(recalled, axis=0), np.concatenate(density), np.any(covered, axis=0))
+        precise, recalled, density, held = zip(*side_by_side.map(piece, _rows(drawn, real)), strict=True)
+    counts = np.sum(held, axis=0)
+    shares = counts * len(real) / (DENSITY_K * len(drawn))
+    return Overlap(np.concatenate(precise), np.any(recalled, axis=0), np.concatenate(density), shares, counts > 0)
 
 
 def copying(near: Any, far: Any) -> float:

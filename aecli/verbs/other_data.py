@@ -170,5 +170,4 @@ def _joined(own: Dataset, other: Dataset, split: str, rows: Rows, labels: Any) -
         drawn_from={**own.drawn_from, split: other.intensity(split)} if own.drawn_from else {},
         of_train=own.fingerprint,
         blocks={name: blocks for name, blocks in other.blocks.items() if name == split},
-        kept=None if labels is None or other.kept is None else tuple(map(int, np.unique(labels[labels >= 0]))),
     )

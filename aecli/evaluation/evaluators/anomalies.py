@@ -5,9 +5,10 @@ For a score $s$ that is higher of anomalies $a$ than of normal images $x$,
 $$\mathrm{AUROC} = P(s(a) > s(x)) + \tfrac12 P(s(a) = s(x)),$$
 
 with DeLong's standard error (DeLong, DeLong & Clarke-Pearson 1988, "Comparing the areas under two or more correlated receiver
-operating characteristic curves"), and the average precision with anomalies as positives, whose share, `anomalous_share` of
-the protocol, is what a score that says nothing reaches. Beside each stands what needs no model: the distance from the mean
-train image, the error of PCA of the code's size, and of likelihoods the length as a PNG file and its negative.
+operating characteristic curves"; of the difference from a plain method with the covariance of both), and the average precision
+with anomalies as positives, whose share, `anomalous_share` of the protocol, is what a score that says nothing reaches. Beside
+each stands what needs no model: the distance from the mean train image, the error of PCA of the code's size, and of likelihoods
+the length as a PNG file and its negative.
 
 A likelihood alone may mislead: images that are simpler than those of train are often likelier (Nalisnick et al. 2019, "Do
 deep generative models know what they don't know?", arXiv 1810.09136); an AUROC below one half says so. Two corrections stand
@@ -201,6 +202,8 @@ def _findings(
     plain = {**_plain(subject), **beside}
     n, m = len(subject.rows), len(_against(subject).rows)
     whole = {**protocol, "normal": n, "anomalous": m, "anomalous_share": m / (n + m)}
+    areas = {key: auroc(*each) for key, each in plain.items()}
+    blocks = subject.blocks, _against(subject).blocks
     metrics: dict[str, Metric] = {}
     values: dict[str, Any] = {}
     for name, (normal, anomalous) in scores.items():
@@ -211,8 +214,13 @@ def _findings(
             metrics |= {key: none.none("the scores of some images are no numbers") for key in (area, precision)}
             continue
         found = auroc(normal, anomalous)
-        areas = {key: auroc(*each).value for key, each in plain.items()}
-        metrics[area] = none._replace(value=found.value, standard_error=found.standard_error, baselines=areas)
+        apart = {key: found.less(each).standard_error(blocks) for key, each in areas.items()}
+        metrics[area] = none._replace(
+            value=found.value,
+            standard_error=found.standard_error(blocks),
+            baselines={key: each.value for key, each in areas.items()},
+            difference_errors={key: error for key, error in apart.items() if error is not None},
+        )
         precisions = {key: average_precision(*each) for key, each in plain.items()}
         metrics[precision] = none._replace(value=average_precision(normal, anomalous), baselines=precisions)
     return Findings(metrics, values)

@@ -6,8 +6,9 @@ $$p(y \mid x) = \frac{p(x \mid y)\, p(y)}{\sum_{y'} p(x \mid y')\, p(y')},$$
 
 where $\log p(x \mid y)$ is exact, or estimated from a tenth of the likelihood's importance samples, with the same random
 numbers for each label. Of gray images under a Bernoulli likelihood it is a cross-entropy, which ranks the labels as well.
-Frequencies are of the labels of the train split, half an image added to each class. Images without a label are left out. Beside
-it stand the commonest class, and the frequencies for every image.
+Frequencies are of the labels of the train split, half an image added to each of its classes, also where other data that is of
+some of these is measured. Images without a label are left out. Beside it stand the commonest class, and the frequencies for
+every image.
 
 Metrics
 -------
@@ -70,7 +71,7 @@ def measure(subject: Subject) -> Findings:
     given = joint - largest - np.log(np.exp(joint - largest).sum(1, keepdims=True))
     image = np.arange(len(label))
     surprise, nll = -given[image, label], -log_prob[image, label]
-    commonest = {"commonest class": label == counts.argmax()}
+    commonest = {"commonest class": label == log_prior.argmax()}
     protocol = {"exact": True} if isinstance(model, Scores) else {"samples": samples}
     frequencies = {"class frequencies": -log_prior[label]}
     blocks = None if subject.blocks is None else subject.blocks[labelled]

@@ -11,6 +11,8 @@ $$\mathrm{MIG} = \frac{1}{\lvert V \rvert} \sum_{v \in V} \frac{I(z_{j_1}; v) - 
 for the quantitative evaluation of disentangled representations", section 2) takes the importances of units for factors from
 random forests of 100 trees fitted to the train split.
 
+Factors that do not vary, as the shape where `data.classes` keeps one, are left out; the protocol names the others.
+
 Of few images `mig` is too small, since by chance every unit tells something of every factor. A factor that no unit tells
 lowers the first two of `dci_*` as much as any: the importances of its reader are a whole share, spread over noise.
 
@@ -34,7 +36,7 @@ import numpy as np
 from aecli.data.sources import factors as known
 from aecli.evaluation import codes
 from aecli.evaluation.subject import Subject
-from aecli.measures.disentanglement import BINS, TREES, dci, mutual_information_gap
+from aecli.measures.disentanglement import BINS, TREES, Dci, dci, mutual_information_gap, varying
 from aecli.measures.metric import Findings, Metric
 from aecli.measures.probes import Labelled, some_of
 
@@ -43,7 +45,7 @@ MOST_CLUSTERED = 20_000
 
 
 def cannot(subject: Subject) -> str | None:
-    if subject.spec.classes >= 2 and len(subject.rows) < 2 * subject.dataset.classes:
+    if subject.spec.classes >= 2 and len(subject.rows) < 2 * _classes(subject):
         return f"{len(subject.rows)} {subject.spec.kind}s are too few"
     return codes.cannot(subject)
 
@@ -51,23 +53,31 @@ def cannot(subject: Subject) -> str | None:
 def measure(subject: Subject) -> Findings:
     """For models that encode, on labelled data. None where the labelled images are of one class."""
     found, told = codes.features_without_labels(subject), codes.protocol_of(subject)
-    metrics, notes = _clusters(found, subject, {"clusters": subject.dataset.classes, "restarts": RESTARTS, **told})
+    metrics, notes = _clusters(found, subject, {"clusters": _classes(subject), "restarts": RESTARTS, **told})
     n = len(found)
     factors = known.of(subject.dataset.intensity(subject.split))
     train = None if factors is None else known.of(subject.dataset.train)
     if factors is None or train is None:
         return Findings(metrics, {}, notes)
-    names = {"factors": list(known.READABLE), **told}
+    varied = varying(factors) & varying(train)
+    names = {"factors": [name for name, varies in zip(known.READABLE, varied, strict=True) if varies], **told}
     gap = Metric(None, None, n, "1", "higher", {}, names | {"bins": BINS})
-    if all(len(np.unique(factor)) < 2 for factor in factors.T):
-        metrics["mig"] = gap.none("no factor varies among the images")
-    else:
-        metrics["mig"] = gap._replace(value=mutual_information_gap(found, factors))
+    score = Metric(None, None, n, "1", "higher", {}, names | {"trees": TREES})
+    if not varied.any():
+        why = "no factor varies among the images"
+        return Findings(metrics | {"mig": gap.none(why)} | {f"dci_{name}": score.none(why) for name in Dci._fields}, {}, notes)
+    factors, train = factors[:, varied], train[:, varied]
+    metrics["mig"] = gap._replace(value=mutual_information_gap(found, factors))
     read = dci(codes.features_without_labels(subject, "train"), train, found, factors)
     for name, value in read._asdict().items():
-        score = Metric(value, None, n, "1", "higher", {}, names | {"trees": TREES})
-        metrics[f"dci_{name}"] = score if value is not None else score.none("no unit tells anything of any factor")
+        told_of = score._replace(value=value)
+        metrics[f"dci_{name}"] = told_of if value is not None else score.none("no unit tells anything of any factor")
     return Findings(metrics, {}, notes)
+
+
+def _classes(subject: Subject) -> int:
+    """How many classes the labelled images of the split are of."""
+    return len(np.unique(subject.labels[subject.labels >= 0]))
 
 
 def _clusters(features: Any, subject: Subject, protocol: dict[str, Any]) -> tuple[dict[str, Metric], tuple[str, ...]]:
@@ -79,7 +89,7 @@ def _clusters(features: Any, subject: Subject, protocol: dict[str, Any]) -> tupl
     if len(np.unique(label)) < 2:
         note = f"the labelled {subject.spec.kind}s of the split are of fewer than two classes: there is nothing to agree with"
         return {"nmi": none.none(note), "ari": none.none(note)}, ()
-    clusters = subject.dataset.classes
+    clusters = _classes(subject)
     nmi, ari, distinct = _agreement(features, label, clusters)
 
     def of_pixels() -> dict[str, Any]:

@@ -16,7 +16,9 @@ report, for those who have the weights.
 
 Metrics
 -------
-- `frechet_distance` (feature^2, lower): the distance above; its error is that of 20 resamples of both.
+- `frechet_distance` (feature^2, lower): the distance above; its error is that of the delta method (Rippl, Munk & Sturm 2016,
+  "Limit laws of the empirical Wasserstein distance: Gaussian distributions"), a third too large where draws are as good as
+  images.
 - `kid` (MMD^2, lower): the unbiased squared MMD with the kernel $(\phi(x)^\top \phi(y) / d + 1)^3$, the mean over blocks of
   1,000 chosen at random (Binkowski et al. 2018, "Demystifying MMD GANs", section 4.1).
 - `precision` (share, higher): of the draws that lie in the ball of an image (Kynkäänniemi et al. 2019, "Improved precision
@@ -33,8 +35,8 @@ Metrics
 
 from __future__ import annotations
 
-from math import hypot
-from typing import Any
+from math import hypot, isfinite
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -44,11 +46,10 @@ from aecli.evaluation.judges.classifier import FEATURES, Classifier
 from aecli.evaluation.judges.inception import Inception
 from aecli.evaluation.subject import Subject
 from aecli.measures import distances
-from aecli.measures.metric import Findings, Metric, average
+from aecli.measures.metric import Findings, Metric, average, standard_error
 
 LEAST = 4 * FEATURES
 """Fewer images do not tell a covariance of so many features."""
-RESAMPLES = 20
 TRAIN = "train images"
 """The baseline that is called so: what they measure in the place of draws."""
 UNITS = {
@@ -83,13 +84,13 @@ def measure(subject: Subject) -> Findings:
     subject.begin("generation")
     drawn = judge.features(images)
     mine, theirs = _compare(real, drawn), _train_images(judge, subject, real, train, n)
-    protocol = {"draws": n, "features": judge.hash[:16], "classifier_accuracy": judge.accuracy}
+    protocol = {"draws": n, "features": judge.hash[:16], "classifier_accuracy": _accuracy(judge, subject)}
     better = {"frechet_distance": "lower", "kid": "lower"}
     metrics = {
-        name: _beside(metric, float(theirs[name]), float(theirs[f"{name} error"]))._replace(
-            better=better.get(name, "higher"), protocol={**protocol, **metric.protocol}
+        name: _beside(each, theirs[name])._replace(
+            better=better.get(name, "higher"), protocol={**protocol, **each.metric.protocol}
         )
-        for name, metric in mine.items()
+        for name, each in mine.items()
     }
     index, near = distances.nearest(drawn, train)
     copying = Metric(None, None, n, "chance", None, {}, protocol)
@@ -107,15 +108,25 @@ def measure(subject: Subject) -> Findings:
     return Findings(metrics, {"nearest_train_image": index, "nearest_train_distance": near}, notes)
 
 
-def _beside(mine: Metric, value: float, error: float) -> Metric:
-    """With what train images measure in the place of draws. These are other images, so that the errors of both count. For the
-    Frechet distance, whose errors both hold that of the images of the split, the root of the sum of squares is too large (twice
-    in trials with Gaussians); of the four shares, whose errors leave out that the balls are random, a tenth too small."""
-    if not np.isfinite(value):
-        return mine
-    known = mine.standard_error is not None and np.isfinite(error)
-    apart = {TRAIN: hypot(mine.standard_error or 0, error)} if known else {}
-    return mine._replace(baselines={TRAIN: value}, difference_errors=apart)
+class _Compared(NamedTuple):
+    """A number of draws, and what its errors are made of: `draws_error` of the draws, as other ones might be, NaN where it is not
+    known, and `of_images` [N] what each image of the split adds, which is the same image beside other draws. Its mean is 0 where
+    images are not counted in differences."""
+
+    metric: Metric
+    draws_error: float
+    of_images: Any
+
+
+def _beside(mine: _Compared, theirs: _Compared) -> Metric:
+    """With what train images measure in the place of draws. These are other images, so that the errors of both count; the images
+    of the split are the same."""
+    value = theirs.metric.value
+    if value is None:
+        return mine.metric
+    of_split = standard_error(mine.of_images - theirs.of_images) or 0.0
+    error = hypot(mine.draws_error, theirs.draws_error, of_split)
+    return mine.metric._replace(baselines={TRAIN: value}, difference_errors={TRAIN: error} if isfinite(error) else {})
 
 
 def _by_inception(subject: Subject, judge: Inception, images: Any) -> dict[str, Metric]:
@@ -166,18 +177,42 @@ def _kept_features(judge: Classifier, subject: Subject, split: str) -> Any:
     return subject.shared(name, lambda: {"features": _features(judge, subject, split)})["features"]
 
 
-def _train_images(judge: Classifier, subject: Subject, real: Any, train: Any, n: int) -> dict[str, Any]:
-    """What n train images, chosen by the seed, measure in the place of draws: name -> the value, `name error` -> its standard
-    error, NaN where it has none."""
+def _accuracy(judge: Classifier, subject: Subject) -> float:
+    """How often the judge reads the class of images as it is shown them here: it was trained on gray ones, of which it knows its
+    accuracy, and reads fewer of their bits. NaN where no image has a label."""
+    if subject.binarize == "none":
+        return judge.accuracy
+
+    def make() -> dict[str, Any]:
+        pieces = subject.pieces(judge.piece)
+        said = np.concatenate([classifier.classes(judge.params, x.reshape(-1, *subject.spec.shape)) for x in pieces])
+        labelled = subject.labels >= 0
+        right = said[labelled] == subject.labels[labelled]
+        return {"accuracy": right.mean() if len(right) else np.float64("nan")}
+
+    return float(subject.shared(f"read-{judge.hash[:16]}", make)["accuracy"])
+
+
+def _train_images(judge: Classifier, subject: Subject, real: Any, train: Any, n: int) -> dict[str, _Compared]:
+    """What n train images, chosen by the seed, measure in the place of draws."""
 
     def make() -> dict[str, Any]:
         few = np.random.Generator(np.random.Philox(subject.seed)).permutation(len(train))[:n]
-        found = _compare(real, train[few])
-        values = {name: metric.value for name, metric in found.items()}
-        values |= {f"{name} error": metric.standard_error for name, metric in found.items()}
-        return {name: np.float64("nan" if value is None else value) for name, value in values.items()}
+        kept: dict[str, Any] = {}
+        for name, each in _compare(real, train[few]).items():
+            value = float("nan") if each.metric.value is None else each.metric.value
+            kept |= {name: np.float64(value), f"{name} error": np.float64(each.draws_error), f"{name} images": each.of_images}
+        return kept
 
-    return subject.shared(f"train-images-{n}-{subject.seed}-errors-{RESAMPLES}-random-blocks-{judge.hash[:16]}", make)
+    kept = subject.shared(f"train-images-{n}-{subject.seed}-in-parts-random-blocks-{judge.hash[:16]}", make)
+    return {
+        name: _Compared(
+            Metric(value if isfinite(value := float(kept[name])) else None, None, n, unit),
+            float(kept[f"{name} error"]),
+            kept[f"{name} images"],
+        )
+        for name, unit in UNITS.items()
+    }
 
 
 def _new_images(judge: Classifier, subject: Subject, real: Any, train: Any) -> Any:
@@ -194,27 +229,27 @@ def _drawn(subject: Subject, n: int) -> Any:
     return draws.drawn(subject, labels, "draws")[:n]
 
 
-def _compare(real: Any, drawn: Any) -> dict[str, Metric]:
+def _compare(real: Any, drawn: Any) -> dict[str, _Compared]:
     """None of a set that is one point, which no distribution is fitted to, and of balls whose neighbours are all their centre.
-    The error of the Frechet distance is that of RESAMPLES resamples of both."""
+    The density is a mean over draws of what is a mean over balls, so that its error is of both; in differences the balls are
+    left out, which are the same."""
     n = len(drawn)
     note = constant(real, drawn)
     if note is not None:
-        return {name: Metric(None, None, n, unit, note=note) for name, unit in UNITS.items()}
+        return {name: _alone(Metric(None, None, n, unit, note=note), real) for name, unit in UNITS.items()}
     reach_real = distances.reaches(real, (distances.PRECISION_K, distances.DENSITY_K))
     reach_drawn = distances.reaches(drawn, (distances.PRECISION_K,))
     found = distances.overlap(real, drawn, reach_real, reach_drawn)
-    rng = np.random.Generator(np.random.Philox(0))
-    again = [
-        distances.frechet(real[rng.integers(0, len(real), len(real))], drawn[rng.integers(0, n, n)]) for _ in range(RESAMPLES)
-    ]
+    of_real, of_drawn = distances.frechet_influences(real, drawn)
+    distance = Metric(distances.frechet(real, drawn), None, n, UNITS["frechet_distance"])
+    density = average("density", found.density, unit=UNITS["density"])
     metrics = {
-        "frechet_distance": Metric(distances.frechet(real, drawn), float(np.std(again, ddof=1)), n, UNITS["frechet_distance"]),
-        "kid": _kid(real, drawn),
-        "precision": average("precision", found.precise, unit=UNITS["precision"]),
-        "recall": average("recall", found.recalled, unit=UNITS["recall"]),
-        "density": average("density", found.density, unit=UNITS["density"]),
-        "coverage": average("coverage", found.covered, unit=UNITS["coverage"]),
+        "frechet_distance": _of_both(distance, standard_error(of_drawn), of_real)._replace(of_images=of_real),
+        "kid": _alone(_kid(real, drawn), real),
+        "precision": _alone(average("precision", found.precise, unit=UNITS["precision"]), real),
+        "recall": _alone(average("recall", found.recalled, unit=UNITS["recall"]), real),
+        "density": _of_both(density, density.standard_error, found.held),
+        "coverage": _alone(average("coverage", found.covered, unit=UNITS["coverage"]), real),
     }
     for of, reach, k, names in (
         ("images", reach_real, distances.PRECISION_K, ("precision",)),
@@ -223,8 +258,22 @@ def _compare(real: Any, drawn: Any) -> dict[str, Metric]:
     ):
         if not distances.has_radius(reach[k]):
             flat = f"most of the {of} are equal to their {k} nearest ones: the balls around them have no radius"
-            metrics |= {name: metrics[name].none(flat) for name in names}
+            metrics |= {name: _alone(metrics[name].metric.none(flat), real) for name in names}
     return metrics
+
+
+def _alone(metric: Metric, real: Any) -> _Compared:
+    """Of a number whose whole error is taken for that of the draws."""
+    error = metric.standard_error
+    return _Compared(metric, float("nan") if error is None else error, np.zeros(len(real)))
+
+
+def _of_both(metric: Metric, draws_error: float | None, of_images: Any) -> _Compared:
+    """Of a number whose error is that of the draws and of the images of the split, which add so much each."""
+    error = standard_error(of_images)
+    if draws_error is None or error is None:
+        return _alone(metric._replace(standard_error=None), of_images)
+    return _Compared(metric._replace(standard_error=hypot(draws_error, error)), draws_error, np.zeros(len(of_images)))
 
 
 def constant(real: Any, drawn: Any) -> str | None:

@@ -78,6 +78,7 @@ def measure(subject: Subject) -> Findings:
             f"{reader}_accuracy",
             found[reader],
             "higher",
+            blocks=None if subject.blocks is None else subject.blocks[chosen.measured],
             beside={name: other[reader] for name, other in beside.items() if reader in other},
             protocol=protocol | ({"choice": float(found[f"{reader}_choice"])} if f"{reader}_choice" in found else {}),
         )
