@@ -25,7 +25,7 @@ from aecli.evaluation.importance import importance_bounds, top_bound
 from aecli.evaluation.registry import SCORES, chosen, covers, evaluate, fits
 from aecli.evaluation.request import OF_SAMPLES, EvalRequest
 from aecli.evaluation.subject import Subject
-from aecli.measures.metric import Findings
+from aecli.measures.metric import Findings, Metric
 from aecli.models.hvae import HvaeNet
 from aecli.runs.state import init
 from aecli.runs.trained import Trained, load
@@ -323,3 +323,23 @@ def test_vectors_are_told_apart_by_what_is_about_them(tmp_path: Path) -> None:
     found = aecli.train(config, runs_dir=tmp_path / "runs").evaluate(against=tmp_path / "other.yaml", samples=10)
     assert "nll_auroc" in found and "nll_less_complexity_auroc" not in found
     assert found["squared_error_auroc"].baselines["PCA 2"] == 1.0 and "mean vector" in found["nll_auroc"].baselines
+
+
+def test_errors_of_areas_are_over_blocks_of_images_that_are_not_independent(data: Dataset) -> None:
+    """Where normal images, anomalies or both have such blocks."""
+    ours = pair("variant: bottleneck, hidden: [12], latent: 3", data, dataset(train=300, held_out=25))
+    assert ours.against is not None
+    blocks, theirs = np.arange(40, dtype=np.int32) // 8, np.arange(25, dtype=np.int32) // 5
+
+    def found(of: Subject) -> Metric:
+        return evaluate(of, ["reconstruction"])["reconstruction"].metrics["squared_error_auroc"]
+
+    def blocked(of: Subject, blocks: Any) -> Subject:
+        return dataclasses.replace(of, dataset=dataclasses.replace(of.dataset, blocks={"test": blocks}))
+
+    plain, one = found(ours), found(blocked(ours, blocks))
+    both = found(dataclasses.replace(blocked(ours, blocks), against=blocked(ours.against, theirs)))
+    assert plain.value == one.value == both.value and "error_over_blocks" not in plain.protocol
+    assert one.protocol["error_over_blocks"] == 5 and both.protocol["error_over_blocks"] == 10
+    assert len({plain.standard_error, one.standard_error, both.standard_error}) == 3
+    assert both.difference_errors["PCA 3"] != plain.difference_errors["PCA 3"]

@@ -230,7 +230,21 @@ def test_images_without_a_label_are_classified_by_nobody(monkeypatch: pytest.Mon
     monkeypatch.setattr(classification, "_log_prob", lambda m, s, b, k, y, n: jnp.where(b.label == y, 0.0, -50.0))
     model = experiment("variant: vae, hidden: [8], latent: 2, conditional: true").model
     found = classification.measure(subject(model, None, data))
-    assert found.metrics["bayes_accuracy"].value == 1 and found.metrics["bayes_accuracy"].n == 12
+    assert found.metrics["bayes_accuracy"].value == 1 and found.metrics["bayes_accuracy"].n == 12 and not found.notes
+
+
+def test_images_of_classes_that_were_kept_from_the_model_are_classified_by_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As of other data that has them, in which all classes of train are told from each other."""
+    data = dataclasses.replace(labelled(np.arange(48) % 2, np.arange(8) % 2, np.arange(16) % 4), kept=(0, 1))
+    monkeypatch.setattr(classification, "_log_prob", lambda m, s, b, k, y, n: jnp.where(b.label == y, 0.0, -50.0))
+    model = experiment("variant: vae, hidden: [8], latent: 2, conditional: true").model
+    found = classification.measure(subject(model, None, data))
+    number = found.metrics["label_nll_nats"]
+    assert number.n == 8 and number.value == pytest.approx(0)
+    assert number.baselines == {"class frequencies": pytest.approx(np.log(2))}
+    assert any("8 images of classes" in note for note in found.notes)
+    none = dataclasses.replace(data, test=labelled([0, 1], [0], np.full(16, 3)).test)
+    assert "no class that the model" in str(classification.cannot(subject(model, None, none)))
 
 
 def test_constant_codes_are_clustered_without_a_word_of_a_library(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -48,12 +48,23 @@ def test_images_in_the_order_of_their_classes_are_told(tier: str, fresh: Path, t
 
 
 def test_a_table_in_the_order_of_its_classes_is_told(fresh: Path, tmp_path: Path) -> None:
-    rows = [
-        f"{a:.3f},{b:.3f},{label}" for (a, b), label in zip(RNG.normal(size=(240, 2)), "abcd"[0] * 60 + "b" * 180, strict=True)
-    ]
+    rows = [f"{a:.3f},{b:.3f},{label}" for (a, b), label in zip(RNG.normal(size=(240, 2)), "a" * 60 + "b" * 180, strict=True)]
     (tmp_path / "t.csv").write_text("\n".join(["x,y,label", *rows]) + "\n")
     (line,) = told(name="vectors", path=str(tmp_path / "t.csv"), label="label", validation=60)
     assert line.startswith("no validation vector is of a, of which train has")
+
+
+@pytest.mark.parametrize("validation", [150, 400, 1000])
+def test_of_many_classes_all_that_are_lacking_count(validation: int, fresh: Path, tmp_path: Path) -> None:
+    """None of them is expected often: of 50 classes three images each, of 150."""
+    image, label = RNG.integers(0, 256, (5000, 4, 4), np.uint8), np.repeat(np.arange(50), 100)
+    test = {"x_test": image[:50] // 2, "y_test": label[::100]}
+    np.savez(tmp_path / "by_class.npz", x_train=image, y_train=label, **test)
+    (line,) = told(name="npz", path=str(tmp_path / "by_class.npz"), validation=validation)
+    assert "no validation image is of 0, 1, 2" in line
+    order = RNG.permutation(5000)
+    np.savez(tmp_path / "shuffled.npz", x_train=image[order], y_train=label[order], **test)
+    assert not told(name="npz", path=str(tmp_path / "shuffled.npz"), validation=validation)
 
 
 def test_few_images_of_a_class_may_be_on_one_side_by_chance(fresh: Path, tmp_path: Path) -> None:
@@ -69,4 +80,6 @@ def test_commands_warn_of_it(fresh: Path, tmp_path: Path) -> None:
     (tmp_path / "c.yaml").write_text(TINY.replace("name: digits", "name: npz, path: by_class.npz"))
     for arguments in (["check", "c.yaml", "--data"], ["train", "c.yaml", "--set", "train.steps=1"]):
         done = called(*arguments, "--set", "data.validation=40", cwd=tmp_path)
-        assert done.returncode == 0 and "warning: no validation image is of 0, 1, of which train has" in done.stderr, done.stderr
+        assert done.returncode == 0 and "warning: no validation image is of 0, 1, 2, of which train has" in done.stderr, (
+            done.stderr
+        )

@@ -17,11 +17,14 @@ from aecli.system.arrays import kept_arrays
 from aecli.system.folders import cache_root
 
 EXPECTED = 10
-"""How many images of a class there would be by its share: at random none is then as rare as one in 20,000."""
+"""How many images of the classes that a split lacks it would have by their share: of one class, none at random is as rare as one
+in 20,000 then."""
 
 
 def tell(dataset: Dataset, warn: Say) -> None:
-    """Warns of classes that validation lacks though train has many images of them, and the reverse."""
+    """Warns of classes that validation lacks though train has many images of them, and the reverse. Of c images of a class a split
+    has the share l by expectation, and at random none with the chance exp(-l): what it lacks of all classes together is held
+    against twice what it would so lack, and EXPECTED more."""
     sizes = {"train": len(dataset.train), "validation": len(dataset.validation)}
     if not dataset.spec.classes or not sizes["validation"]:
         return
@@ -31,13 +34,14 @@ def tell(dataset: Dataset, warn: Say) -> None:
     names, kind = dataset.class_names or tuple(map(str, range(dataset.spec.classes))), dataset.spec.kind
     found: list[str] = []
     for split, other in (("validation", "train"), ("train", "validation")):
-        missing = np.flatnonzero((counts[split] == 0) & (every * (counts[split].sum() / total) >= EXPECTED))
-        if len(missing):
+        share = every * (counts[split].sum() / total)
+        missing = np.flatnonzero((counts[split] == 0) & (every > 0))
+        if share[missing].sum() > EXPECTED + 2 * (share * np.exp(-share)).sum():
             has = int(every[missing].sum())
             found.append(f"no {split} {kind} is of {some([names[at] for at in missing])}, of which {other} has {has:,}")
     if found:
-        why = "the validation split is the end of train, where no other is given"
-        warn(f"{'; '.join(found)}: {why}; shuffle {kind}s that lie in the order of their classes")
+        why = "where no validation split is given, it is the end of train"
+        warn(f"{'; '.join(found)}: {why}, so shuffle {kind}s that lie in the order of their classes")
 
 
 def _counts(dataset: Dataset, sizes: dict[str, int]) -> dict[str, Any]:

@@ -74,9 +74,9 @@ def verdict(number: Judgeable) -> Literal["better", "worse", "alike"] | None:
 class Metric(NamedTuple):
     """`value` is None where there is no true one, and `note` says why. `standard_error` is that of `value` over the `n` images as
     a sample from the data distribution; None if it has none. `better` says which way is, where one is. `baselines`: what plain
-    methods reach on the same images, by name; `difference_errors`: the standard errors of `value` less theirs, image by image, of
-    those whose values of each image are known, and of those of other images the root of their sum of squares. `protocol`: what
-    the number depends on beside the run, the split and the seed."""
+    methods reach on the same images, by name; `difference_errors`: the standard errors of `value` less theirs, of those of which
+    what each image adds to both is known, and of those of other images (`train images`), whose errors both count. `protocol`:
+    what the number depends on beside the run, the split and the seed."""
 
     value: float | None
     standard_error: float | None
@@ -193,7 +193,7 @@ def average(
             more["baselines"] = {**{each: float(other.mean()) for each, other in others.items()}, **more.get("baselines", {})}
             more["difference_errors"] = difference_errors({each: array - other for each, other in others.items()}, blocks)
     if blocks is not None:
-        more["protocol"] = {**more.get("protocol", {}), **_over(blocks)}
+        more["protocol"] = {**more.get("protocol", {}), **over_blocks(blocks)}
     with np.errstate(invalid="ignore", over="ignore"):  # of values that are not finite, which `finite` tells
         error = standard_error(array, blocks)
         return Metric(float(array.mean()), error, len(array), unit or unit_of(name), better, **more)
@@ -208,7 +208,7 @@ def average_of_parts(
     t_i that of the mean of (s_i - t_i - (r - q) c_i) / c. `beside` are the sums of plain methods. None if no image has any."""
     array, n = np.asarray(sums, np.float64), np.asarray(counts, np.float64)
     others = {name: np.asarray(each, np.float64) for name, each in beside.items()}
-    total, protocol = n.sum(), _over(blocks)
+    total, protocol = n.sum(), over_blocks(blocks)
     if not total:
         return Metric(None, None, len(array), "", better, {}, protocol)
     with np.errstate(invalid="ignore", over="ignore"):
@@ -226,9 +226,10 @@ def explained_share(ratio: Metric) -> Metric:
     return ratio._replace(value=None if ratio.value is None else 1 - ratio.value, unit="1", better="higher", baselines=baselines)
 
 
-def _over(blocks: Any) -> dict[str, int]:
-    """What a protocol says of an error over blocks: over how many."""
-    return {} if blocks is None else {"error_over_blocks": len(np.unique(blocks))}
+def over_blocks(*blocks: Any) -> dict[str, int]:
+    """What a protocol says of an error over blocks: over how many, of each kind of images, None where these are independent."""
+    counts = [len(np.unique(each)) for each in blocks if each is not None]
+    return {"error_over_blocks": sum(counts)} if counts else {}
 
 
 def difference_errors(apart: Mapping[str, Any], blocks: Any = None) -> dict[str, float]:

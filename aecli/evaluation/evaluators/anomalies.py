@@ -54,7 +54,7 @@ from aecli.evaluation.subject import Subject
 from aecli.measures.baselines import linear
 from aecli.measures.complexity import png_nats
 from aecli.measures.detection import auroc, average_precision
-from aecli.measures.metric import Findings, Metric
+from aecli.measures.metric import Findings, Metric, over_blocks
 
 RIDGE = 1e-3
 """What is added to the variance of each feature, as a share of their mean: units that never vary would decide alone."""
@@ -216,6 +216,7 @@ def _findings(
         found = auroc(normal, anomalous)
         apart = {key: found.less(each).standard_error(blocks) for key, each in areas.items()}
         metrics[area] = none._replace(
+            protocol=whole | over_blocks(*blocks),
             value=found.value,
             standard_error=found.standard_error(blocks),
             baselines={key: each.value for key, each in areas.items()},

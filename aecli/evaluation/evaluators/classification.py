@@ -7,8 +7,8 @@ $$p(y \mid x) = \frac{p(x \mid y)\, p(y)}{\sum_{y'} p(x \mid y')\, p(y')},$$
 where $\log p(x \mid y)$ is exact, or estimated from a tenth of the likelihood's importance samples, with the same random
 numbers for each label. Of gray images under a Bernoulli likelihood it is a cross-entropy, which ranks the labels as well.
 Frequencies are of the labels of the train split, half an image added to each of its classes, also where other data that is of
-some of these is measured. Images without a label are left out. Beside it stand the commonest class, and the frequencies for
-every image.
+some of these is measured. Images without a label, or of a class that `data.classes` kept from the model, are left out. Beside
+it stand the commonest class, and the frequencies for every image.
 
 Metrics
 -------
@@ -43,7 +43,15 @@ def cannot(subject: Subject) -> str | None:
         return "the model is not conditional on the label (conditional: true)"
     if not (subject.labels >= 0).any():
         return f"no {subject.spec.kind} of the split has a label"
+    if not _known(subject).any():
+        return f"the {subject.spec.kind}s of the split are of no class that the model was trained on"
     return None
+
+
+def _known(subject: Subject) -> Any:
+    """Which images of the split are of a class that the model knows, [n] bool."""
+    kept = subject.dataset.kept
+    return subject.labels >= 0 if kept is None else np.isin(subject.labels, kept)
 
 
 def measure(subject: Subject) -> Findings:
@@ -51,9 +59,9 @@ def measure(subject: Subject) -> Findings:
     model, spec = subject.model, subject.spec
     seen = subject.dataset.train.labels
     counts = np.bincount(seen[seen >= 0], minlength=spec.classes)
-    log_prior = np.log((counts + 0.5) / (counts + 0.5).sum())
-    if subject.dataset.kept is not None:  # of the others the model knows nothing
-        log_prior[np.setdiff1d(np.arange(spec.classes), subject.dataset.kept)] = -np.inf
+    kept = np.arange(spec.classes) if subject.dataset.kept is None else list(subject.dataset.kept)
+    log_prior = np.full(spec.classes, -np.inf)  # of the others the model knows nothing
+    log_prior[kept] = np.log((counts[kept] + 0.5) / (counts[kept] + 0.5).sum())
     samples = max(1, subject.request.samples // 10)
     parts: list[Any] = []
     for number, (batch, key, real) in enumerate(subject.batches()):
@@ -63,7 +71,9 @@ def measure(subject: Subject) -> Findings:
             return {"log_prob": np.stack([np.asarray(x) for x in each], axis=1)}
 
         parts.append(subject.journal.kept(f"classification-{number}", make)["log_prob"][:real])
-    labelled = np.flatnonzero(subject.labels >= 0)
+    labelled = np.flatnonzero(_known(subject))
+    unknown = int((subject.labels >= 0).sum()) - len(labelled)
+    notes = (f"{unknown:,} {spec.kind}s of classes that the model was not trained on are left out",) if unknown else ()
     log_prob, label = np.concatenate(parts).astype(np.float64)[labelled], subject.labels[labelled]
     joint = log_prob + log_prior
     right = joint.argmax(1) == label
@@ -91,6 +101,7 @@ def measure(subject: Subject) -> Findings:
             "nll_given_label_nats": given_label,
         },
         values,
+        notes,
     )
 
 

@@ -1,6 +1,6 @@
 r"""Whether the code falls into the classes by itself, and whether single units stand for single factors of the data.
 
-Features are those of `representation`. k-means makes as many clusters of the split as there are classes, of at most 20,000
+Features are those of `representation`. k-means makes as many clusters of the split as it has classes, of at most 20,000
 labelled images, of each class its share, with the best of ten starts; beside it k-means on pixels. Where the factors of the
 images are known (`shapes`), units are held against them. With $I$ the mutual information of a unit, cut into 20 bins of equal
 width, and a factor $v$, and $j_1$, $j_2$ the two units that tell most of it,
@@ -45,7 +45,8 @@ MOST_CLUSTERED = 20_000
 
 
 def cannot(subject: Subject) -> str | None:
-    if subject.spec.classes >= 2 and len(subject.rows) < 2 * _classes(subject):
+    few = len(subject.rows) < 2 * subject.spec.classes  # or there are two of each class, whichever they are
+    if subject.spec.classes >= 2 and few and len(subject.rows) < 2 * _classes(subject):
         return f"{len(subject.rows)} {subject.spec.kind}s are too few"
     return codes.cannot(subject)
 
@@ -95,7 +96,7 @@ def _clusters(features: Any, subject: Subject, protocol: dict[str, Any]) -> tupl
     def of_pixels() -> dict[str, Any]:
         return {"scores": np.asarray(_agreement(subject.chosen(subject.split, labelled), label, clusters)[:2])}
 
-    pixels = subject.shared(f"kmeans-pixels-{len(labelled)}", of_pixels)["scores"]
+    pixels = subject.shared(f"kmeans-pixels-{len(labelled)}-{clusters}", of_pixels)["scores"]
     metrics = {
         "nmi": none._replace(value=nmi, baselines={subject.raw: float(pixels[0])}),
         "ari": none._replace(value=ari, baselines={subject.raw: float(pixels[1])}),
