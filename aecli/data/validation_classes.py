@@ -23,8 +23,8 @@ in 20,000 then."""
 
 def tell(dataset: Dataset, warn: Say) -> None:
     """Warns of classes that validation lacks though train has many images of them, and the reverse. Of c images of a class a
-    split has the share l by expectation, and at random none with the chance exp(-l): what it lacks of all classes together is held
-    against twice what it would so lack, and EXPECTED more."""
+    split has the share l by expectation, and at random none with the chance exp(-l): what it lacks of all classes together is
+    held against twice what it would so lack, and EXPECTED more."""
     sizes = {"train": len(dataset.train), "validation": len(dataset.validation)}
     if not dataset.spec.classes or not sizes["validation"]:
         return
