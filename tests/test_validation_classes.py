@@ -75,6 +75,20 @@ def test_few_images_of_a_class_may_be_on_one_side_by_chance(fresh: Path, tmp_pat
         assert not told(name="npz", path=str(tmp_path / f"{name}.npz"), validation=40)
 
 
+@pytest.mark.parametrize(
+    ("classes", "each", "held_out"), [(2, 500, 30), (100, 100, 50), (1000, 100, 500), (1623, 20, 1000)], ids=str
+)
+def test_a_part_of_few_classes_is_told_from_one_at_random(classes: int, each: int, held_out: int) -> None:
+    """Also where of no class more than half an image is expected."""
+    every, rng = np.full(classes, each), np.random.default_rng(0)
+    end = np.bincount(np.repeat(np.arange(classes), each)[-held_out:], minlength=classes)
+    assert validation_classes._lacks_too_many(end, every)
+    for _ in range(200):
+        part = rng.multivariate_hypergeometric(every, held_out)
+        assert not validation_classes._lacks_too_many(part, every)
+        assert not validation_classes._lacks_too_many(every - part, every)
+
+
 def test_commands_warn_of_it(fresh: Path, tmp_path: Path) -> None:
     npz(tmp_path / "by_class.npz", slice(None))
     (tmp_path / "c.yaml").write_text(TINY.replace("name: digits", "name: npz, path: by_class.npz"))

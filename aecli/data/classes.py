@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
@@ -39,7 +40,7 @@ def of_classes(data: Data, spec: Spec, names: Sequence[str], splits: Mapping[str
     if data.classes is None:
         return None
     numbers = numbers_of(data.classes, spec.classes, names)
-    labels = {split: _labels(rows, fingerprint, split) for split, rows in splits.items()}
+    labels = {split: labels_of(rows, fingerprint, split) for split, rows in splits.items()}
     index = _index(numbers, labels)
     left = {split: ChosenRows(rows, index[split], labels[split][index[split]]) for split, rows in splits.items()}
     of, every = sum(map(len, left.values())), sum(map(len, splits.values()))
@@ -90,10 +91,13 @@ def _index(numbers: Sequence[int], labels: Mapping[str, Labels]) -> dict[str, ND
     return index
 
 
-def _labels(rows: Rows, fingerprint: str, split: str) -> Labels:
-    """Of images that are decoded each time they are asked for, the labels are kept: to read them is to decode all."""
+def labels_of(rows: Rows, fingerprint: str, split: str) -> Labels:
+    """Those of rows [n] of a split of the data of this fingerprint. Of images that are decoded each time they are asked for, they
+    are kept: to read them is to decode all."""
     if not isinstance(rows, StreamRows):
         return rows.labels
     stamp = f"{fingerprint} {split} {len(rows)}"
     path = cache_folder("shared") / f"labels-{hashlib.sha256(stamp.encode()).hexdigest()[:16]}.npz"
-    return kept_arrays(path, stamp, lambda: {"label": rows.labels}, f"reads the labels of {split}")["label"]
+    with contextlib.suppress(OSError):  # no cache
+        return kept_arrays(path, stamp, lambda: {"label": rows.labels}, f"reads the labels of {split}")["label"]
+    return rows.labels

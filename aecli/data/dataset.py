@@ -30,8 +30,8 @@ from aecli.system.folders import cache_folder
 class Dataset:
     """`tier` is where the train rows live: on the `device`, in a `memmap`, or decoded as a `stream`. `fingerprint` names the
     exact pixels and labels of all splits, in every tier alike. `class_names` in the order of the labels; empty where there are
-    none. `rules` are those that the data was read by. `kept` are the numbers of the classes that alone are kept, None if
-    all are: of all splits, but for one that is of other data."""
+    none. `rules` are those that the data was read by. `kept` are the numbers of the classes that alone are kept, None if all
+    are: of all splits, but for one that is of other data."""
 
     spec: Spec
     train: Rows

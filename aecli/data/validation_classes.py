@@ -3,40 +3,30 @@ the end that is held out for validation is of the last ones, and chooses the bes
 
 from __future__ import annotations
 
-import contextlib
-import hashlib
-import json
-from typing import Any
-
 import numpy as np
+from numpy.typing import NDArray
 
+from aecli.data.classes import labels_of
 from aecli.data.dataset import Dataset
 from aecli.data.sources.base import Say
 from aecli.data.sources.told import some
-from aecli.system.arrays import kept_arrays
-from aecli.system.folders import cache_root
 
-EXPECTED = 10
-"""How many images of the classes that a split lacks it would have by their share: of one class, none at random is as rare as one
-in 20,000 then."""
+EXPECTED, DEVIATIONS = 10, 6
+"""By how many images more than chance gives, and by how many standard deviations of that, a split has to lack classes."""
 
 
 def tell(dataset: Dataset, warn: Say) -> None:
-    """Warns of classes that validation lacks though train has many images of them, and the reverse. Of c images of a class a
-    split has the share l by expectation, and at random none with the chance exp(-l): what it lacks of all classes together is
-    held against twice what it would so lack, and EXPECTED more."""
-    sizes = {"train": len(dataset.train), "validation": len(dataset.validation)}
-    if not dataset.spec.classes or not sizes["validation"]:
+    """Warns of classes that validation lacks though train has many images of them, and the reverse; of a validation split of a
+    dozen images nothing can be told."""
+    if not dataset.spec.classes or not len(dataset.validation):
         return
-    counts = _counts(dataset, sizes)
+    counts = {split: _counts(dataset, split) for split in ("train", "validation")}
     every = counts["train"] + counts["validation"]
-    total = max(1, int(every.sum()))
     names, kind = dataset.class_names or tuple(map(str, range(dataset.spec.classes))), dataset.spec.kind
     found: list[str] = []
     for split, other in (("validation", "train"), ("train", "validation")):
-        share = every * (counts[split].sum() / total)
         missing = np.flatnonzero((counts[split] == 0) & (every > 0))
-        if share[missing].sum() > EXPECTED + 2 * (share * np.exp(-share)).sum():
+        if _lacks_too_many(counts[split], every):
             has = int(every[missing].sum())
             found.append(f"no {split} {kind} is of {some([names[at] for at in missing])}, of which {other} has {has:,}")
     if found:
@@ -44,16 +34,18 @@ def tell(dataset: Dataset, warn: Say) -> None:
         warn(f"{'; '.join(found)}: {why}, so shuffle {kind}s that lie in the order of their classes")
 
 
-def _counts(dataset: Dataset, sizes: dict[str, int]) -> dict[str, Any]:
-    """How many images of each class both splits have, [classes] each. Counted once for all runs on such data: a stream decodes
-    all of its images for it."""
-    stamp = json.dumps({"fingerprint": dataset.fingerprint, **sizes}, sort_keys=True)
-    path = cache_root() / "shared" / f"classes-{hashlib.sha256(stamp.encode()).hexdigest()[:16]}.npz"
+def _lacks_too_many(counts: NDArray[np.int64], every: NDArray[np.int64]) -> bool:
+    """Whether a split of `counts` [classes] out of `every` image [classes] lacks more than a random part of them would. Of a
+    class of which l images are expected it has none with the chance exp(-l) (Poisson), and then lacks l: the sum over classes is
+    held against its mean and deviation. With K classes one of l = EXPECTED + log K is lacking once in exp(EXPECTED) at most."""
+    expected = every * (counts.sum() / max(1, every.sum()))
+    none = np.exp(-expected)
+    deviation = np.sqrt((expected**2 * none * (1 - none)).sum())
+    margin = max(EXPECTED + np.log(max(1, (every > 0).sum())), DEVIATIONS * deviation)
+    return bool(expected[counts == 0].sum() > (expected * none).sum() + margin)
 
-    def make() -> dict[str, Any]:
-        labels = {split: np.asarray(dataset.split(split).labels) for split in sizes}
-        return {split: np.bincount(each[each >= 0], minlength=dataset.spec.classes) for split, each in labels.items()}
 
-    with contextlib.suppress(OSError):  # no cache
-        return kept_arrays(path, stamp, make, "counts classes in this data")
-    return make()
+def _counts(dataset: Dataset, split: str) -> NDArray[np.int64]:
+    """How many images of each class a split has, [classes]."""
+    labels = labels_of(dataset.split(split), dataset.fingerprint, split)
+    return np.bincount(labels[labels >= 0], minlength=dataset.spec.classes)

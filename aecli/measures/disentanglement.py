@@ -47,8 +47,9 @@ class Dci(NamedTuple):
 
 
 def dci(code: Any, factors: Any, held_out: Any, held_out_factors: Any) -> Dci:
-    """Disentanglement and completeness of the importance of units for factors, all of which vary, and the mean accuracy of the
-    readers. One that does not vary would count as read without a fault, and as one more factor that units are spread over."""
+    """Disentanglement and completeness of the importance of units for factors, and the mean accuracy of the readers: these are
+    fitted to codes [n, d] and whole numbers [n, k], and read held-out ones [m, d] and [m, k]. All factors vary: one that does not
+    would count as read without a fault, and as one more that units are spread over."""
     from sklearn.ensemble import RandomForestClassifier
 
     forest: Any = RandomForestClassifier  # its types know the default of max_features alone

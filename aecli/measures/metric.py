@@ -227,7 +227,8 @@ def explained_share(ratio: Metric) -> Metric:
 
 
 def over_blocks(*blocks: Any) -> dict[str, int]:
-    """What a protocol says of an error over blocks: over how many, of each kind of images, None where these are independent."""
+    """What a protocol says of an error over blocks: over how many in all, of kinds of images that have such (None: they are
+    independent)."""
     counts = [len(np.unique(each)) for each in blocks if each is not None]
     return {"error_over_blocks": sum(counts)} if counts else {}
 

@@ -39,8 +39,8 @@ def compare(
     """Runs that differ in the seed alone, or that have an equal setting `by`, are a group. `metrics` are those that are shown,
     all if none are named; `pareto` names at least two metrics or costs. Each group is held against that of `baseline`, or the
     second of two against the first. Of more groups without a baseline differences are made only if `intervals` asks for them: of
-    each and the first. `intervals=False` makes none, and reads no values of single images, so that
-    groups of several runs have no error over images.
+    each and the first. `intervals=False` makes none, and reads no values of single images, so that groups of several runs have
+    no error over images.
 
     A run that is given twice counts once. Numbers that are missing are told with the command that makes them.
 

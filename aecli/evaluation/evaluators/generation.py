@@ -231,8 +231,9 @@ def _drawn(subject: Subject, n: int) -> Any:
 
 def _compare(real: Any, drawn: Any) -> dict[str, _Compared]:
     """None of a set that is one point, which no distribution is fitted to, and of balls whose neighbours are all their centre.
-    The density is a mean over draws of what is a mean over balls, so that its error is of both. Its difference from that of train
-    images leaves the balls out: in trials it is up to a quarter too small so, and with them up to three quarters too large."""
+    The density is a mean over draws of what is a mean over balls, so that its error is of both. The error of its
+    difference from that of train images leaves the balls out: in trials that is up to a quarter too small, and with the balls up
+    to three quarters too large."""
     n = len(drawn)
     note = constant(real, drawn)
     if note is not None:
@@ -244,11 +245,11 @@ def _compare(real: Any, drawn: Any) -> dict[str, _Compared]:
     distance = Metric(distances.frechet(real, drawn), None, n, UNITS["frechet_distance"])
     density = average("density", found.density, unit=UNITS["density"])
     metrics = {
-        "frechet_distance": _of_both(distance, standard_error(of_drawn), of_real)._replace(of_images=of_real),
+        "frechet_distance": _of_both(distance, standard_error(of_drawn), of_real),
         "kid": _alone(_kid(real, drawn), real),
         "precision": _alone(average("precision", found.precise, unit=UNITS["precision"]), real),
         "recall": _alone(average("recall", found.recalled, unit=UNITS["recall"]), real),
-        "density": _of_both(density, density.standard_error, found.held),
+        "density": _of_both(density, density.standard_error, found.held)._replace(of_images=np.zeros(len(real))),
         "coverage": _alone(average("coverage", found.covered, unit=UNITS["coverage"]), real),
     }
     for of, reach, k, names in (
@@ -273,7 +274,7 @@ def _of_both(metric: Metric, draws_error: float | None, of_images: Any) -> _Comp
     error = standard_error(of_images)
     if draws_error is None or error is None:
         return _alone(metric._replace(standard_error=None), of_images)
-    return _Compared(metric._replace(standard_error=hypot(draws_error, error)), draws_error, np.zeros(len(of_images)))
+    return _Compared(metric._replace(standard_error=hypot(draws_error, error)), draws_error, of_images)
 
 
 def constant(real: Any, drawn: Any) -> str | None:
